@@ -1,0 +1,1 @@
+"""The rewards under other projects' signatures; imports none of those projects."""

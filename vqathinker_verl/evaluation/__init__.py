@@ -1,0 +1,1 @@
+"""Predictions in, benchmark tables and plots out."""

@@ -1,0 +1,1 @@
+"""Scoring videos and exporting checkpoints."""

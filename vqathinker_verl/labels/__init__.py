@@ -1,0 +1,1 @@
+"""Label files in, checked records and verl's parquet out."""

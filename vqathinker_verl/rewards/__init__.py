@@ -1,0 +1,1 @@
+"""The rewards: pure NumPy, one equation a file."""
