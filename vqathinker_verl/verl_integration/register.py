@@ -1,1 +1,27 @@
-"""The `verl.plugins` entry point: verl imports this module in every process that imports verl."""
+"""The `verl.plugins` entry point: verl imports this module in every process that imports verl.
+
+About ten processes do, so nothing heavy is imported here. What must wait for a module of verl's is hung on that
+module's import with `wrapt`'s post-import hooks: it runs in the processes that use the module and costs the others
+nothing. verl logs errors of this module at DEBUG level and goes on; `vqathinker doctor` shows them, and a run whose
+plugin did not load stops in the trainer's look-up (`Unknown trainer 'vqathinker_sync'`).
+"""
+
+import os
+from types import ModuleType
+
+from wrapt import register_post_import_hook
+
+from vqathinker_verl.verl_integration import patches
+
+
+def _register_trainers(_: ModuleType) -> None:
+    from vqathinker_verl.verl_integration import trainer  # noqa: F401 (registers its classes by name)
+
+
+register_post_import_hook(_register_trainers, "verl.trainer.ppo.v1")
+register_post_import_hook(patches.keep_layout_of_position_ids, "verl.utils.tensordict_utils")
+
+if os.environ.get("VERL_PLATFORM", "").strip().lower() == "cpu":
+    from vqathinker_verl.verl_integration import platform_cpu
+
+    platform_cpu.install()

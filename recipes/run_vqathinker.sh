@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# VQAThinker on verl: GRPO with regression, ranking, temporal and format rewards on real video.
+#
+#   bash recipes/run_vqathinker.sh                  # no settings: a tiny Qwen2.5-VL and demo clips, GPU or not
+#   MODEL_PATH=... TRAIN_FILES=... VAL_FILES=... \
+#     bash recipes/run_vqathinker.sh [overrides]    # the real run; any Hydra override of verl's or ours may follow
+#
+# A second start with the same OUTPUT_DIR goes on from the last checkpoint.
+# Model: any Qwen-VL that verl and vLLM load. verl 0.9.1, vLLM 0.24.0. Run here: the demo, on 2 CPU cores and 24 GiB
+# without a GPU. Not run on GPUs yet: config/experiment/full.yaml.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+# ---- what a user may change -----------------------------------------------------------------------------------------
+MODEL_PATH=${MODEL_PATH:-}             # Hugging Face checkpoint; empty: the demo's tiny model
+TRAIN_FILES=${TRAIN_FILES:-}           # parquet of `vqathinker prepare`; empty: the demo's clips
+VAL_FILES=${VAL_FILES:-}
+OUTPUT_DIR=${OUTPUT_DIR:-outputs/vqathinker}
+TOTAL_STEPS=${TOTAL_STEPS:-}           # empty: 20 for the demo, else 3 epochs
+NNODES=${NNODES:-1}
+NGPUS_PER_NODE=${NGPUS_PER_NODE:-}     # empty: all GPUs of this node, or one worker without a GPU
+DEMO_DIR=${DEMO_DIR:-outputs/demo}
+SEED=${SEED:-0}
+DEVICE=${DEVICE:-}                     # gpu or cpu; empty: gpu when an NVIDIA GPU answers
+# ---------------------------------------------------------------------------------------------------------------------
+
+if [ -z "$DEVICE" ]; then
+  if nvidia-smi --list-gpus >/dev/null 2>&1; then DEVICE=gpu; else DEVICE=cpu; fi
+fi
+if [ "${1:-}" = "--help" ] || [ "${1:-}" = "-h" ]; then
+  sed -n '2,/^$/p;/^# ---- what/,/^# ------/p' "${BASH_SOURCE[0]}" | grep -v '^set\|^cd' | sed 's/^# \{0,1\}//'
+  exit 0
+fi
+
+bash recipes/install.sh "$DEVICE"
+PATH="$PWD/.venv/bin:$PATH"
+export HF_HUB_OFFLINE=${HF_HUB_OFFLINE:-1} TOKENIZERS_PARALLELISM=false HYDRA_FULL_ERROR=0 PYTHONUNBUFFERED=1
+
+if [ -n "$MODEL_PATH$TRAIN_FILES" ]; then
+  for name in MODEL_PATH TRAIN_FILES VAL_FILES; do
+    if [ -z "${!name}" ]; then
+      echo "vqathinker: $name is not set; a real run needs MODEL_PATH, TRAIN_FILES and VAL_FILES (the demo: none)" >&2
+      exit 2
+    fi
+  done
+  EXPERIMENT=full
+else
+  EXPERIMENT=demo
+  vqathinker demo --output "$DEMO_DIR" --seed "$SEED"
+  for split in train val; do
+    [ -s "$DEMO_DIR/$split.parquet" ] || vqathinker prepare "$DEMO_DIR/labels/$split.csv" --format table \
+      --video-root "$DEMO_DIR/videos" --video-column video --mos-column mos --scale 0 100 \
+      --dataset demo --split "$split" --output "$DEMO_DIR/$split.parquet"
+  done
+  MODEL_PATH=$PWD/$DEMO_DIR/model TRAIN_FILES=$PWD/$DEMO_DIR/train.parquet VAL_FILES=$PWD/$DEMO_DIR/val.parquet
+  case $DEMO_DIR in /*) MODEL_PATH=$DEMO_DIR/model TRAIN_FILES=$DEMO_DIR/train.parquet VAL_FILES=$DEMO_DIR/val.parquet ;; esac
+  TOTAL_STEPS=${TOTAL_STEPS:-20}
+fi
+
+DATA=(data.train_files="$TRAIN_FILES" data.val_files="$VAL_FILES" data.seed="$SEED")
+MODEL=(actor_rollout_ref.model.path="$MODEL_PATH")
+TRAINER=(trainer.nnodes="$NNODES")
+if [ -n "$TOTAL_STEPS" ]; then TRAINER+=(trainer.total_training_steps="$TOTAL_STEPS"); fi
+
+if [ "$DEVICE" = cpu ]; then
+  TRAINER+=(trainer.n_gpus_per_node="${NGPUS_PER_NODE:-1}")
+  # VERL_ENGINE_DEVICE: verl registers its FSDP engine for "cuda"; the rest is vLLM's CPU backend.
+  export VERL_PLATFORM=cpu VERL_ENGINE_DEVICE=cuda VLLM_CPU_KVCACHE_SPACE=${VLLM_CPU_KVCACHE_SPACE:-1} \
+    VLLM_CPU_OMP_THREADS_BIND=nobind OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} TORCHDYNAMO_DISABLE=1
+else
+  TRAINER+=(trainer.n_gpus_per_node="${NGPUS_PER_NODE:-$(nvidia-smi --list-gpus | wc -l)}")
+  if python -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("flash_attn") is None)'; then
+    MODEL+=(actor_rollout_ref.model.override_config.attn_implementation=flash_attention_2
+      actor_rollout_ref.model.use_remove_padding=true)
+  fi
+fi
+
+python -m vqathinker_verl.verl_integration.launch --output-dir "$OUTPUT_DIR" \
+  platform="$DEVICE" experiment="$EXPERIMENT" "${DATA[@]}" "${MODEL[@]}" "${TRAINER[@]}" "$@"
+vqathinker summary "$OUTPUT_DIR"
+if [ "$EXPERIMENT" = demo ]; then
+  echo "MOS of the demo is a stand-in: a function of how strongly a clip was degraded. Nobody rated these clips."
+fi

@@ -1,0 +1,195 @@
+"""Original and perturbed responses of one video, from one decode and one run of the processor.
+
+verl calls an agent loop's `run()` once per response: G times per prompt, at the same time, in one worker. Its stock
+loop decodes and processes the video in each call and twice more afterwards (verl/experimental/agent_loop). Here the
+sessions of a prompt share the frames, the prompt's tokens and the processor's features.
+
+The first `perturbed_n` sessions also ask for one response to the same video with its frames perturbed in time. Both
+requests are sent together, so that the server batches them. A perturbed response is never trained on: its text travels
+in `extra_fields` to the trainer, which compares the rewards (SPEC section 3, temporal consistency).
+
+Doors of verl 0.9.1: `actor_rollout_ref.rollout.agent.default_agent_loop=vqathinker` and
+`...agent.agent_loop_manager_class=vqathinker_verl.verl_integration.agent_loop.VideoQualityAgentLoopManager`.
+"""
+
+import asyncio
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+from uuid import uuid4
+
+import ray
+import torch
+from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetrics, AgentLoopOutput, register
+from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorkerTQ
+from verl.utils.profiler import simple_timer
+from verl.workers.rollout.replica import TokenOutput
+
+from vqathinker_verl.perturbations import Perturbation, draw_perturbation, perturbation_rng
+from vqathinker_verl.verl_integration.config import TemporalConfig
+from vqathinker_verl.verl_integration.dataset import Video
+from vqathinker_verl.verl_integration.sharing import SharedWork
+
+
+@dataclass(frozen=True)
+class PreparedPrompt:
+    """What all sessions of one prompt share; `perturbed_videos` is None where there is nothing to compare."""
+
+    prompt_ids: list[int]
+    videos: list[Video] | None
+    features: dict[str, Any]
+    perturbation: Perturbation | None = None
+    perturbed_videos: list[Video] | None = None
+
+
+def perturb(video: Video, perturbation: Perturbation) -> Video:
+    """The frames of `video` in the perturbation's order, black where it says so; the metadata stays.
+
+    The model must not learn of the perturbation but through its eyes, so the frames keep their places in time.
+    """
+    frames, metadata = video
+    frames = frames[torch.from_numpy(perturbation.indices)]  # indexing copies
+    frames[torch.from_numpy(perturbation.black)] = 0
+    return frames, metadata
+
+
+@register("vqathinker")
+class VideoQualityAgentLoop(AgentLoopBase):
+    """One question about one video, answered once, or once more with the video's frames perturbed in time."""
+
+    prompts: ClassVar[SharedWork[PreparedPrompt]] = SharedWork()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.temporal = TemporalConfig.from_config(self.config)
+
+    async def run(
+        self, sampling_params: dict[str, Any], priority: int = 0, *, is_validation: bool, **kwargs: Any
+    ) -> AgentLoopOutput:
+        """Answer one prompt once (verl/experimental/agent_loop/single_turn_agent_loop.py is the model).
+
+        Args:
+            sampling_params: vLLM's sampling parameters.
+            priority: the request's priority at the server.
+            is_validation: no perturbed responses are drawn in validation; the worker below sets it.
+            kwargs: the dataset's row, with `uid`, `session_id` and `global_steps`.
+
+        Returns:
+            The original response. `extra_fields` holds `perturbation` (its name or None), `perturbed_response` (text
+            or None) and `perturbed_tokens` (count).
+
+        Raises:
+            VideoError: the video cannot be decoded; verl then counts the session as failed and goes on.
+        """
+        sessions = 0 if is_validation else self.temporal.sessions_with_perturbed(self.rollout_config.n)
+        async with self.prompts.use(kwargs["uid"], lambda: self._prepare(kwargs, perturbed=sessions > 0)) as prompt:
+            requests = [self._generate(prompt.prompt_ids, prompt.videos, sampling_params, int(priority))]
+            if kwargs["session_id"] < sessions and prompt.perturbed_videos is not None:
+                requests.append(
+                    self._generate(prompt.prompt_ids, prompt.perturbed_videos, sampling_params, int(priority))
+                )
+            metrics: dict[str, Any] = {}
+            with simple_timer("generate_sequences", metrics):
+                outputs = await asyncio.gather(*requests)
+        output = await self._as_agent_loop_output(prompt, outputs[0], metrics)
+        if not is_validation:
+            # verl scores responses one at a time, while a batch is still incomplete. The trainer writes the batch
+            # rewards over this before the advantages; if it did not, NaN stops the run where 0 would train on nothing.
+            output.reward_score = math.nan
+        perturbed = outputs[1].token_ids if len(outputs) > 1 else None
+        output.extra_fields.update(
+            perturbation=prompt.perturbation.name if perturbed is not None and prompt.perturbation else None,
+            perturbed_response=None
+            if perturbed is None
+            else self.tokenizer.decode(perturbed, skip_special_tokens=True),
+            perturbed_tokens=0 if perturbed is None else len(perturbed),
+            turn_scores=[],
+            tool_rewards=[],
+        )
+        return output
+
+    async def _prepare(self, row: dict[str, Any], *, perturbed: bool) -> PreparedPrompt:
+        messages = list(row["raw_prompt"])
+        multi_modal_data = await self.process_multi_modal_info(messages)
+        videos = multi_modal_data.get("videos")
+        self._assert_mm_supported(bool(multi_modal_data))
+        features: dict[str, Any] = {}
+        prompt_ids = await self.ct_build_initial_tokens(messages, videos=videos, mm_inputs_out=features)
+        features.pop("attention_mask", None)
+        if not perturbed or not videos:
+            return PreparedPrompt(prompt_ids, videos, features)
+
+        extra_info = row["extra_info"]
+        if not extra_info.get("video_id"):
+            raise KeyError(
+                f"row {extra_info.get('index')} has no extra_info.video_id: make the parquet with `vqathinker prepare`"
+            )
+        if len(videos) != 1:
+            raise ValueError(
+                f"{extra_info['video_id']}: {len(videos)} videos in one prompt; expected exactly one to perturb"
+            )
+        rng = perturbation_rng(self.temporal.seed, int(row["global_steps"]), extra_info["video_id"])
+        perturbation = draw_perturbation(len(videos[0][0]), rng, self.temporal.perturbations)
+        if perturbation is None:  # too short: left out of the comparison, and counted by the trainer
+            return PreparedPrompt(prompt_ids, videos, features)
+        return PreparedPrompt(prompt_ids, videos, features, perturbation, [perturb(videos[0], perturbation)])
+
+    async def _generate(
+        self, prompt_ids: list[int], videos: list[Video] | None, sampling_params: dict[str, Any], priority: int
+    ) -> TokenOutput:
+        return await self.server_manager.generate(
+            request_id=uuid4().hex,
+            prompt_ids=prompt_ids,
+            sampling_params=sampling_params,
+            video_data=videos,
+            mm_processor_kwargs=self._get_mm_processor_kwargs(),
+            priority=priority,
+        )
+
+    async def _as_agent_loop_output(
+        self, prompt: PreparedPrompt, output: TokenOutput, metrics: dict[str, Any]
+    ) -> AgentLoopOutput:
+        metrics["num_preempted"] = -1 if output.num_preempted is None else output.num_preempted
+        merged, response_mask, log_probs = await self.ct_merge_assistant_token(
+            prompt.prompt_ids,
+            output.token_ids,
+            [],
+            [] if output.log_probs else None,
+            assistant_logprobs=output.log_probs or None,
+        )
+        split = len(merged.token_ids) - len(response_mask)
+        limit = self.rollout_config.response_length
+        return AgentLoopOutput(
+            prompt_ids=merged.token_ids[:split],
+            response_ids=merged.token_ids[split:][:limit],
+            response_mask=response_mask[:limit],
+            response_logprobs=log_probs[:limit] if log_probs else None,
+            # Not stored by verl; the worker below takes the features from here.
+            multi_modal_data={"videos": prompt.videos, "features": prompt.features},
+            mm_processor_kwargs=self._get_mm_processor_kwargs(),
+            num_turns=2,
+            metrics=AgentLoopMetrics(**metrics),
+            extra_fields=output.extra_fields,
+        )
+
+
+class VideoQualityAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
+    """verl's worker, which tells the loop whether it validates and does not run the processor again."""
+
+    async def _run_agent_loop(self, sampling_params: dict, trajectory: dict, **kwargs: Any) -> Any:
+        return await super()._run_agent_loop(
+            sampling_params, trajectory, is_validation=bool(trajectory["validate"]), **kwargs
+        )
+
+    def _compute_multi_modal_inputs(self, output: AgentLoopOutput, input_ids: torch.Tensor) -> dict[str, Any]:
+        features = (output.multi_modal_data or {}).get("features")
+        # A copy, since verl pops entries from it.
+        return super()._compute_multi_modal_inputs(output, input_ids) if features is None else dict(features)
+
+
+class VideoQualityAgentLoopManager(AgentLoopManagerTQ):
+    """verl's manager over the worker above."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.agent_loop_workers_class = ray.remote(VideoQualityAgentLoopWorker)

@@ -1,0 +1,140 @@
+"""The rewards of one whole batch, between TransferQueue and `vqathinker_verl.rewards`.
+
+Arrays in, arrays out; what reads and writes TransferQueue is trainer.py.
+"""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vqathinker_verl.metrics import krcc, plcc, rmse, srcc
+from vqathinker_verl.rewards.combine import RewardBatch, RewardConfig, score_batch
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """The responses of one step, all workers' together; every list has one entry per response (N).
+
+    Attributes:
+        uids: the prompt's id: responses with one uid form a group.
+        video_ids: `extra_info.video_id` of the row.
+        data_sources: the data set, whose MOS share a scale.
+        mos: the label, in [1, 5].
+        responses: decoded text.
+        num_tokens: the response's length.
+        perturbations: name of the perturbation drawn with this response, or None.
+        perturbed_responses: its decoded text, or None.
+        perturbed_tokens: its length, 0 where there is none.
+    """
+
+    uids: list[str]
+    video_ids: list[str]
+    data_sources: list[str]
+    mos: list[float]
+    responses: list[str]
+    num_tokens: list[int]
+    perturbations: list[str | None]
+    perturbed_responses: list[str | None]
+    perturbed_tokens: list[int]
+
+    def __len__(self) -> int:
+        return len(self.uids)
+
+    def score(self, config: RewardConfig) -> RewardBatch:
+        """All rewards, over the whole batch (SPEC section 3)."""
+        perturbed = [
+            (uid, text) for uid, text in zip(self.uids, self.perturbed_responses, strict=True) if text is not None
+        ]
+        return score_batch(
+            self.responses,
+            np.asarray(self.mos, dtype=np.float64),
+            self.uids,
+            perturbed_responses=[text for _, text in perturbed],
+            perturbed_group_ids=[uid for uid, _ in perturbed],
+            data_sources=self.data_sources,
+            config=config,
+        )
+
+    def metrics(self, rewards: RewardBatch, expected_responses: int) -> dict[str, float]:
+        """What is logged for this step: `reward/*` from the rewards, `rollout/*` from the sampling."""
+        group_sizes = Counter(self.uids)
+        perturbed_groups = {
+            uid for uid, text in zip(self.uids, self.perturbed_responses, strict=True) if text is not None
+        }
+        return {
+            **{f"reward/{name}": float(value) for name, value in rewards.metrics().items()},
+            "rollout/original_tokens": float(sum(self.num_tokens)),
+            "rollout/perturbed_tokens": float(sum(self.perturbed_tokens)),
+            "rollout/perturbed_responses": float(sum(text is not None for text in self.perturbed_responses)),
+            "rollout/videos_without_perturbed": float(len(group_sizes) - len(perturbed_groups)),
+            "rollout/failed_responses": float(expected_responses - len(self)),
+        }
+
+    def dump(self, rewards: RewardBatch, path: Path) -> None:
+        """Write one JSON line per response, with every component, so that a step can be checked and read."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", encoding="utf-8") as file:
+            for i in range(len(self)):
+                line = {
+                    "uid": self.uids[i],
+                    "video_id": self.video_ids[i],
+                    "data_source": self.data_sources[i],
+                    "mos": self.mos[i],
+                    "response": self.responses[i],
+                    "perturbation": self.perturbations[i],
+                    "perturbed_response": self.perturbed_responses[i],
+                    "pred_mos": _none_for_nan(rewards.pred_mos[i]),
+                    "regression": float(rewards.regression[i]),
+                    "ranking": float(rewards.ranking[i]),
+                    "temporal": float(rewards.temporal[i]),
+                    "format": float(rewards.format[i]),
+                    "total": float(rewards.total[i]),
+                }
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def _none_for_nan(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
+
+
+def validation_metrics(
+    data_sources: Sequence[str], reward_extra_infos: Mapping[str, Sequence[Any]], expected_responses: int
+) -> dict[str, float]:
+    """SRCC, PLCC, KRCC, RMSE and the share without a score, per data source.
+
+    Args:
+        data_sources: (N,), one per validated response.
+        reward_extra_infos: what `adapters.verl.compute_score` returned for each: `pred_mos` and `mos` (N,).
+        expected_responses: how many responses validation asked for; the rest failed, and are counted.
+
+    Returns:
+        `val/{data_source}/{srcc,plcc,krcc,rmse,parse_failure_rate,scored}` and `val/failed_responses`. A correlation
+        that does not exist (fewer than two scores, constant predictions) is NaN.
+
+    Raises:
+        KeyError: the reward function gave no `pred_mos` or `mos`.
+    """
+    missing = {"pred_mos", "mos"} - reward_extra_infos.keys()
+    if missing:
+        raise KeyError(
+            f"validation needs {sorted(missing)} from the reward function; set "
+            "reward.custom_reward_function.path=pkg://vqathinker_verl.adapters.verl, .name=compute_score"
+        )
+    pred_mos = np.asarray(reward_extra_infos["pred_mos"], dtype=np.float64)
+    mos = np.asarray(reward_extra_infos["mos"], dtype=np.float64)
+    sources = np.asarray(data_sources, dtype=object)
+    metrics: dict[str, float] = {"val/failed_responses": float(expected_responses - len(mos))}
+    for source in sorted(set(data_sources)):
+        chosen = sources == source
+        scored = chosen & ~np.isnan(pred_mos)
+        for name, function in (("srcc", srcc), ("plcc", plcc), ("krcc", krcc), ("rmse", rmse)):
+            metrics[f"val/{source}/{name}"] = float(function(pred_mos[scored], mos[scored]))
+        metrics[f"val/{source}/parse_failure_rate"] = 1.0 - float(scored.sum() / chosen.sum())
+        metrics[f"val/{source}/scored"] = float(scored.sum())
+    return metrics

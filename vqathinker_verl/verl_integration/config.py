@@ -1,0 +1,55 @@
+"""`vqathinker.temporal` of the run's config, read by the agent loop and checked by the trainer.
+
+Apart from both, so that neither imports the other; `vqathinker.reward` is `vqathinker_verl.rewards.combine.RewardConfig`.
+"""
+
+import math
+from dataclasses import dataclass
+
+from omegaconf import DictConfig, OmegaConf
+
+from vqathinker_verl.perturbations import PerturbationConfig
+
+
+@dataclass(frozen=True)
+class TemporalConfig:
+    """`vqathinker.temporal` of the run's config.
+
+    Attributes:
+        enable: draw perturbed responses at all.
+        perturbed_n: perturbed responses per video, 1 to G; None means G / 2 rounded up.
+        seed: of the perturbations; with global step and video it decides which one is drawn.
+        perturbations: the kinds and their odds (vqathinker_verl.perturbations.PerturbationConfig).
+    """
+
+    enable: bool = True
+    perturbed_n: int | None = None
+    seed: int = 0
+    perturbations: PerturbationConfig = PerturbationConfig()
+
+    @classmethod
+    def from_config(cls, config: DictConfig) -> "TemporalConfig":
+        """Read and check `vqathinker.temporal`.
+
+        Raises:
+            ValueError: an unknown field, or `perturbed_n` outside 1..G.
+        """
+        fields = OmegaConf.to_container(config.vqathinker.temporal, resolve=True)
+        fields["perturbations"] = PerturbationConfig(**fields.get("perturbations") or {})
+        try:
+            temporal = cls(**fields)
+        except TypeError as error:
+            raise ValueError(f"vqathinker.temporal: {error}") from error
+        group_size = config.actor_rollout_ref.rollout.n
+        if temporal.perturbed_n is not None and not 1 <= temporal.perturbed_n <= group_size:
+            raise ValueError(
+                f"vqathinker.temporal.perturbed_n is {temporal.perturbed_n}, expected 1 to rollout.n ({group_size}); "
+                "to draw none, set vqathinker.temporal.enable=false"
+            )
+        return temporal
+
+    def sessions_with_perturbed(self, group_size: int) -> int:
+        """How many of the G sessions of a prompt also draw a perturbed response."""
+        if not self.enable:
+            return 0
+        return math.ceil(group_size / 2) if self.perturbed_n is None else self.perturbed_n

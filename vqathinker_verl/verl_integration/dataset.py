@@ -1,0 +1,103 @@
+"""verl's dataset over our parquet: frames come from `vqathinker_verl.frames`, decoded once and cached.
+
+Used as `data.custom_cls.path=pkg://vqathinker_verl.verl_integration.dataset`, `.name=VideoQualityDataset`. verl's
+agent loop workers call the class, not an instance, to turn messages into pixels; so what they need is in `data.frames`
+of the config and in the message itself:
+
+    data:
+      frames:
+        train: {num_frames: 6, size: [448, 448]}          # rows with extra_info.split == "train"
+        val: {num_frames: 12, size: [560, 560]}           # every other row
+        merge_size: 2                                     # the model's spatial merge; sides are multiples of patch*merge
+        timeout_seconds: 60                               # the longest that one video may take to decode
+        cache_bytes: 2147483648                           # decoded frames kept, per process
+
+A spec takes `size: [height, width]`, or `min_pixels` and `max_pixels` per frame for models with a pixel budget.
+"""
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from verl.utils.dataset.rl_dataset import RLHFDataset
+
+from vqathinker_verl.frames import DecodedVideo, FrameCache, FrameSpec
+
+Video = tuple[torch.Tensor, dict[str, Any]]
+
+
+@lru_cache(maxsize=1)
+def frame_cache(max_bytes: int, timeout_seconds: float) -> FrameCache:
+    """The one cache of this process."""
+    return FrameCache(max_bytes, timeout_seconds=timeout_seconds)
+
+
+def frame_spec(split: str, image_patch_size: int, config: DictConfig) -> FrameSpec:
+    """Which frames a row of `split` gives, from `data.frames.train` or `data.frames.val`.
+
+    Raises:
+        ValueError: `data.frames` is missing or has a field that FrameSpec does not know.
+    """
+    name = "train" if split == "train" else "val"
+    section = OmegaConf.select(config, f"frames.{name}")
+    if section is None:
+        raise ValueError(f"data.frames.{name} is missing: set at least data.frames.{name}.num_frames and a size")
+    fields = OmegaConf.to_container(section, resolve=True)
+    if fields.get("size") is not None:
+        fields["size"] = tuple(fields["size"])
+    try:
+        return FrameSpec(**fields, factor=image_patch_size * config.frames.get("merge_size", 2))
+    except TypeError as error:
+        raise ValueError(f"data.frames.{name}: {error}") from error
+
+
+def as_verl_video(video: DecodedVideo) -> Video:
+    """The pair that verl hands to processor and server: uint8 frames (T, C, H, W) and their place in the source."""
+    metadata = {
+        "fps": video.fps,
+        "frames_indices": video.indices.tolist(),
+        "total_num_frames": video.total_frames,
+        "video_backend": video.backend,
+    }
+    return torch.from_numpy(video.frames.copy()), metadata  # the cache's arrays are read-only, which torch has no notion of
+
+
+class VideoQualityDataset(RLHFDataset):
+    """RLHFDataset whose videos are decoded by `vqathinker_verl.frames` (verl/utils/dataset/rl_dataset.py)."""
+
+    def _build_messages(self, example: dict, key: str) -> list[dict]:
+        messages = super()._build_messages(example, key)
+        split = (example.get("extra_info") or {}).get("split", "train")
+        for item in _video_items(messages):
+            item["split"] = split
+        return messages
+
+    @classmethod
+    def _process_multi_modal_info(
+        cls, messages: list[dict], image_patch_size: int, config: DictConfig
+    ) -> tuple[None, list[Video] | None, None]:
+        """Decode the videos of `messages`; called in a thread, never on the event loop.
+
+        Returns:
+            (images, videos, audios) as verl expects; images and audios are always None.
+
+        Raises:
+            VideoError: a video cannot be decoded; the message names the file.
+        """
+        cache = frame_cache(config.frames.get("cache_bytes", 2**31), config.frames.get("timeout_seconds", 60.0))
+        videos = [
+            as_verl_video(cache.get(item["video"], frame_spec(item["split"], image_patch_size, config)))
+            for item in _video_items(messages)
+        ]
+        return None, videos or None, None
+
+
+def _video_items(messages: list[dict]) -> list[dict]:
+    return [
+        item
+        for message in messages
+        if isinstance(message["content"], list)
+        for item in message["content"]
+        if item.get("type") == "video"
+    ]

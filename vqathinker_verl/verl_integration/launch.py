@@ -1,0 +1,202 @@
+"""Starts verl's trainer for a recipe, and leaves nothing behind when it ends.
+
+    python -m vqathinker_verl.verl_integration.launch --output-dir DIR [hydra overrides]
+
+verl's own `python -m verl.trainer.main_ppo` does the training; this process checks the input first, in seconds rather
+than after minutes of start-up (preflight.py), lets one run at a time into OUTPUT_DIR, copies the output to
+OUTPUT_DIR/train.log, and afterwards ends every process of the run and removes its shared memory: Ray and vLLM leave
+both behind when they die in the wrong order. Exit codes: verl's own; 2 for bad input, before anything was started.
+"""
+
+import argparse
+import ctypes
+import fcntl
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import psutil
+
+from vqathinker_verl.summary import merge_metrics
+from vqathinker_verl.verl_integration.preflight import InputError, check
+
+RUN_MARK = "VQATHINKER_RUN"  # in the environment of every process of a run
+CONFIG_DIR = Path(__file__).resolve().parents[2] / "recipes" / "config"
+SHARED_MEMORY = Path("/dev/shm")
+PR_SET_PDEATHSIG = 1
+REASON = re.compile(r"(watchdog: .*|\b\w*(?:Error|Exception): .*)")
+
+
+def main() -> int:
+    """Parse, check, run, clear up."""
+    parser = argparse.ArgumentParser(description="Run verl's trainer with a recipe's config.")
+    parser.add_argument("--output-dir", type=Path, required=True, help="checkpoints, metrics and logs go here")
+    parser.add_argument("--config-name", default="vqathinker", help="YAML file in --config-dir")
+    parser.add_argument("--config-dir", type=Path, default=CONFIG_DIR)
+    args, overrides = parser.parse_known_args()
+    output_dir = args.output_dir.resolve()
+    overrides = [*outputs_in(output_dir), *overrides]
+    output_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        with only_run_in(output_dir):
+            check(args.config_dir, args.config_name, overrides)
+            return train(args.config_dir, args.config_name, overrides, output_dir)
+    except InputError as error:
+        print(f"vqathinker: {error}", file=sys.stderr)
+        return 2
+
+
+def outputs_in(output_dir: Path) -> list[str]:
+    """Overrides that keep everything a run writes under OUTPUT_DIR."""
+    return [
+        f"trainer.default_local_dir={output_dir}/checkpoints",
+        f"trainer.validation_data_dir={output_dir}/validation",
+        f"vqathinker.rollout_dir={output_dir}/rollouts",
+        f"hydra.run.dir={output_dir}/hydra",
+    ]
+
+
+@contextmanager
+def only_run_in(output_dir: Path) -> Iterator[None]:
+    """Hold OUTPUT_DIR/.lock, which the system gives up when this process dies, however it dies.
+
+    Raises:
+        InputError: another run holds it.
+    """
+    with (output_dir / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(f"{output_dir}: another run is using this OUTPUT_DIR; choose another one or wait") from None
+        yield
+
+
+def train(config_dir: Path, config_name: str, overrides: list[str], output_dir: Path) -> int:
+    """Run verl's trainer to its end; returns its exit code."""
+    metrics_dir = output_dir / "metrics"
+    metrics_dir.mkdir(exist_ok=True)
+    merge_metrics(output_dir)
+    run_id = uuid.uuid4().hex
+    # Unix sockets allow about 100 characters of path, so Ray's folder is not under OUTPUT_DIR.
+    ray_dir = None if os.environ.get("RAY_ADDRESS") else tempfile.mkdtemp(prefix="vqa-")
+    environment = {
+        **os.environ,
+        RUN_MARK: run_id,
+        "VERL_FILE_LOGGER_PATH": str(metrics_dir / f"{len(list(metrics_dir.glob('*.jsonl'))):04d}.jsonl"),
+        "TENSORBOARD_DIR": str(output_dir / "tensorboard"),
+    }
+    command = [sys.executable, "-m", "verl.trainer.main_ppo", f"--config-path={config_dir}", f"--config-name={config_name}"]
+    command += overrides + ([f"+ray_kwargs.ray_init._temp_dir={ray_dir}"] if ray_dir else [])
+    started = time.time()
+    child = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=_die_with_parent
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: child.terminate())
+    assert child.stdout is not None
+    output = OutputCopy(child.stdout, output_dir / "train.log")
+    try:
+        code = child.wait()
+    finally:
+        child.kill()
+        end_processes(run_id)  # before the copy is joined: workers that outlive the driver hold its output open
+        output.join()
+        remove_shared_memory(since=started)
+        merge_metrics(output_dir)
+    if code == 0:
+        if ray_dir:
+            shutil.rmtree(ray_dir, ignore_errors=True)
+        return 0
+    print(
+        f"vqathinker: the run stopped with exit code {code}. Reason: {output.reason or 'none was printed'}\n"
+        f"vqathinker: whole log: {output_dir / 'train.log'}; Ray's logs: {ray_dir or 'on the cluster'}",
+        file=sys.stderr,
+    )
+    return code if code > 0 else 128 - code
+
+
+class OutputCopy(threading.Thread):
+    """Copies a stream to stdout and to a log file; `reason` is the last line that reads like a failure's."""
+
+    def __init__(self, source: IO[bytes], log_path: Path) -> None:
+        super().__init__(name="vqathinker-output", daemon=True)
+        self.reason: str | None = None
+        self._source = source
+        self._log_path = log_path
+        self.start()
+
+    def run(self) -> None:
+        """Copy until the stream ends."""
+        with self._log_path.open("ab") as log:
+            for line in self._source:
+                for target in (sys.stdout.buffer, log):
+                    target.write(line)
+                    target.flush()
+                found = REASON.search(line.decode("utf-8", errors="replace"))
+                if found and not (self.reason or "").startswith("watchdog"):
+                    self.reason = found.group(1)
+
+
+def end_processes(run_id: str, grace_seconds: float = 5.0) -> int:
+    """End every process whose environment carries this run's mark; returns how many there were."""
+    processes = [process for process in psutil.process_iter() if _run_of(process) == run_id]
+    for process in processes:
+        _signal(process, signal.SIGTERM)
+    _, alive = psutil.wait_procs(processes, timeout=grace_seconds)
+    for process in alive:
+        _signal(process, signal.SIGKILL)
+    psutil.wait_procs(alive, timeout=grace_seconds)
+    return len(processes)
+
+
+def remove_shared_memory(since: float) -> list[Path]:
+    """Remove Python's shared-memory segments made after `since` that no living process maps; returns them."""
+    mapped = set()
+    for maps in Path("/proc").glob("[0-9]*/maps"):
+        try:
+            mapped.update(re.findall(r"/dev/shm/psm_\w+", maps.read_text()))
+        except OSError:  # the process ended, or is not ours
+            continue
+    removed = []
+    for path in SHARED_MEMORY.glob("psm_*"):
+        try:
+            status = path.stat()
+            if str(path) not in mapped and status.st_uid == os.getuid() and status.st_mtime >= since:
+                path.unlink()
+                removed.append(path)
+        except FileNotFoundError:
+            continue
+    return removed
+
+
+def _run_of(process: psutil.Process) -> str | None:
+    try:
+        return None if process.pid == os.getpid() else process.environ().get(RUN_MARK)
+    except psutil.Error:
+        return None
+
+
+def _signal(process: psutil.Process, number: signal.Signals) -> None:
+    try:
+        process.send_signal(number)
+    except psutil.NoSuchProcess:
+        return
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,131 @@
+"""What can be known to be wrong before a run starts, told in one line each, within seconds.
+
+Hydra, NumPy and pyarrow only: verl, torch and vLLM take minutes to start, and a mistyped field should not cost those.
+"""
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from vqathinker_verl.prompts import SCORE_RANGE
+from vqathinker_verl.rewards.combine import RewardConfig
+from vqathinker_verl.verl_integration.config import TemporalConfig
+
+COLUMNS = ("data_source", "prompt", "videos", "reward_model", "extra_info")
+MAX_LISTED = 5
+
+
+class InputError(ValueError):
+    """Something the user gave is wrong; the message is one line that says what, where and what to do."""
+
+
+def check(config_dir: Path, config_name: str, overrides: list[str]) -> DictConfig:
+    """Compose the run's config and check all that is known before the start.
+
+    Returns:
+        The composed config.
+
+    Raises:
+        InputError: a wrong override, a missing model, label file or video, a row that cannot be trained on.
+    """
+    config = composed(config_dir, config_name, overrides)
+    check_model(config.actor_rollout_ref.model.path)
+    try:
+        RewardConfig.from_mapping(OmegaConf.to_container(config.vqathinker.reward, resolve=True))
+        TemporalConfig.from_config(config)
+    except (TypeError, ValueError) as error:
+        raise InputError(str(error)) from error
+    train_rows = sum(check_label_file(path) for path in _listed(config.data.train_files))
+    for path in _listed(config.data.val_files):
+        check_label_file(path)
+    if train_rows < config.data.train_batch_size:
+        raise InputError(
+            f"data.train_files hold {train_rows} rows, fewer than data.train_batch_size "
+            f"({config.data.train_batch_size}); lower the batch size or add videos"
+        )
+    return config
+
+
+def composed(config_dir: Path, config_name: str, overrides: list[str]) -> DictConfig:
+    """The config that verl will see.
+
+    Raises:
+        InputError: an override names a field that does not exist, or cannot be parsed; a required field is not set.
+    """
+    try:
+        with initialize_config_dir(str(config_dir.resolve()), version_base=None):
+            # hydra.* overrides are for Hydra's own launcher, which does not run here.
+            config = compose(config_name, overrides=[item for item in overrides if not item.startswith("hydra.")])
+        OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        causes = [str(item).splitlines()[0] for item in (error, error.__cause__) if item is not None and str(item)]
+        raise InputError(f"config: {': '.join(dict.fromkeys(causes))}") from error
+    return config
+
+
+def check_model(path: str) -> None:
+    """A local model must be a folder with a config.json; a hub name must look like one.
+
+    Raises:
+        InputError: neither is the case, or the hub is switched off.
+    """
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise InputError(f"model {path}: no config.json in this folder; expected a Hugging Face checkpoint")
+        return
+    looks_like_hub_name = re.fullmatch(r"[\w.-]+/[\w.-]+", path) is not None
+    if not looks_like_hub_name or os.environ.get("HF_HUB_OFFLINE") == "1":
+        raise InputError(f"model {path}: no such folder; set MODEL_PATH to a Hugging Face checkpoint's folder")
+
+
+def check_label_file(path: str) -> int:
+    """Check one parquet file of `vqathinker prepare`; returns its number of rows.
+
+    Raises:
+        InputError: the file is missing, empty or not such a file; a MOS is outside [1, 5]; a video does not exist.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"{path}: no such label file; make it with `vqathinker prepare`")
+    try:
+        rows = pyarrow.parquet.read_table(path).to_pylist()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise InputError(f"{path}: not a readable parquet file ({str(error).splitlines()[0]})") from error
+    if not rows:
+        raise InputError(f"{path}: no rows")
+    missing_columns = [name for name in COLUMNS if name not in rows[0]]
+    if missing_columns:
+        raise InputError(f"{path}: no column {', '.join(missing_columns)}; make the file with `vqathinker prepare`")
+    faults = [f"row {number}: {fault}" for number, row in enumerate(rows) if (fault := fault_of(row))]
+    if faults:
+        more = f" (and {len(faults) - MAX_LISTED} more)" if len(faults) > MAX_LISTED else ""
+        raise InputError(f"{path}: {'; '.join(faults[:MAX_LISTED])}{more}; run `vqathinker prepare` again")
+    return len(rows)
+
+
+def fault_of(row: dict[str, Any]) -> str | None:
+    """What is wrong with one row, or None."""
+    low, high = SCORE_RANGE
+    mos = (row["reward_model"] or {}).get("ground_truth")
+    if not isinstance(mos, int | float) or not low <= mos <= high:
+        return f"MOS {mos!r}, expected a number in [{low:g}, {high:g}]"
+    if not (row["extra_info"] or {}).get("video_id"):
+        return "no extra_info.video_id"
+    paths = [video["video"] if isinstance(video, dict) else video for video in row["videos"] or []]
+    if len(paths) != 1:
+        return f"{len(paths)} videos, expected one"
+    if not Path(paths[0]).is_file():
+        return f"no such video: {paths[0]}"
+    return None
+
+
+def _listed(files: Any) -> Iterable[str]:
+    return [files] if isinstance(files, str) else list(files)

@@ -1,0 +1,164 @@
+"""verl's V1 trainers with rewards over the whole batch.
+
+verl 0.9 scores responses one at a time, in reward-loop workers, while others are still being generated. Ranking and
+temporal consistency need the batch. It is whole in the trainer, after `ReplayBuffer.sample` and before the advantages:
+there the mixin below reads the responses of all workers from TransferQueue, scores them together and writes the
+totals to `rm_scores`, from which `_compute_advantage` reads.
+
+Why a trainer class and not `trainer.v1.sampler.custom_sampler`: a sampler sees the batch too, but what it returns for
+validation is thrown away, and SRCC and PLCC must join verl's validation metrics. One door for both is simpler. The
+classes register themselves when `verl.trainer.ppo.v1` is imported (register.py), so other processes do not pay.
+
+    trainer.v1.trainer_mode=vqathinker_sync | vqathinker_colocate_async | vqathinker_separate_async
+"""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+import transfer_queue as tq
+from omegaconf import DictConfig, OmegaConf, open_dict
+from transfer_queue import KVBatchMeta
+from verl.trainer.ppo.v1.trainer_base import register_trainer
+from verl.trainer.ppo.v1.trainer_colocate_async import PPOTrainerColocateAsync
+from verl.trainer.ppo.v1.trainer_separate_async import PPOTrainerSeparateAsync
+from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
+from verl.utils import tensordict_utils as tu
+from verl.utils.debug import marked_timer
+
+from vqathinker_verl.rewards.combine import RewardBatch, RewardConfig
+from vqathinker_verl.verl_integration.batch_rewards import Rollouts, validation_metrics
+from vqathinker_verl.verl_integration.config import TemporalConfig
+from vqathinker_verl.verl_integration.watchdog import Watchdog
+
+logger = logging.getLogger(__name__)
+
+FIELDS = ["uid", "responses", "data_source", "reward_model", "extra_info", "extra_fields"]
+
+
+class BatchRewards:
+    """A mixin before one of verl's trainers, `verl_mode` being the name under which verl knows that trainer."""
+
+    verl_mode: str
+
+    def __init__(self, config: DictConfig) -> None:
+        ours = config.vqathinker
+        self.reward_config = RewardConfig.from_mapping(OmegaConf.to_container(ours.reward, resolve=True))
+        TemporalConfig.from_config(config)  # the agent loop reads it; a wrong field should stop the run here
+        self.watchdog = Watchdog(ours.watchdog.phase_seconds)
+        with open_dict(config):
+            # verl asks for its own names in several places ("sync" chooses the buffer, what a checkpoint holds, ...).
+            config.trainer.v1.trainer_mode = self.verl_mode
+        super().__init__(config)
+        # verl has no key for this; its 2 s are most of a short step.
+        self.replay_buffer.poll_interval = ours.poll_seconds
+
+    def _balance_batch(self, batch: KVBatchMeta, metrics: dict, *args: Any, **kwargs: Any) -> KVBatchMeta:
+        """Score the batch as it was sampled; then let verl pad and reorder it."""
+        self.watchdog.enter("reward")
+        with marked_timer("reward", self.timing_raw, color="yellow"):
+            metrics.update(self._write_batch_rewards(batch))
+        self.watchdog.enter("update")
+        return super()._balance_batch(batch, metrics, *args, **kwargs)
+
+    def _write_batch_rewards(self, batch: KVBatchMeta) -> dict[str, float]:
+        data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=FIELDS)
+        response_ids = list(data["responses"].unbind())
+        rollouts = self._rollouts(data, response_ids)
+        rewards = rollouts.score(self.reward_config)
+        tq.kv_batch_put(
+            keys=batch.keys,
+            partition_id=batch.partition_id,
+            fields=tu.get_tensordict({"rm_scores": token_level(rewards, response_ids)}),
+        )
+        dump_dir = self.config.vqathinker.get("rollout_dir")
+        if dump_dir:
+            rollouts.dump(rewards, Path(dump_dir) / f"{self.global_steps}.jsonl")
+        prompts = self.config.data.train_batch_size // self.parameter_sync_step
+        return rollouts.metrics(rewards, prompts * self.config.actor_rollout_ref.rollout.n)
+
+    def _rollouts(self, data: Any, response_ids: list[torch.Tensor]) -> Rollouts:
+        extra_fields = data["extra_fields"].tolist()
+        return Rollouts(
+            uids=[str(uid) for uid in data["uid"].tolist()],
+            video_ids=[str(info.get("video_id")) for info in data["extra_info"].tolist()],
+            data_sources=[str(source) for source in data["data_source"].tolist()],
+            mos=[float(label["ground_truth"]) for label in data["reward_model"].tolist()],
+            responses=[self.tokenizer.decode(ids, skip_special_tokens=True) for ids in response_ids],
+            num_tokens=[len(ids) for ids in response_ids],
+            perturbations=[fields["perturbation"] for fields in extra_fields],
+            perturbed_responses=[fields["perturbed_response"] for fields in extra_fields],
+            perturbed_tokens=[fields["perturbed_tokens"] for fields in extra_fields],
+        )
+
+    def _val_metrics_update(
+        self, data_sources: list, sample_uids: list, reward_extra_infos_dict: dict, sample_turns: list, **kwargs: Any
+    ) -> dict[str, float]:
+        expected = sum((kwargs.get("expected_acc_counts") or {}).values()) or len(data_sources)
+        ours = validation_metrics(data_sources, reward_extra_infos_dict, expected)
+        # verl averages every entry; a mean score or label per data set says nothing, and NaN would spread.
+        others = {name: values for name, values in reward_extra_infos_dict.items() if name not in ("pred_mos", "mos")}
+        return {**super()._val_metrics_update(data_sources, sample_uids, others, sample_turns, **kwargs), **ours}
+
+    # Phases, for the watchdog.
+
+    def on_init_end(self) -> None:
+        with self._sync_phase():
+            super().on_init_end()
+
+    def on_step_end(self) -> None:
+        with self._sync_phase():
+            super().on_step_end()
+
+    def on_sample_begin(self) -> None:
+        self.watchdog.enter("rollout")
+        super().on_sample_begin()
+
+    def on_validate_begin(self) -> None:
+        self.watchdog.enter("validation")
+        super().on_validate_begin()
+
+    def on_validate_end(self) -> None:
+        super().on_validate_end()
+        self.watchdog.enter("after validation")
+
+    def fit(self, agent_loop_manager: Any) -> None:
+        """Verl's loop, watched."""
+        self.watchdog.enter("fit")
+        super().fit(agent_loop_manager)
+        self.watchdog.stop()
+
+    def _sync_phase(self) -> Any:
+        return self.watchdog.phase("weight sync", self.config.vqathinker.watchdog.sync_seconds)
+
+
+def token_level(rewards: RewardBatch, response_ids: list[torch.Tensor]) -> torch.Tensor:
+    """The totals on each response's last token, as verl's nested `rm_scores` (N, *)."""
+    rows = []
+    for total, ids in zip(rewards.total, response_ids, strict=True):
+        row = torch.zeros(len(ids), dtype=torch.float32)
+        row[-1] = float(total)
+        rows.append(row)
+    return torch.nested.as_nested_tensor(rows, layout=torch.jagged)
+
+
+@register_trainer("vqathinker_sync")
+class VideoQualityTrainerSync(BatchRewards, PPOTrainerSync):
+    """Rollout and training take turns on the same devices (verl/trainer/ppo/v1/trainer_sync.py)."""
+
+    verl_mode = "sync"
+
+
+@register_trainer("vqathinker_colocate_async")
+class VideoQualityTrainerColocateAsync(BatchRewards, PPOTrainerColocateAsync):
+    """As verl's `colocate_async` (verl/trainer/ppo/v1/trainer_colocate_async.py)."""
+
+    verl_mode = "colocate_async"
+
+
+@register_trainer("vqathinker_separate_async")
+class VideoQualityTrainerSeparateAsync(BatchRewards, PPOTrainerSeparateAsync):
+    """As verl's `separate_async` (verl/trainer/ppo/v1/trainer_separate_async.py)."""
+
+    verl_mode = "separate_async"
