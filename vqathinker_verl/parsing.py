@@ -1,0 +1,121 @@
+"""From a response's text to its score: the only place with regular expressions.
+
+Every step takes time linear in the text, also on megabytes of unclosed or nested tags: tags are found with `str.find`
+and `str.rfind`, and no pattern can give back more than it took.
+"""
+
+import math
+import re
+from typing import Literal, NamedTuple, get_args
+
+from vqathinker_verl.prompts import SCORE_RANGE
+
+Fallback = Literal["none", "text"]
+Decimals = Literal["written", "value"]
+
+_THINK_OPEN = "<think>"
+_ANSWER_OPEN, _ANSWER_CLOSE = "<answer>", "</answer>"
+_THINK_TO_ANSWER = re.compile(r"</think>\s*<answer>")
+
+# A number as a model may write it. What the pattern must not do is find a score where none was given:
+# "-3.5" is not 3.5 (a hyphen after a word or a digit, "MOS-3.5", is no sign), ".5" is not 5, "3e2" is not 3, and
+# "nan" before a number is an answer that is not a number.
+_NUMBER = re.compile(
+    r"(?P<sign>(?<!\w)[-+\u2212])?"
+    r"(?:(?P<whole>\d+)(?:\.(?P<fraction>\d*))?|(?<!\.)\.(?P<bare_fraction>\d+))"
+    r"(?P<exponent>[eE][-+]?\d+)?"
+    r"|(?<!\w)(?P<not_finite>nan|inf|infinity)(?!\w)",
+    re.IGNORECASE,
+)
+
+
+class ParsedAnswer(NamedTuple):
+    """What a response says.
+
+    Attributes:
+        score: the predicted MOS; NaN if the response gives no score.
+        decimals: digits after the decimal point of the score; 0 if there is none.
+        well_formed: whether the whole response is `<think>…</think>`, white space, `<answer>…</answer>`.
+    """
+
+    score: float
+    decimals: int
+    well_formed: bool
+
+
+def parse_answer(
+    text: str,
+    *,
+    fallback: Fallback = "none",
+    score_range: tuple[float, float] | None = SCORE_RANGE,
+    decimals: Decimals = "written",
+) -> ParsedAnswer:
+    """Return the score of one response (SPEC section 2).
+
+    The answer is the last `<answer>…</answer>` block, its score the first number in it. Where opening tags nest, the
+    block begins at the last of them: a model that quotes the tag while it thinks is not scored by its thoughts.
+
+    Args:
+        text: the response; any string is accepted.
+        fallback: "none": without a block there is no score. "text": without a block, the first number of the whole
+            text (the released code).
+        score_range: lowest and highest score accepted; a number outside gives no score. None accepts any number.
+        decimals: "written" counts the digits as written ("3.50" has two), "value" after dropping trailing zeros
+            ("3.50" has one; the released code).
+
+    Raises:
+        TypeError: if `text` is not a string.
+        ValueError: if an option is not one of those named above.
+
+    >>> parse_answer("<think>Sharp, some noise.</think><answer>3.50</answer>")
+    ParsedAnswer(score=3.5, decimals=2, well_formed=True)
+    >>> parse_answer("It is a 3.50")
+    ParsedAnswer(score=nan, decimals=0, well_formed=False)
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"text: expected a string, got {type(text).__name__}")
+    check_choice("fallback", fallback, Fallback)
+    check_choice("decimals", decimals, Decimals)
+    well_formed = is_well_formed(text)
+    answer = last_answer(text)
+    if answer is None and fallback == "text":
+        answer = text
+    number = _NUMBER.search(answer) if answer is not None else None
+    if number is None or number["not_finite"]:
+        return ParsedAnswer(math.nan, 0, well_formed)
+    # float() knows every digit that \d does, but only the ASCII minus.
+    score = float(number[0].replace("\u2212", "-"))
+    in_range = score_range is None or score_range[0] <= score <= score_range[1]
+    if not (math.isfinite(score) and in_range):
+        return ParsedAnswer(math.nan, 0, well_formed)
+    fraction = number["fraction"] or number["bare_fraction"] or ""
+    return ParsedAnswer(score, len(fraction if decimals == "written" else fraction.rstrip("0")), well_formed)
+
+
+def last_answer(text: str) -> str | None:
+    """Return what the last `<answer>…</answer>` block of `text` holds, or None if no block is closed."""
+    last_close = text.rfind(_ANSWER_CLOSE)
+    opening = text.rfind(_ANSWER_OPEN, 0, max(last_close, 0))
+    if opening < 0:
+        return None
+    begin = opening + len(_ANSWER_OPEN)
+    return text[begin : text.find(_ANSWER_CLOSE, begin)]
+
+
+def is_well_formed(text: str) -> bool:
+    r"""Return whether the whole text matches `<think>.*</think>\s*<answer>.*</answer>`, dot matching newlines.
+
+    The first `</think>`, white space, `<answer>` decides: a later one cannot leave more room for the closing tag. A
+    pattern for the whole text would try each of them, in quadratic time.
+    """
+    if not (text.startswith(_THINK_OPEN) and text.endswith(_ANSWER_CLOSE)):
+        return False
+    middle = _THINK_TO_ANSWER.search(text, len(_THINK_OPEN))
+    return middle is not None and middle.end() <= len(text) - len(_ANSWER_CLOSE)
+
+
+def check_choice(name: str, value: object, choices: object) -> None:
+    """Raise ValueError, naming the option, if `value` is not one of the strings of the Literal type `choices`."""
+    allowed = get_args(choices)
+    if value not in allowed:
+        raise ValueError(f"{name}: expected one of {', '.join(map(repr, allowed))}, got {value!r}")

@@ -1,0 +1,134 @@
+"""Temporal perturbations: which frames are shown, in which order, and which of them black.
+
+Only positions are known here, never pixels. So a perturbation that changes the order of the frames is taken to change
+the video; that a video shows the same picture in every frame cannot be seen here.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+# In the order of SPEC section 4.
+PERTURBATIONS = ("shuffle", "local_shuffle", "reverse", "jitter", "duplicate", "random_drop")
+
+
+@dataclass(frozen=True)
+class PerturbationConfig:
+    """Which perturbations are drawn, and how strong they are; checked when made.
+
+    Attributes:
+        kinds: name -> odds, relative to each other; a name that is left out, or whose odds are 0, is never drawn.
+        window: number of frames inside which `local_shuffle` permutes.
+        max_duplicates: most repetitions of the frame that `duplicate` repeats.
+        max_drops: most frames that `random_drop` sets to black.
+    """
+
+    kinds: Mapping[str, float] = field(default_factory=lambda: dict.fromkeys(PERTURBATIONS, 1.0))
+    window: int = 4
+    max_duplicates: int = 3
+    max_drops: int = 3
+
+    def __post_init__(self) -> None:
+        kinds = {str(name): odds for name, odds in self.kinds.items()}
+        unknown = sorted(set(kinds) - set(PERTURBATIONS))
+        if unknown:
+            raise ValueError(f"kinds: unknown {', '.join(unknown)}; the perturbations are {', '.join(PERTURBATIONS)}")
+        for name, odds in kinds.items():
+            if isinstance(odds, bool) or not isinstance(odds, int | float) or not 0 <= odds < math.inf:
+                raise ValueError(f"kinds.{name}: expected odds of at least 0, got {odds!r}")
+        if not any(kinds.values()):
+            raise ValueError("kinds: at least one perturbation needs odds above 0")
+        for name, least in (("window", 2), ("max_duplicates", 1), ("max_drops", 1)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(f"{name}: expected a whole number of at least {least}, got {value!r}")
+        # In a fixed order, so that what is drawn does not hang on the order in which the odds were written.
+        ordered = {name: float(kinds[name]) for name in PERTURBATIONS if name in kinds}
+        object.__setattr__(self, "kinds", ordered)
+
+
+@dataclass(frozen=True, eq=False)
+class Perturbation:
+    """A change of T frames in time: show `frames[indices]`, and black wherever `black`.
+
+    Attributes:
+        name: one of PERTURBATIONS.
+        indices: (T,) int64, the frame shown at each position.
+        black: (T,) bool, whether the frame shown there is set to black.
+    """
+
+    name: str
+    indices: NDArray[np.int64]
+    black: NDArray[np.bool_]
+
+
+def perturbation_rng(seed: int, global_step: int, video_id: str) -> np.random.Generator:
+    """Return the generator for one video in one training step, the same in every process and on every machine."""
+    key = json.dumps([int(seed), int(global_step), str(video_id)]).encode()
+    return np.random.default_rng(int.from_bytes(hashlib.sha256(key).digest(), "big"))
+
+
+def draw_perturbation(
+    num_frames: int, rng: np.random.Generator, config: PerturbationConfig | None = None
+) -> Perturbation | None:
+    """Draw one perturbation of a video of `num_frames` sampled frames (SPEC section 4).
+
+    The number of frames stays the same, and what is drawn always changes the order of the frames, repeats one or
+    blackens some: a permutation that comes out as the identity is drawn again.
+
+    Returns:
+        The perturbation; None if no perturbation can change a video this short, which is one of a single frame.
+
+    Raises:
+        ValueError: if `num_frames` is below 1.
+
+    >>> draw_perturbation(3, np.random.default_rng(0), PerturbationConfig(kinds={"reverse": 1})).indices.tolist()
+    [2, 1, 0]
+    """
+    if num_frames < 1:
+        raise ValueError(f"num_frames: expected at least 1, got {num_frames}")
+    if num_frames == 1:
+        return None
+    config = config or PerturbationConfig()
+    odds = np.array(list(config.kinds.values()))
+    name = list(config.kinds)[int(rng.choice(len(odds), p=odds / odds.sum()))]
+    while True:
+        indices, black = _draw(name, num_frames, rng, config)
+        if black.any() or (indices != np.arange(num_frames)).any():
+            return Perturbation(name, indices, black)
+
+
+def _draw(
+    name: str, num_frames: int, rng: np.random.Generator, config: PerturbationConfig
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Draw once; the result may leave the video as it is."""
+    frames = np.arange(num_frames, dtype=np.int64)
+    black = np.zeros(num_frames, dtype=np.bool_)
+    if name == "shuffle":
+        return rng.permutation(frames), black
+    if name == "local_shuffle":
+        windows = [frames[begin : begin + config.window] for begin in range(0, num_frames, config.window)]
+        return np.concatenate([rng.permutation(window) for window in windows]), black
+    if name == "reverse":
+        return frames[::-1].copy(), black
+    if name == "jitter":
+        return np.clip(frames + rng.integers(-1, 2, num_frames), 0, num_frames - 1), black
+    if name == "duplicate":
+        repeated = int(rng.integers(num_frames))
+        repeats = int(rng.integers(1, min(config.max_duplicates, num_frames - 1) + 1))
+        dropped = rng.choice(np.delete(frames, repeated), size=repeats, replace=False)
+        shown = np.ones(num_frames, dtype=np.int64)
+        shown[repeated] += repeats
+        shown[dropped] = 0
+        return np.repeat(frames, shown), black
+    if name == "random_drop":
+        # At least one frame stays: a video all in black would ask about nothing.
+        drops = int(rng.integers(1, min(config.max_drops, num_frames - 1) + 1))
+        black[rng.choice(num_frames, size=drops, replace=False)] = True
+        return frames, black
+    raise ValueError(f"unknown perturbation {name!r}")

@@ -1,0 +1,36 @@
+"""Checked vectors: every array that enters the rewards or the metrics goes through here."""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+
+def as_vector(name: str, values: ArrayLike, *, length: int | None = None, nan_allowed: bool = False) -> FloatArray:
+    """Return `values` as a float64 vector (N,).
+
+    Args:
+        name: what the errors call it.
+        values: one-dimensional numbers.
+        length: the N that is required.
+        nan_allowed: whether NaN ("no score") may occur; infinite values never may.
+
+    Raises:
+        ValueError: for another shape or length, or for a value that is not finite, with its position.
+    """
+    try:
+        vector = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}: expected numbers, {error}") from error
+    if vector.ndim != 1:
+        raise ValueError(f"{name}: expected one dimension, got shape {vector.shape}")
+    if length is not None and len(vector) != length:
+        raise ValueError(f"{name}: expected {length} values, one per response, got {len(vector)}")
+    faulty = np.isinf(vector) if nan_allowed else ~np.isfinite(vector)
+    if faulty.any():
+        position = int(np.argmax(faulty))
+        raise ValueError(
+            f"{name}[{position}]: expected a finite number{' or NaN' if nan_allowed else ''}, got {vector[position]}"
+        )
+    return vector

@@ -1,0 +1,338 @@
+"""From responses to rewards: every constant in one config, the four rewards put together."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from vqathinker_verl.parsing import Decimals, Fallback, check_choice, parse_answer
+from vqathinker_verl.prompts import SCORE_RANGE
+from vqathinker_verl.rewards.arrays import FloatArray, IntArray
+from vqathinker_verl.rewards.groups import GroupIds, Videos, group_mean, group_variance, index_among
+from vqathinker_verl.rewards.ranking import batch_videos, mean_fidelity, warn_if_unrivalled
+from vqathinker_verl.rewards.regression import regression_reward
+from vqathinker_verl.rewards.temporal import TemporalComparison, TemporalScope, compare_temporally, earned_bonus
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardConfig:
+    """Every constant of SPEC section 3; checked when made.
+
+    Attributes:
+        sigma: width of the regression reward's bell, in MOS units.
+        decimal_penalty: factor in [0, 1] on the regression reward of an answer with too few decimals.
+        min_decimals: decimals that the prompt asks for.
+        eps: keeps the ranking reward's roots and division from 0.
+        fallback: what is read where an answer block is missing, see `parse_answer`.
+        decimals: how decimals are counted, see `parse_answer`.
+        score_range: lowest and highest score accepted; None accepts any number.
+        cross_dataset: whether videos of different data sources are compared in the ranking reward.
+        temporal_bonus: bonus on a reward for using the order of the frames; 0 switches it off.
+        ranking_threshold: ranking reward that must be exceeded for the bonus.
+        regression_threshold: regression reward that must be exceeded for the bonus.
+        temporal_scope: means per "video" or over the whole "batch".
+        perturbed_rivals: whom a response to a perturbed video is ranked against. "original": the other videos as they
+            are, so that only the frames of its own video differ between the two sides compared; "perturbed": the
+            other perturbed videos (the released code).
+        regression_weight: weight of the regression reward and its bonus in the total.
+        ranking_weight: weight of the ranking reward and its bonus.
+        format_weight: weight of the format reward.
+    """
+
+    sigma: float = 0.5
+    decimal_penalty: float = 0.8
+    min_decimals: int = 2
+    eps: float = 1e-6
+    fallback: Fallback = "none"
+    decimals: Decimals = "written"
+    score_range: tuple[float, float] | None = SCORE_RANGE
+    cross_dataset: bool = False
+    temporal_bonus: float = 0.3
+    ranking_threshold: float = 0.5
+    regression_threshold: float = 0.9
+    temporal_scope: TemporalScope = "video"
+    perturbed_rivals: str = "original"
+    regression_weight: float = 1.0
+    ranking_weight: float = 1.0
+    format_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_choice("fallback", self.fallback, Fallback)
+        check_choice("decimals", self.decimals, Decimals)
+        check_choice("temporal_scope", self.temporal_scope, TemporalScope)
+        if self.perturbed_rivals not in ("original", "perturbed"):
+            raise ValueError(
+                f"perturbed_rivals: expected one of 'original', 'perturbed', got {self.perturbed_rivals!r}"
+            )
+        if not isinstance(self.cross_dataset, bool):
+            raise ValueError(f"cross_dataset: expected true or false, got {self.cross_dataset!r}")
+        for name in ("sigma", "eps"):
+            self._check_number(name, above=0.0)
+        for name in ("temporal_bonus", "regression_weight", "ranking_weight", "format_weight", "min_decimals"):
+            self._check_number(name, at_least=0.0)
+        for name in ("ranking_threshold", "regression_threshold"):
+            self._check_number(name)
+        self._check_number("decimal_penalty", at_least=0.0, at_most=1.0)
+        if self.score_range is not None:
+            bounds = tuple(self.score_range)  # a list, when it comes from YAML
+            if len(bounds) != 2 or not all(_is_number(bound) for bound in bounds) or not bounds[0] < bounds[1]:
+                raise ValueError(f"score_range: expected [lowest, highest] or null, got {self.score_range!r}")
+            object.__setattr__(self, "score_range", bounds)
+
+    def _check_number(
+        self, name: str, *, above: float | None = None, at_least: float | None = None, at_most: float | None = None
+    ) -> None:
+        value = getattr(self, name)
+        expected = "a finite number"
+        fits = _is_number(value)
+        if above is not None:
+            expected += f" above {above:g}"
+            fits = fits and value > above
+        if at_least is not None:
+            expected += f" of at least {at_least:g}"
+            fits = fits and value >= at_least
+        if at_most is not None:
+            expected += f" and at most {at_most:g}"
+            fits = fits and value <= at_most
+        if not fits:
+            raise ValueError(f"{name}: expected {expected}, got {value!r}")
+
+    @classmethod
+    def release(cls) -> "RewardConfig":
+        """Return the released code's mode: what differs from the defaults is explained in docs/rewards.md."""
+        return cls(
+            fallback="text",
+            decimals="value",
+            score_range=None,
+            cross_dataset=True,
+            temporal_scope="batch",
+            perturbed_rivals="perturbed",
+        )
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, Any]) -> "RewardConfig":
+        """Return the config that a mapping (a node of a Hydra config, keyword arguments) describes.
+
+        Raises:
+            ValueError: for a key that is not a field, or a value out of its range, naming it.
+        """
+        allowed = [entry.name for entry in fields(cls)]
+        unknown = sorted(str(key) for key in mapping if key not in allowed)
+        if unknown:
+            raise ValueError(
+                f"unknown reward setting{'s' if len(unknown) > 1 else ''} {', '.join(unknown)}; "
+                f"the settings are {', '.join(allowed)}"
+            )
+        return cls(**{str(key): value for key, value in mapping.items()})
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))
+
+
+@dataclass(frozen=True, eq=False)
+class RewardBatch:
+    """The rewards of a batch of N responses, in the order in which they were given.
+
+    Attributes:
+        total: (N,) regression_weight (regression + its bonus) + ranking_weight (ranking + its bonus)
+            + format_weight format.
+        regression: (N,) plain regression reward, without the bonus; 0 without a score.
+        ranking: (N,) plain ranking reward, without the bonus; 0 without a score or a rival.
+        temporal: (N,) sum of the response's two temporal bonuses, before the weights.
+        format: (N,) format reward.
+        pred_mos: (N,) score of the response, NaN for none.
+        group_index: (N,) which video of `videos` a response belongs to.
+        videos: the videos of the batch, in the order in which they first occur.
+        comparisons: the temporal comparison of the ranking and of the regression reward.
+    """
+
+    total: FloatArray
+    regression: FloatArray
+    ranking: FloatArray
+    temporal: FloatArray
+    format: FloatArray
+    pred_mos: FloatArray
+    group_index: IntArray = field(repr=False)
+    videos: Videos = field(repr=False)
+    comparisons: tuple[TemporalComparison, TemporalComparison] = field(repr=False)
+
+    def metrics(self) -> dict[str, float]:
+        """Return what is worth logging of the batch, always under the same keys; NaN where it is undefined.
+
+        - total, regression, ranking, temporal, format: means over all responses.
+        - parse_failure_rate: share of the responses without a score.
+        - total_std: unbiased standard deviation of `total` inside a group, mean over the groups of at least two; at 0
+          there is nothing for GRPO to learn from.
+        - ranking_accuracy: share of the comparable pairs of videos (one data source, different MOS) that their mean
+          scores put in the order of their MOS; an equal mean counts half.
+        - srcc: Spearman correlation of the videos' mean scores with their MOS.
+        - temporal_win_rate: share of the comparisons, two a video (ranking and regression), in which the mean reward
+          on the original is at least that on the perturbed video; NaN when no video was perturbed.
+        - temporal_excluded: number of videos with neither comparison.
+        """
+        from vqathinker_verl.metrics import srcc
+
+        num_videos = len(self.videos.ids)
+        sizes = np.bincount(self.group_index, minlength=num_videos)
+        stds = np.sqrt(group_variance(self.total, self.group_index, num_videos))[sizes > 1]
+        scored = ~np.isnan(self.videos.mean)
+        compared = np.concatenate([comparison.compared for comparison in self.comparisons])
+        won = np.concatenate([comparison.won for comparison in self.comparisons])
+        return {
+            "total": _mean(self.total),
+            "regression": _mean(self.regression),
+            "ranking": _mean(self.ranking),
+            "temporal": _mean(self.temporal),
+            "format": _mean(self.format),
+            "parse_failure_rate": _mean(np.isnan(self.pred_mos)),
+            "total_std": _mean(stds),
+            "ranking_accuracy": _ranking_accuracy(self.videos),
+            "srcc": srcc(self.videos.mean[scored], self.videos.mos[scored]),
+            "temporal_win_rate": _mean(won[compared]),
+            "temporal_excluded": float(np.sum(~(self.comparisons[0].compared | self.comparisons[1].compared))),
+        }
+
+
+def _mean(values: ArrayLike) -> float:
+    array = np.asarray(values, dtype=np.float64)
+    return float(array.mean()) if array.size else float("nan")
+
+
+def _ranking_accuracy(videos: Videos) -> float:
+    right = pairs = 0.0
+    for video in np.flatnonzero(~np.isnan(videos.mean)):  # a row at a time: memory stays linear in the videos
+        # Each pair is met once, from the side of the better video.
+        comparable = (videos.mos < videos.mos[video]) & (videos.source == videos.source[video])
+        worse = videos.mean[comparable & ~np.isnan(videos.mean)]
+        right += float(np.sum(worse < videos.mean[video]) + 0.5 * np.sum(worse == videos.mean[video]))
+        pairs += len(worse)
+    return right / pairs if pairs else float("nan")
+
+
+def score_batch(
+    responses: Sequence[str],
+    mos: ArrayLike,
+    group_ids: GroupIds,
+    *,
+    perturbed_responses: Sequence[str] | None = None,
+    perturbed_group_ids: GroupIds | None = None,
+    data_sources: GroupIds | None = None,
+    config: RewardConfig | None = None,
+) -> RewardBatch:
+    """Return the rewards of a whole training batch (SPEC section 3).
+
+    Args:
+        responses: N responses to the original videos.
+        mos: (N,) MOS of each response's video.
+        group_ids: (N,) which video each response belongs to (verl's `uid`).
+        perturbed_responses: M responses to the perturbed videos; None or none of them switches the bonus off.
+        perturbed_group_ids: (M,) which of the batch's videos each of them is about.
+        data_sources: (N,) data set of each response's video; None means one data set.
+        config: the constants; None means the defaults.
+
+    Returns:
+        The rewards, and their `metrics()`. A video without perturbed responses earns no temporal bonus, nor does one
+        whose perturbed responses all lack a score; both are counted as temporal_excluded.
+
+    Raises:
+        ValueError: for lengths that differ, a missing group id, a perturbed group id unknown to `group_ids`, a MOS
+            that is not finite, or a group with more than one MOS or data source.
+
+    >>> responses = ["<think>Sharp.</think><answer>4.00</answer>", "<think>Noise.</think><answer>2</answer>"]
+    >>> batch = score_batch(responses, [4.0, 2.0], ["a", "b"])
+    >>> batch.regression.tolist(), batch.ranking.round(3).tolist(), batch.format.tolist()
+    ([1.0, 0.8], [1.001, 1.001], [1.0, 1.0])
+    """
+    config = config or RewardConfig()
+    scores, decimals, well_formed = _parse("responses", responses, config)
+    index, videos = batch_videos(scores, mos, group_ids, None if config.cross_dataset else data_sources)
+    regression = _regression(scores, decimals, index, videos, config)
+    ranking = mean_fidelity(scores, index, videos.variance[index], videos, eps=config.eps)
+    warn_if_unrivalled(scores, ranking)
+
+    perturbed = list(perturbed_responses) if perturbed_responses is not None else []
+    if perturbed and perturbed_group_ids is None:
+        raise ValueError("perturbed_group_ids: missing; each perturbed response needs the id of its video's group")
+    perturbed_ids = perturbed_group_ids if perturbed_group_ids is not None else []
+    own = index_among("perturbed_group_ids", perturbed_ids, videos.ids, len(perturbed))
+    p_scores, p_decimals, _ = _parse("perturbed_responses", perturbed, config)
+    p_regression = _regression(p_scores, p_decimals, own, videos, config)
+    p_ranking = _perturbed_ranking(p_scores, own, videos, config)
+
+    # No verdict, so no part in the means of either side: responses without a score, and those without a rival.
+    comparisons = (
+        compare_temporally(
+            np.where(ranking == 0, np.nan, ranking),
+            np.where(p_ranking == 0, np.nan, p_ranking),
+            group_ids,
+            perturbed_ids,
+            scope=config.temporal_scope,
+        ),
+        compare_temporally(
+            np.where(np.isnan(scores), np.nan, regression),
+            np.where(np.isnan(p_scores), np.nan, p_regression),
+            group_ids,
+            perturbed_ids,
+            scope=config.temporal_scope,
+        ),
+    )
+    ranking_bonus = earned_bonus(
+        ranking, index, comparisons[0], threshold=config.ranking_threshold, bonus=config.temporal_bonus
+    )
+    regression_bonus = earned_bonus(
+        regression, index, comparisons[1], threshold=config.regression_threshold, bonus=config.temporal_bonus
+    )
+    total = (
+        config.regression_weight * (regression + regression_bonus)
+        + config.ranking_weight * (ranking + ranking_bonus)
+        + config.format_weight * well_formed
+    )
+    return RewardBatch(
+        total=total,
+        regression=regression,
+        ranking=ranking,
+        temporal=ranking_bonus + regression_bonus,
+        format=well_formed,
+        pred_mos=scores,
+        group_index=index,
+        videos=videos,
+        comparisons=comparisons,
+    )
+
+
+def _parse(name: str, responses: Sequence[str], config: RewardConfig) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return scores, decimals and format rewards, each (N,)."""
+    if isinstance(responses, str):
+        raise TypeError(f"{name}: expected a sequence of strings, got one string")
+    answers = [
+        parse_answer(response, fallback=config.fallback, score_range=config.score_range, decimals=config.decimals)
+        for response in responses
+    ]
+    columns = np.array(answers, dtype=np.float64).reshape(len(answers), 3)
+    return columns[:, 0], columns[:, 1], columns[:, 2]
+
+
+def _regression(
+    scores: FloatArray, decimals: FloatArray, index: IntArray, videos: Videos, config: RewardConfig
+) -> FloatArray:
+    return regression_reward(
+        scores,
+        videos.mos[index],
+        sigma=config.sigma,
+        decimals=decimals,
+        decimal_penalty=config.decimal_penalty,
+        min_decimals=config.min_decimals,
+    )
+
+
+def _perturbed_ranking(scores: FloatArray, index: IntArray, videos: Videos, config: RewardConfig) -> FloatArray:
+    """Return the ranking reward (M,) of responses to perturbed videos, see `RewardConfig.perturbed_rivals`."""
+    mean = group_mean(scores, index, len(videos.ids))
+    variance = group_variance(scores, index, len(videos.ids))
+    rivals = videos
+    if config.perturbed_rivals == "perturbed":
+        rivals = Videos(videos.ids, videos.mos, videos.source, mean, variance)
+    return mean_fidelity(scores, index, variance[index], rivals, eps=config.eps)

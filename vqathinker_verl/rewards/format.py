@@ -1,0 +1,21 @@
+"""Format reward: whether a response is laid out as the prompt asks."""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from vqathinker_verl.parsing import is_well_formed
+from vqathinker_verl.rewards.arrays import FloatArray
+
+
+def format_reward(responses: Iterable[str]) -> FloatArray:
+    """Return 1 for each response that is `<think>…</think>`, white space, `<answer>…</answer>`, else 0: shape (N,).
+
+    What stands inside the tags does not matter; text before the first or after the last tag does (SPEC section 3).
+
+    >>> format_reward(["<think>Sharp.</think> <answer>4.20</answer>", "4.20"]).tolist()
+    [1.0, 0.0]
+    """
+    if isinstance(responses, str):
+        raise TypeError("responses: expected a sequence of strings, got one string")
+    return np.array([is_well_formed(response) for response in responses], dtype=np.float64)

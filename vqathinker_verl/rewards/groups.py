@@ -1,0 +1,107 @@
+"""Groups: all responses to one video, told apart by an id that the caller gives."""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vqathinker_verl.rewards.arrays import FloatArray, IntArray
+
+GroupIds = Sequence[Hashable] | NDArray[Any]
+
+
+def label_index(name: str, labels: GroupIds, length: int) -> tuple[IntArray, list[Hashable]]:
+    """Return, for each of the `length` labels, the index of its value, and the distinct values by first appearance.
+
+    Any hashable value serves as a label, so strings and numbers may be mixed. Missing ones (None, NaN) are refused:
+    membership is told, never guessed.
+
+    Raises:
+        ValueError: for another number of labels, or a missing one, with its position.
+    """
+    values = labels.tolist() if isinstance(labels, np.ndarray) else list(labels)
+    if len(values) != length:
+        raise ValueError(f"{name}: expected {length} values, one per response, got {len(values)}")
+    position_of: dict[Hashable, int] = {}
+    index = np.fromiter((position_of.setdefault(value, len(position_of)) for value in values), np.int64, length)
+    for value, position in position_of.items():
+        if value is None or value != value:
+            raise ValueError(
+                f"{name}[{int(np.argmax(index == position))}]: missing ({value}); every response needs one"
+            )
+    return index, list(position_of)
+
+
+def index_among(name: str, labels: GroupIds, ids: Sequence[Hashable], length: int) -> IntArray:
+    """Return the index in `ids` of each of the `length` labels.
+
+    Raises:
+        ValueError: for another number of labels, or one that is missing or not among `ids`.
+    """
+    index, values = label_index(name, labels, length)
+    position_of = {value: position for position, value in enumerate(ids)}
+    unknown = [value for value in values if value not in position_of]
+    if unknown:
+        raise ValueError(f"{name}: {unknown[0]!r} is not among group_ids; it must name a video of the batch")
+    positions = np.array([position_of[value] for value in values], dtype=np.int64)
+    return positions[index] if length else index
+
+
+def constant_in_group(name: str, values: NDArray[Any], index: IntArray, ids: Sequence[Hashable]) -> NDArray[Any]:
+    """Return the one value of each group (V,), from one value per response (N,).
+
+    Raises:
+        ValueError: if the responses of a group do not agree, naming the group and two of its values.
+    """
+    per_group = np.empty(len(ids), dtype=values.dtype)
+    per_group[index] = values
+    differs = values != per_group[index]
+    if differs.any():
+        first = int(np.argmax(differs))
+        group = int(index[first])
+        raise ValueError(
+            f"{name}: the responses of group {ids[group]!r} disagree ({values[first]} and {per_group[group]}); "
+            "a group is all responses to one video"
+        )
+    return per_group
+
+
+def group_mean(values: FloatArray, index: IntArray, num_groups: int) -> FloatArray:
+    """Return the mean of each group's values (V,), leaving out NaN; NaN for a group that has none."""
+    present = ~np.isnan(values)
+    counts = np.bincount(index[present], minlength=num_groups)
+    sums = np.bincount(index[present], weights=values[present], minlength=num_groups)
+    mean: FloatArray = np.divide(sums, counts, out=np.full(num_groups, np.nan), where=counts > 0)
+    return mean
+
+
+def group_variance(values: FloatArray, index: IntArray, num_groups: int) -> FloatArray:
+    """Return the unbiased variance of each group's values (V,), leaving out NaN; 0 with fewer than two values."""
+    present = ~np.isnan(values)
+    counts = np.bincount(index[present], minlength=num_groups)
+    deviation = values - group_mean(values, index, num_groups)[index]
+    with np.errstate(over="ignore"):  # scores without a range check: their variance may be infinite
+        squares = np.bincount(index[present], weights=deviation[present] ** 2, minlength=num_groups)
+    variance: FloatArray = np.divide(squares, counts - 1, out=np.zeros(num_groups), where=counts > 1)
+    return variance
+
+
+@dataclass(frozen=True, eq=False)
+class Videos:
+    """The videos of a batch, as their groups of responses describe them; arrays of shape (V,).
+
+    Attributes:
+        ids: the group id of each video.
+        mos: its MOS.
+        source: index of its data source; only videos of equal index are compared.
+        mean: mean score of its responses; NaN if none has a score.
+        variance: unbiased variance of these scores; 0 with fewer than two.
+    """
+
+    ids: Sequence[Hashable]
+    mos: FloatArray
+    source: IntArray
+    mean: FloatArray
+    variance: FloatArray

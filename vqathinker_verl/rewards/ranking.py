@@ -1,0 +1,120 @@
+"""Ranking reward: whether a response puts its video in the right order among the batch's other videos."""
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from vqathinker_verl.rewards.arrays import FloatArray, IntArray, as_vector
+from vqathinker_verl.rewards.groups import (
+    GroupIds,
+    Videos,
+    constant_in_group,
+    group_mean,
+    group_variance,
+    label_index,
+)
+from vqathinker_verl.rewards.notices import warn_once
+
+# Response-video pairs worked on at once: a few arrays of 1 MiB, whatever the batch.
+_PAIRS_PER_BLOCK = 2**17
+
+
+def ranking_reward(
+    pred_mos: ArrayLike,
+    mos: ArrayLike,
+    group_ids: GroupIds,
+    *,
+    data_sources: GroupIds | None = None,
+    eps: float = 1e-6,
+) -> FloatArray:
+    """Return the mean fidelity of each response against every other video of the batch.
+
+    Response j of video i, with score q_ij, meets video z, whose responses have mean m_z and unbiased variance v_z:
+    p = Phi((q_ij - m_z) / sqrt(v_i + v_z + eps)) is the probability that video i is the better one, and
+    t = 1, 0.5 or 0 says by the MOS whether it is (Thurstone's model; arXiv 2505.14460, equations 3 to 5). The fidelity
+    is sqrt(p t + eps) + sqrt((1 - p)(1 - t) + eps); the reward is its mean over z (SPEC section 3).
+
+    Responses without a score (NaN) get 0 and take no part in means and variances; a video none of whose responses has
+    a score is nobody's rival. A response without a rival gets 0, and a warning says so once.
+
+    Args:
+        pred_mos: (N,) the score of each response, NaN for none.
+        mos: (N,) the MOS of each response's video.
+        group_ids: (N,) which video each response belongs to; any hashable values, in any order.
+        data_sources: (N,) the data set of each response's video; only videos of the same one are compared, because
+            the MOS of two data sets lie on different scales. None compares all.
+        eps: keeps the roots and the division from 0.
+
+    Returns:
+        (N,) rewards in [0, sqrt(1 + eps) + sqrt(eps)], which is 1.001 for the default eps: 0 only without a score or
+        rival, else at least 2 sqrt(eps).
+
+    Raises:
+        ValueError: for shapes that differ, a missing group id, an infinite score, or a group whose MOS or data source
+            is not one.
+
+    >>> ranking_reward([4.0, 2.0], [4.5, 1.5], ["a", "b"]).round(3).tolist()
+    [1.001, 1.001]
+    """
+    if not eps > 0:
+        raise ValueError(f"eps: expected a number above 0, got {eps}")
+    scores = as_vector("pred_mos", pred_mos, nan_allowed=True)
+    index, videos = batch_videos(scores, mos, group_ids, data_sources)
+    reward = mean_fidelity(scores, index, videos.variance[index], videos, eps=eps)
+    warn_if_unrivalled(scores, reward)
+    return reward
+
+
+def warn_if_unrivalled(scores: FloatArray, reward: FloatArray) -> None:
+    """Warn, once, of responses that have a score and yet no ranking reward; the fidelity itself is never 0."""
+    if (~np.isnan(scores) & (reward == 0)).any():
+        warn_once(
+            "ranking reward is 0 for responses whose video has no other video to be compared with: "
+            "it needs at least two videos of one data source, with scores, in the batch"
+        )
+
+
+def batch_videos(
+    scores: FloatArray, mos: ArrayLike, group_ids: GroupIds, data_sources: GroupIds | None
+) -> tuple[IntArray, Videos]:
+    """Return the index of each response's video (N,), and the videos."""
+    index, ids = label_index("group_ids", group_ids, len(scores))
+    sources = np.zeros(len(scores), dtype=np.int64)
+    if data_sources is not None:
+        sources, _ = label_index("data_sources", data_sources, len(scores))
+    video_mos = constant_in_group("mos", as_vector("mos", mos, length=len(scores)), index, ids)
+    video_source = constant_in_group("data_sources", sources, index, ids)
+    mean = group_mean(scores, index, len(ids))
+    return index, Videos(ids, video_mos, video_source, mean, group_variance(scores, index, len(ids)))
+
+
+def mean_fidelity(
+    scores: FloatArray, index: IntArray, variance: FloatArray, videos: Videos, *, eps: float
+) -> FloatArray:
+    """Return the mean fidelity (N,) of responses of the videos `index` against all other videos.
+
+    Args:
+        scores: (N,) score of each response, NaN for none (then 0 is returned).
+        index: (N,) the video that each response speaks of.
+        variance: (N,) variance of the scores of the response's own group.
+        videos: the rivals, with their means and variances.
+        eps: see `ranking_reward`.
+    """
+    # Imported here because it takes longer than all the rest of the package together.
+    from scipy.special import ndtr
+
+    rivals = np.flatnonzero(~np.isnan(videos.mean))
+    reward = np.zeros(len(scores))
+    rows_per_block = max(1, _PAIRS_PER_BLOCK // max(1, len(rivals)))
+    scored = np.flatnonzero(~np.isnan(scores))
+    for begin in range(0, len(scored), rows_per_block):
+        rows = scored[begin : begin + rows_per_block]
+        own = index[rows]
+        spread = np.sqrt(variance[rows, None] + videos.variance[rivals] + eps)
+        prob = ndtr((scores[rows, None] - videos.mean[rivals]) / spread)
+        truth = 0.5 * (1.0 + np.sign(videos.mos[own, None] - videos.mos[rivals]))
+        fidelity = np.sqrt(prob * truth + eps) + np.sqrt((1.0 - prob) * (1.0 - truth) + eps)
+        compared = (videos.source[own, None] == videos.source[rivals]) & (own[:, None] != rivals)
+        count = compared.sum(axis=1)
+        total = np.einsum("ij,ij->i", fidelity, compared)
+        reward[rows] = np.divide(total, count, out=np.zeros(len(rows)), where=count > 0)
+    return reward

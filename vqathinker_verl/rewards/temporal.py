@@ -1,0 +1,103 @@
+"""Temporal bonus: extra reward where seeing the frames in their true order did not do worse."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vqathinker_verl.parsing import check_choice
+from vqathinker_verl.rewards.arrays import FloatArray, IntArray, as_vector
+from vqathinker_verl.rewards.groups import GroupIds, group_mean, index_among, label_index
+
+TemporalScope = Literal["video", "batch"]
+
+
+@dataclass(frozen=True, eq=False)
+class TemporalComparison:
+    """How one reward fared on the original and on the perturbed videos; arrays of shape (V,).
+
+    Attributes:
+        compared: whether the video has verdicts on both sides.
+        won: whether its mean on the original is at least that on the perturbed video (False where not compared).
+    """
+
+    compared: NDArray[np.bool_]
+    won: NDArray[np.bool_]
+
+
+def temporal_bonus(
+    reward: ArrayLike,
+    reward_perturbed: ArrayLike,
+    group_ids: GroupIds,
+    perturbed_group_ids: GroupIds,
+    *,
+    threshold: float,
+    bonus: float = 0.3,
+    scope: TemporalScope = "video",
+) -> FloatArray:
+    """Return the bonus that each response earns on one of its rewards (SPEC section 3; the idea is Video-R1's).
+
+    A response earns `bonus` when its reward is above `threshold` and the mean reward of the responses to the original
+    is at least the mean reward of the responses to the perturbed video. The means are per video, or over the batch
+    with scope="batch" (the released code); over the batch, only videos that have both sides count.
+
+    Args:
+        reward: (N,) rewards on the original videos; NaN for a response without a score, which has no part in a mean
+            and earns nothing.
+        reward_perturbed: (M,) rewards of the same kind on the perturbed videos.
+        group_ids: (N,) the video of each response.
+        perturbed_group_ids: (M,) the video that each perturbed response is about, under the same ids.
+        threshold: reward that must be exceeded.
+        bonus: what is earned, at least 0.
+        scope: "video" or "batch".
+
+    Returns:
+        (N,) values that are 0 or `bonus`. A video without perturbed responses earns nothing.
+
+    Raises:
+        ValueError: for shapes that differ, a negative bonus, or a perturbed group id that is not among `group_ids`.
+
+    >>> temporal_bonus([0.8, 0.2], [0.5], ["a", "a"], ["a"], threshold=0.5).tolist()
+    [0.3, 0.0]
+    """
+    if not bonus >= 0:
+        raise ValueError(f"bonus: expected a number of at least 0, got {bonus}")
+    original = as_vector("reward", reward, nan_allowed=True)
+    index, _ = label_index("group_ids", group_ids, len(original))
+    comparison = compare_temporally(original, reward_perturbed, group_ids, perturbed_group_ids, scope=scope)
+    return earned_bonus(original, index, comparison, threshold=threshold, bonus=bonus)
+
+
+def earned_bonus(
+    reward: FloatArray, index: IntArray, comparison: TemporalComparison, *, threshold: float, bonus: float
+) -> FloatArray:
+    """Return the bonus (N,) of responses to the videos `index`, whose comparison has been made."""
+    return np.where(comparison.won[index] & (reward > threshold), bonus, 0.0)
+
+
+def compare_temporally(
+    reward: ArrayLike,
+    reward_perturbed: ArrayLike,
+    group_ids: GroupIds,
+    perturbed_group_ids: GroupIds,
+    *,
+    scope: TemporalScope = "video",
+) -> TemporalComparison:
+    """Compare the mean rewards on original and perturbed videos; the arguments are those of `temporal_bonus`.
+
+    The videos are in the order in which `group_ids` first names them.
+    """
+    check_choice("scope", scope, TemporalScope)
+    original = as_vector("reward", reward, nan_allowed=True)
+    perturbed = as_vector("reward_perturbed", reward_perturbed, nan_allowed=True)
+    index, ids = label_index("group_ids", group_ids, len(original))
+    perturbed_index = index_among("perturbed_group_ids", perturbed_group_ids, ids, len(perturbed))
+    mean = group_mean(original, index, len(ids))
+    mean_perturbed = group_mean(perturbed, perturbed_index, len(ids))
+    compared = ~np.isnan(mean) & ~np.isnan(mean_perturbed)
+    if scope == "batch" and compared.any():
+        # Over responses, not over videos: that is what the released code averages.
+        won = np.nanmean(original[compared[index]]) >= np.nanmean(perturbed[compared[perturbed_index]])
+        return TemporalComparison(compared, compared & won)
+    return TemporalComparison(compared, compared & (mean >= mean_perturbed))
