@@ -1,0 +1,212 @@
+import math
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vqathinker_verl import parse_answer
+from vqathinker_verl.parsing import is_well_formed
+
+NO_SCORE = math.nan
+
+
+def same(score, expected):
+    return score == expected or (math.isnan(score) and math.isnan(expected))
+
+
+@pytest.mark.parametrize(
+    ("text", "score", "decimals"),
+    [
+        ("<answer>3.50</answer>", 3.5, 2),
+        ("<think>a</think><answer> 4 </answer>", 4.0, 0),
+        ("<answer>4.</answer>", 4.0, 0),
+        ("<answer>4.125</answer>", 4.125, 3),
+        ("<answer>1</answer>", 1.0, 0),
+        ("<answer>5.00</answer>", 5.0, 2),
+        ("<answer>about 2.25 of 5</answer>", 2.25, 2),
+        ("<answer>3.50/5</answer>", 3.5, 2),
+        ("<answer>3.50-4.00</answer>", 3.5, 2),
+        ("<answer>Rating...3.50</answer>", 3.5, 2),
+        ("<answer>MOS-3.50</answer>", 3.5, 2),
+        ("<answer>+3.50</answer>", 3.5, 2),
+        ("<answer>35e-1</answer>", 3.5, 0),
+        ("<answer>the banana is 3.50</answer>", 3.5, 2),  # "nan" inside a word is no number
+        # The last block counts, and in it the first number.
+        ("<answer>1.00</answer><answer>2.00 or 3.00</answer>", 2.0, 2),
+        ("<think>first <answer>1.11</answer> no</think><answer>1.31</answer>", 1.31, 2),
+        ("<answer>1.00</answer> text <answer>2.00", 1.0, 2),
+        ("<think>I must use <answer> tags, 1 of 5</think><answer>4.20</answer>", 4.2, 2),
+        ("<answer><answer>3.50</answer></answer>", 3.5, 2),
+        ("<answer>3.50</answer> 2.00 </answer>", 3.5, 2),
+        ("<answer>2.00</answer><answer></answer>", NO_SCORE, 0),
+        # No block.
+        ("", NO_SCORE, 0),
+        ("3.50", NO_SCORE, 0),
+        ("<answer>3.50", NO_SCORE, 0),
+        ("3.50</answer>", NO_SCORE, 0),
+        ("</answer>3.50<answer>", NO_SCORE, 0),
+        ("<Answer>3.50</Answer>", NO_SCORE, 0),
+        # No number, or none that is a score.
+        ("<answer>good</answer>", NO_SCORE, 0),
+        ("<answer>NaN</answer>", NO_SCORE, 0),
+        ("<answer>inf, or 3.00</answer>", NO_SCORE, 0),
+        ("<answer>-Infinity</answer>", NO_SCORE, 0),
+        ("<answer>0.99</answer>", NO_SCORE, 0),
+        ("<answer>5.01</answer>", NO_SCORE, 0),
+        ("<answer>-3.50</answer>", NO_SCORE, 0),
+        ("<answer>\u22123.50</answer>", NO_SCORE, 0),
+        ("<answer>.5</answer>", NO_SCORE, 0),
+        ("<answer>3e2</answer>", NO_SCORE, 0),
+        ("<answer>1e999</answer>", NO_SCORE, 0),
+        ("<answer>85 of 100</answer>", NO_SCORE, 0),
+        # Characters that trip other parsers.
+        ("<answer>\ud8003.50\x00</answer>", 3.5, 2),
+        ("<answer>\uff13.\uff15\uff10</answer>", 3.5, 2),  # full-width digits
+        ("<answer>\u00bd</answer>", NO_SCORE, 0),
+    ],
+)
+def test_score_and_decimals(text, score, decimals):
+    answer = parse_answer(text)
+    assert same(answer.score, score)
+    assert answer.decimals == decimals
+
+
+@pytest.mark.parametrize(
+    ("text", "score"),
+    [
+        ("I would rate it 2.46 out of five.", 2.46),
+        ("I would rate it 7.25 out of ten.", NO_SCORE),
+        ("2.00 <answer>3.00</answer>", 3.0),
+        ("2.00 <answer>good</answer>", NO_SCORE),  # there is a block, and it holds no number
+        ("<answer>2.50", 2.5),
+        ("good", NO_SCORE),
+    ],
+)
+def test_text_fallback_reads_the_whole_text_only_without_a_block(text, score):
+    assert same(parse_answer(text, fallback="text").score, score)
+
+
+def test_without_a_range_any_number_is_a_score():
+    assert parse_answer("<answer>85</answer>", score_range=None).score == 85.0
+    assert parse_answer("<answer>-2.5</answer>", score_range=None).score == -2.5
+    assert math.isnan(parse_answer("<answer>1e999</answer>", score_range=None).score)
+
+
+def test_another_range():
+    assert parse_answer("<answer>85</answer>", score_range=(0, 100)).score == 85.0
+    assert math.isnan(parse_answer("<answer>101</answer>", score_range=(0, 100)).score)
+
+
+@pytest.mark.parametrize(
+    ("number", "written", "value"), [("3.50", 2, 1), ("3.00", 2, 0), ("3.05", 2, 2), ("3", 0, 0), ("3.500", 3, 1)]
+)
+def test_decimals_as_written_or_of_the_value(number, written, value):
+    text = f"<answer>{number}</answer>"
+    assert parse_answer(text).decimals == written
+    assert parse_answer(text, decimals="value").decimals == value
+
+
+@pytest.mark.parametrize(
+    ("text", "well_formed"),
+    [
+        ("<think>a</think><answer>1</answer>", True),
+        ("<think>a\nb</think> \n\t<answer>\n1\n</answer>", True),
+        ("<think></think><answer></answer>", True),
+        ("<think>a</think><answer>good</answer>", True),
+        ("<think>a</think>b</think><answer>1</answer>", True),
+        ("<think>a</think><answer>1</answer>b</answer>", True),
+        ("<think>a</think>\u00a0<answer>1</answer>", True),
+        ("<think>a</think>so<answer>1</answer>", False),
+        (" <think>a</think><answer>1</answer>", False),
+        ("<think>a</think><answer>1</answer>\n", False),
+        ("<think>a<answer>1</answer>", False),
+        ("a</think><answer>1</answer>", False),
+        ("<answer>1</answer>", False),
+        ("<think></think><answer>", False),
+        ("<think></answer>", False),
+        ("", False),
+    ],
+)
+def test_well_formed(text, well_formed):
+    assert is_well_formed(text) is well_formed
+    assert parse_answer(text).well_formed is well_formed
+
+
+@given(st.lists(st.sampled_from(["<think>", "</think>", "<answer>", "</answer>", " ", "\n", "a", "3.5"])).map("".join))
+def test_well_formed_is_what_the_pattern_says(text):
+    import re
+
+    assert is_well_formed(text) == bool(re.fullmatch(r"<think>.*</think>\s*<answer>.*</answer>", text, re.DOTALL))
+
+
+TAGS_AND_NUMBERS = st.sampled_from(
+    ["<think>", "</think>", "<answer>", "</answer>", " ", "-", ".", "3", "4.5", "e9", "nan", "\ud800", "\x00", "x"]
+)
+
+
+@given(st.one_of(st.text(), st.lists(TAGS_AND_NUMBERS).map("".join)))
+def test_any_string_gives_a_score_in_range_or_none(text):
+    for fallback in ("none", "text"):
+        answer = parse_answer(text, fallback=fallback)
+        assert math.isnan(answer.score) or 1.0 <= answer.score <= 5.0
+        assert answer.decimals >= 0
+        if math.isnan(answer.score):
+            assert answer.decimals == 0
+    if not any(character.isdigit() for character in text):
+        assert math.isnan(parse_answer(text, fallback="text").score)
+
+
+@given(st.integers(100, 500))
+def test_every_score_of_two_decimals_is_read_back(hundredths):
+    text = f"<think>x</think><answer>{hundredths / 100:.2f}</answer>"
+    assert parse_answer(text) == (hundredths / 100, 2, True)
+
+
+HARD_TEXTS = {
+    "unclosed tags": lambda n: "<answer>" * (n // 8),
+    "closing tags": lambda n: "</answer>" * (n // 9),
+    "nested tags": lambda n: "<answer>" * (n // 17) + "</answer>" * (n // 17),
+    "thoughts without an end": lambda n: "<think>" * (n // 7) + "</answer>",
+    "thoughts that end often": lambda n: "<think>" + "</think> " * (n // 9) + "</answer>",
+    "thoughts and answers": lambda n: "<think>" + "</think><answer>" * (n // 16) + "x",
+    "digits": lambda n: "<answer>" + "1" * n + "</answer>",
+    "decimals": lambda n: "<answer>3." + "0" * n + "</answer>",
+    "dots": lambda n: "<answer>" + "." * n + "</answer>",
+    "signs": lambda n: "<answer>" + "-" * n + "</answer>",
+    "digits and exponents": lambda n: "<answer>" + "x" + "1e" * (n // 2) + "</answer>",
+    "white space": lambda n: "<think></think>" + " " * n + "</answer>",
+    "white space in an answer": lambda n: "<answer>" + "\n\t" * (n // 2) + "</answer>",
+    "surrogates and NUL": lambda n: "\ud800\x00" * (n // 2),
+}
+
+
+@pytest.mark.parametrize("name", HARD_TEXTS)
+def test_time_is_linear_in_the_text(name):
+    make = HARD_TEXTS[name]
+
+    def seconds(num_characters):
+        text = make(num_characters)
+        best = math.inf
+        for _ in range(3):
+            begin = time.perf_counter()
+            parse_answer(text, fallback="text")
+            best = min(best, time.perf_counter() - begin)
+        return best
+
+    # Eight times the text: linear time grows by 8, quadratic by 64.
+    small, large = seconds(40_000), seconds(320_000)
+    assert large < 24 * small + 0.02
+
+
+@pytest.mark.parametrize("text", [None, 3.5, b"<answer>3.50</answer>"])
+def test_what_is_no_string_is_refused(text):
+    with pytest.raises(TypeError, match="expected a string"):
+        parse_answer(text)
+
+
+def test_unknown_options_are_refused():
+    with pytest.raises(ValueError, match="fallback: expected one of 'none', 'text', got 'random'"):
+        parse_answer("", fallback="random")
+    with pytest.raises(ValueError, match="decimals: expected one of 'written', 'value'"):
+        parse_answer("", decimals="two")

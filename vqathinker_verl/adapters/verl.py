@@ -1,0 +1,151 @@
+"""The rewards under verl's signatures, for verl recipes that are not ours.
+
+    reward.custom_reward_function.path=pkg://vqathinker_verl.adapters.verl
+    reward.custom_reward_function.name=compute_score
+    +reward.custom_reward_function.reward_kwargs.sigma=0.5
+
+`reward_kwargs` are fields of RewardConfig. Training with all four rewards is what `vqathinker_verl.verl_integration`
+does, where the whole batch is known.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vqathinker_verl.adapters.common import as_mos, video_id_of
+from vqathinker_verl.parsing import parse_answer
+from vqathinker_verl.rewards.combine import RewardConfig, score_batch
+from vqathinker_verl.rewards.notices import warn_once
+from vqathinker_verl.rewards.regression import regression_reward
+
+# What verl's own reward managers add to the arguments; no settings of ours.
+_FROM_VERL = ("reward_router_address", "reward_model_tokenizer")
+
+
+def compute_score(
+    data_source: str,
+    solution_str: str,
+    ground_truth: float | str,
+    extra_info: Mapping[str, Any] | None = None,
+    **kwargs: Any,
+) -> dict[str, float]:
+    """Return the reward of one response: regression and format, the two that need no batch.
+
+    It cannot see: other responses. So there is no ranking reward and no temporal bonus, and a warning says so once.
+
+    Args:
+        data_source: the row's data set; not used, since one response is compared with nothing.
+        solution_str: the response.
+        ground_truth: MOS of the video.
+        extra_info: the row's extra information; not used.
+        **kwargs: fields of RewardConfig (verl's `reward_kwargs`).
+
+    Returns:
+        Always the same keys: `score` (regression and format, with their weights), `pred_mos` (NaN without a score),
+        `regression`, `format`, `parse_failure` (1 without a score, else 0).
+
+    Raises:
+        ValueError: if the ground truth is not a MOS, or a setting is unknown or out of its range.
+
+    >>> result = compute_score("LSVQ", "<think>Sharp.</think><answer>4.00</answer>", 4.0)
+    >>> result["score"], result["regression"], result["format"]
+    (2.0, 1.0, 1.0)
+    """
+    warn_once(
+        "vqathinker_verl.adapters.verl.compute_score sees one response at a time: "
+        "regression and format rewards only, no ranking reward and no temporal bonus"
+    )
+    config = _config(kwargs)
+    answer = parse_answer(
+        solution_str, fallback=config.fallback, score_range=config.score_range, decimals=config.decimals
+    )
+    regression = regression_reward(
+        [answer.score],
+        [as_mos(ground_truth, "ground_truth")],
+        sigma=config.sigma,
+        decimals=[answer.decimals],
+        decimal_penalty=config.decimal_penalty,
+        min_decimals=config.min_decimals,
+    ).item()
+    layout = float(answer.well_formed)
+    return {
+        "score": config.regression_weight * regression + config.format_weight * layout,
+        "pred_mos": answer.score,
+        "regression": regression,
+        "format": layout,
+        "parse_failure": float(answer.score != answer.score),
+    }
+
+
+def compute_score_batched(
+    data_sources: Sequence[str],
+    solution_strs: Sequence[str],
+    ground_truths: Sequence[float | str],
+    extra_infos: Sequence[Mapping[str, Any]],
+    **kwargs: Any,
+) -> list[dict[str, float]]:
+    """Return the rewards of the responses that are handed over together: regression, ranking and format.
+
+    It cannot see: responses of another call. verl hands over what one of its workers holds, so the ranking reward
+    compares fewer videos than the training batch has. Nor can it see perturbed videos, so there is no temporal bonus.
+    A warning says so once.
+
+    Args:
+        data_sources: (N,) data set of each response's video.
+        solution_strs: (N,) responses.
+        ground_truths: (N,) MOS of each response's video.
+        extra_infos: (N,) extra information of each row; its `video_id` tells which responses are of one video.
+        **kwargs: fields of RewardConfig (verl's `reward_kwargs`).
+
+    Returns:
+        For each response the keys of `compute_score` and `ranking`; `score` is the total.
+
+    Raises:
+        ValueError: if lengths differ, a row has no `video_id`, a ground truth is not a MOS, one video has more than
+            one, or a setting is unknown or out of its range.
+    """
+    warn_once(
+        "vqathinker_verl.adapters.verl.compute_score_batched sees the responses of one call only: "
+        "the ranking reward compares the videos among these, and there is no temporal bonus"
+    )
+    responses = list(solution_strs)
+    for name, values in (
+        ("data_sources", data_sources),
+        ("ground_truths", ground_truths),
+        ("extra_infos", extra_infos),
+    ):
+        if len(values) != len(responses):
+            raise ValueError(f"{name}: expected {len(responses)} values, one per response, got {len(values)}")
+    sources = list(data_sources)
+    batch = score_batch(
+        responses,
+        [as_mos(value, f"ground_truths[{row}]") for row, value in enumerate(ground_truths)],
+        # Two data sets may well give their videos the same ids.
+        [
+            (source, video_id_of(info, f"extra_infos[{row}]"))
+            for row, (source, info) in enumerate(zip(sources, extra_infos, strict=True))
+        ],
+        data_sources=sources,
+        config=_config(kwargs),
+    )
+    return [
+        {
+            "score": total,
+            "pred_mos": pred_mos,
+            "regression": regression,
+            "ranking": ranking,
+            "format": layout,
+            "parse_failure": float(pred_mos != pred_mos),
+        }
+        for total, pred_mos, regression, ranking, layout in zip(
+            batch.total.tolist(),
+            batch.pred_mos.tolist(),
+            batch.regression.tolist(),
+            batch.ranking.tolist(),
+            batch.format.tolist(),
+            strict=True,
+        )
+    ]
+
+
+def _config(kwargs: Mapping[str, Any]) -> RewardConfig:
+    return RewardConfig.from_mapping({key: value for key, value in kwargs.items() if key not in _FROM_VERL})
