@@ -1,0 +1,98 @@
+"""Each label checked on its own and against the others; what fails is kept with its reason."""
+
+import math
+import os
+import posixpath
+import stat
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+from vqathinker_verl.labels.records import RawLabel, Record, Reject
+from vqathinker_verl.labels.scale import map_mos
+
+
+def check_labels(
+    labels: Iterable[RawLabel],
+    scale: tuple[float, float],
+    video_root: Path | None,
+    *,
+    allow_missing: bool = False,
+    taken: Collection[str] = (),
+) -> tuple[list[Record], list[Reject], int]:
+    """Check labels: a finite MOS inside the scale, a file inside the video root, no video twice.
+
+    Args:
+        labels: Labels of one scale.
+        scale: The lowest and highest score that a viewer could give.
+        video_root: Folder that the paths are relative to; None: there are no videos (needs `allow_missing`).
+        allow_missing: Keep rows whose file does not exist, and count them.
+        taken: Paths and ids of videos that other sets hold.
+
+    Returns:
+        The good rows, the others with their reasons, and how many of the good ones have no file.
+    """
+    records: list[Record] = []
+    rejects: list[Reject] = []
+    seen: dict[str, str] = {}
+    missing = 0
+    for label in labels:
+        try:
+            record = _checked(label, scale, video_root)
+            # The same file under two datasets would be one video with two MOS.
+            for key in (record.video_id, record.path):
+                if key in seen:
+                    raise ValueError(f"the same video as {seen[key]}")
+                if key in taken:
+                    raise ValueError("the video is in another set already")
+            is_missing = video_root is None or not os.path.exists(record.path)
+            if is_missing and not allow_missing:
+                raise ValueError(f"no such file: {record.path}")
+            if not is_missing:
+                _check_regular_file(record.path)
+        except ValueError as error:
+            rejects.append(Reject(label, str(error)))
+            continue
+        seen[record.video_id] = seen[record.path] = label.where
+        missing += is_missing
+        records.append(record)
+    return records, rejects, missing
+
+
+def _checked(label: RawLabel, scale: tuple[float, float], video_root: Path | None) -> Record:
+    if not label.mos:
+        raise ValueError("no MOS; expected a number")
+    try:
+        mos = float(label.mos)
+    except ValueError:
+        raise ValueError(f"MOS {label.mos!r} is no number") from None
+    if not math.isfinite(mos):
+        raise ValueError(f"MOS {label.mos!r} is not finite")
+    map_mos(mos, scale)
+    video = _inside_root(label.video, video_root)
+    path = video if video_root is None else os.path.join(video_root, *video.split("/"))
+    return Record(label, video, path, mos, scale, label.source or video)
+
+
+def _inside_root(video: str, video_root: Path | None) -> str:
+    """The path relative to the root. Decided by the text alone: links that the user made may lead elsewhere."""
+    if not video:
+        raise ValueError("no video; expected a path")
+    if "\0" in video:
+        raise ValueError(f"path {video!r} holds a zero byte")
+    name = video.replace("\\", "/")
+    if posixpath.isabs(name):
+        if video_root is None:
+            raise ValueError(f"{video} is absolute; expected a path relative to the video root")
+        name = os.path.relpath(name, video_root)
+    name = posixpath.normpath(name)
+    if name in (".", "..") or name.startswith("../"):
+        raise ValueError(f"{video} leaves the video root")
+    return name
+
+
+def _check_regular_file(path: str) -> None:
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError(f"not a regular file: {path}")
+    if status.st_size == 0:
+        raise ValueError(f"the file is empty: {path}")

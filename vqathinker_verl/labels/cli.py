@@ -1,0 +1,120 @@
+"""`vqathinker prepare`: label files in, checked parquet for verl out."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from vqathinker_verl.labels.checks import check_labels
+from vqathinker_verl.labels.output import write_parquet, write_quarantine
+from vqathinker_verl.labels.probing import probe_records
+from vqathinker_verl.labels.records import LabelError, Record, Reject
+from vqathinker_verl.labels.sources import FORMATS, LabelSource, load, read_sets
+from vqathinker_verl.prompts import QUALITY_PROMPT
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `vqathinker prepare`."""
+    parser.epilog = "Exit code: 0 all rows are in, 1 some were left out (see the quarantine file), 2 not done."
+    labels = parser.add_argument_group("labels")
+    labels.add_argument("labels", type=Path, nargs="?", help="label file")
+    labels.add_argument("--sets", type=Path, help="JSON list of label sets, in place of LABELS and the options below")
+    labels.add_argument("--format", choices=FORMATS, help="default: by the file's suffix")
+    labels.add_argument("--dataset", help="name of the dataset, which becomes verl's data_source")
+    labels.add_argument("--scale", type=float, nargs=2, metavar=("LOWEST", "HIGHEST"), help="scores viewers could give")
+    labels.add_argument("--video-root", type=Path, help="folder that the videos' paths are relative to")
+    labels.add_argument("--video-column", default="video", help="table: column with the video (default: video)")
+    labels.add_argument("--mos-column", default="mos", help="table: column with the MOS (default: mos)")
+    labels.add_argument("--video-pattern", help="table: path with columns in braces, as in 'clips/{flickr_id}.mp4'")
+    labels.add_argument("--source-column", help="table: column equal for videos that must stay in one split")
+    labels.add_argument("--source-pattern", help="regular expression whose first group in the path is that source")
+
+    output = parser.add_argument_group("output")
+    output.add_argument("--output", type=Path, required=True, help="parquet file to write")
+    output.add_argument("--split", default="train", help="name of the split, in extra_info.split (default: train)")
+    output.add_argument("--prompt", default=QUALITY_PROMPT, help="the question (default: the paper's)")
+    output.add_argument("--quarantine", type=Path, help="list of rejected rows (default: OUTPUT.quarantine.csv)")
+
+    checks = parser.add_argument_group("checks")
+    checks.add_argument("--strict", action="store_true", help="stop at the first fault and write nothing")
+    checks.add_argument("--allow-missing", action="store_true", help="keep and count rows without a video file")
+    checks.add_argument("--no-probe", dest="probe", action="store_false", help="do not open the videos")
+    checks.add_argument("--workers", type=int, default=min(16, 2 * (os.cpu_count() or 1)), help="videos opened at once")
+    checks.add_argument("--timeout", type=float, default=20.0, help="seconds to open one video (default: 20)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prepare the labels; 0 all rows are in, 1 some were left out, 2 nothing was written."""
+    try:
+        return _prepare(args)
+    except (LabelError, OSError) as error:
+        print(f"vqathinker prepare: {error}", file=sys.stderr)
+        return 2
+
+
+def _prepare(args: argparse.Namespace) -> int:
+    records: list[Record] = []
+    rejects: list[Reject] = []
+    missing = 0
+    for source in _sources(args):
+        labels, scale = load(source)
+        taken = {key for record in records for key in (record.video_id, record.path)}
+        video_root = _video_root(source, args.allow_missing)
+        good, bad, absent = check_labels(labels, scale, video_root, allow_missing=args.allow_missing, taken=taken)
+        _stop_if_strict(args.strict, bad)
+        if args.probe and video_root is not None:
+            journal = args.output.with_name(f".{args.output.name}.probed.jsonl")
+            good, broken = probe_records(good, journal, workers=args.workers, timeout_seconds=args.timeout)
+            bad += broken
+            _stop_if_strict(args.strict, bad)
+        records += good
+        rejects += bad
+        missing += absent
+    quarantine = args.quarantine or args.output.with_suffix(".quarantine.csv")
+    write_quarantine(quarantine, rejects)
+    if not records:
+        raise LabelError(f"all {len(rejects)} rows were rejected, the first: {rejects[0].reason}; see {quarantine}")
+    write_parquet(args.output, records, args.split, args.prompt)
+    print(f"{args.output}: {len(records)} rows")
+    if missing:
+        print(f"{missing} of them have no video file")
+    if rejects:
+        print(f"{len(rejects)} rows were left out; reasons in {quarantine}")
+    return 1 if rejects else 0
+
+
+def _sources(args: argparse.Namespace) -> list[LabelSource]:
+    if (args.labels is None) == (args.sets is None):
+        raise LabelError("expected either one label file or --sets FILE")
+    if args.sets is not None:
+        return read_sets(args.sets)
+    return [
+        LabelSource(
+            labels=args.labels,
+            dataset=args.dataset,
+            format=args.format,
+            scale=None if args.scale is None else (args.scale[0], args.scale[1]),
+            video_root=args.video_root,
+            video_column=args.video_column,
+            mos_column=args.mos_column,
+            video_pattern=args.video_pattern,
+            source_column=args.source_column,
+            source_pattern=args.source_pattern,
+        )
+    ]
+
+
+def _video_root(source: LabelSource, allow_missing: bool) -> Path | None:
+    if source.video_root is None:
+        if not allow_missing:
+            raise LabelError(f"{source.labels}: no --video-root; to check labels without videos add --allow-missing")
+        return None
+    if not source.video_root.is_dir():
+        raise LabelError(f"{source.video_root}: the video root is no folder")
+    # Absolute, so that a worker opens the file from any working directory.
+    return source.video_root.resolve()
+
+
+def _stop_if_strict(strict: bool, rejects: list[Reject]) -> None:
+    if strict and rejects:
+        raise LabelError(f"{rejects[0].label.where}: {rejects[0].reason} (--strict: nothing was written)")

@@ -1,0 +1,64 @@
+"""What passes between the steps of `vqathinker prepare`."""
+
+from dataclasses import dataclass
+
+from vqathinker_verl.frames import VideoInfo
+
+
+class LabelError(ValueError):
+    """The labels cannot be prepared at all; the message names the file or option, what was expected and what to do."""
+
+
+@dataclass(frozen=True)
+class RawLabel:
+    """One label as its file states it, unchecked.
+
+    Args:
+        where: File and row, for messages.
+        video: The video's path as stated, relative to the video root.
+        mos: The MOS as stated.
+        dataset: The dataset's name, which becomes verl's data_source.
+        source: Videos of one source (a scene, a recording) are never split; None: each video is its own.
+    """
+
+    where: str
+    video: str
+    mos: str
+    dataset: str
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class Record:
+    """One checked label.
+
+    Args:
+        label: What the file states.
+        video: Path relative to the video root, with forward slashes.
+        path: Absolute path of the video file; without a video root, the same as `video`.
+        mos_raw: MOS on the dataset's own scale.
+        scale: The lowest and highest MOS the dataset could have given.
+        source: Videos of one source are never split.
+        info: What the video's header states; None when the video was not opened.
+    """
+
+    label: RawLabel
+    video: str
+    path: str
+    mos_raw: float
+    scale: tuple[float, float]
+    source: str
+    info: VideoInfo | None = None
+
+    @property
+    def video_id(self) -> str:
+        """Unique over all datasets."""
+        return f"{self.label.dataset}/{self.video}"
+
+
+@dataclass(frozen=True)
+class Reject:
+    """One row that was left out, and why."""
+
+    label: RawLabel
+    reason: str

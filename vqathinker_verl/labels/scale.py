@@ -1,0 +1,27 @@
+"""From a dataset's own MOS scale to the one that the model answers on."""
+
+import math
+
+from vqathinker_verl.prompts import SCORE_RANGE
+
+
+def map_mos(mos: float, scale: tuple[float, float]) -> float:
+    """Map a MOS linearly from `scale` to [1, 5].
+
+    Args:
+        mos: MOS on the dataset's own scale.
+        scale: The lowest and highest score that a viewer could give, not the lowest and highest MOS seen.
+
+    Raises:
+        ValueError: The scale is empty, or the MOS is not a number inside it.
+
+    >>> map_mos(62.5, (0.0, 100.0))
+    3.5
+    """
+    low, high = scale
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ValueError(f"expected a scale from a lower to a higher number, got {low:g} to {high:g}")
+    if not low <= mos <= high:
+        raise ValueError(f"expected a MOS between {low:g} and {high:g}, got {mos:g}")
+    lowest, highest = SCORE_RANGE
+    return lowest + (mos - low) / (high - low) * (highest - lowest)
