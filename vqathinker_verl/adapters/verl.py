@@ -8,8 +8,11 @@
 does, where the whole batch is known.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from vqathinker_verl.adapters.common import as_mos, video_id_of
 from vqathinker_verl.parsing import parse_answer
@@ -40,8 +43,8 @@ def compute_score(
         **kwargs: fields of RewardConfig (verl's `reward_kwargs`).
 
     Returns:
-        Always the same keys: `score` (regression and format, with their weights), `pred_mos` (NaN without a score),
-        `regression`, `format`, `parse_failure` (1 without a score, else 0).
+        Always the same keys: `score` (regression and format, with their weights), `mos`, `pred_mos` (NaN without a
+        score), `regression`, `format`, `parse_failure` (1 without a score, else 0).
 
     Raises:
         ValueError: if the ground truth is not a MOS, or a setting is unknown or out of its range.
@@ -55,12 +58,13 @@ def compute_score(
         "regression and format rewards only, no ranking reward and no temporal bonus"
     )
     config = _config(kwargs)
+    mos = as_mos(ground_truth, "ground_truth")
     answer = parse_answer(
         solution_str, fallback=config.fallback, score_range=config.score_range, decimals=config.decimals
     )
     regression = regression_reward(
         [answer.score],
-        [as_mos(ground_truth, "ground_truth")],
+        [mos],
         sigma=config.sigma,
         decimals=[answer.decimals],
         decimal_penalty=config.decimal_penalty,
@@ -69,10 +73,11 @@ def compute_score(
     layout = float(answer.well_formed)
     return {
         "score": config.regression_weight * regression + config.format_weight * layout,
+        "mos": mos,
         "pred_mos": answer.score,
         "regression": regression,
         "format": layout,
-        "parse_failure": float(answer.score != answer.score),
+        "parse_failure": float(math.isnan(answer.score)),
     }
 
 
@@ -116,9 +121,10 @@ def compute_score_batched(
         if len(values) != len(responses):
             raise ValueError(f"{name}: expected {len(responses)} values, one per response, got {len(values)}")
     sources = list(data_sources)
+    mos = [as_mos(value, f"ground_truths[{row}]") for row, value in enumerate(ground_truths)]
     batch = score_batch(
         responses,
-        [as_mos(value, f"ground_truths[{row}]") for row, value in enumerate(ground_truths)],
+        mos,
         # Two data sets may well give their videos the same ids.
         [
             (source, video_id_of(info, f"extra_infos[{row}]"))
@@ -129,21 +135,15 @@ def compute_score_batched(
     )
     return [
         {
-            "score": total,
-            "pred_mos": pred_mos,
-            "regression": regression,
-            "ranking": ranking,
-            "format": layout,
-            "parse_failure": float(pred_mos != pred_mos),
+            "score": float(batch.total[row]),
+            "mos": mos[row],
+            "pred_mos": float(batch.pred_mos[row]),
+            "regression": float(batch.regression[row]),
+            "ranking": float(batch.ranking[row]),
+            "format": float(batch.format[row]),
+            "parse_failure": float(np.isnan(batch.pred_mos[row])),
         }
-        for total, pred_mos, regression, ranking, layout in zip(
-            batch.total.tolist(),
-            batch.pred_mos.tolist(),
-            batch.regression.tolist(),
-            batch.ranking.tolist(),
-            batch.format.tolist(),
-            strict=True,
-        )
+        for row in range(len(responses))
     ]
 
 

@@ -1,8 +1,8 @@
 """From responses to rewards: every constant in one config, the four rewards put together."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,6 +14,8 @@ from vqathinker_verl.rewards.groups import GroupIds, Videos, group_mean, group_v
 from vqathinker_verl.rewards.ranking import batch_videos, mean_fidelity, warn_if_unrivalled
 from vqathinker_verl.rewards.regression import regression_reward
 from vqathinker_verl.rewards.temporal import TemporalComparison, TemporalScope, compare_temporally, earned_bonus
+
+PerturbedRivals = Literal["original", "perturbed"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +55,7 @@ class RewardConfig:
     ranking_threshold: float = 0.5
     regression_threshold: float = 0.9
     temporal_scope: TemporalScope = "video"
-    perturbed_rivals: str = "original"
+    perturbed_rivals: PerturbedRivals = "original"
     regression_weight: float = 1.0
     ranking_weight: float = 1.0
     format_weight: float = 1.0
@@ -62,10 +64,7 @@ class RewardConfig:
         check_choice("fallback", self.fallback, Fallback)
         check_choice("decimals", self.decimals, Decimals)
         check_choice("temporal_scope", self.temporal_scope, TemporalScope)
-        if self.perturbed_rivals not in ("original", "perturbed"):
-            raise ValueError(
-                f"perturbed_rivals: expected one of 'original', 'perturbed', got {self.perturbed_rivals!r}"
-            )
+        check_choice("perturbed_rivals", self.perturbed_rivals, PerturbedRivals)
         if not isinstance(self.cross_dataset, bool):
             raise ValueError(f"cross_dataset: expected true or false, got {self.cross_dataset!r}")
         for name in ("sigma", "eps"):
@@ -76,7 +75,8 @@ class RewardConfig:
             self._check_number(name)
         self._check_number("decimal_penalty", at_least=0.0, at_most=1.0)
         if self.score_range is not None:
-            bounds = tuple(self.score_range)  # a list, when it comes from YAML
+            # A list, when it comes from YAML.
+            bounds = tuple(self.score_range) if isinstance(self.score_range, Iterable) else ()
             if len(bounds) != 2 or not all(_is_number(bound) for bound in bounds) or not bounds[0] < bounds[1]:
                 raise ValueError(f"score_range: expected [lowest, highest] or null, got {self.score_range!r}")
             object.__setattr__(self, "score_range", bounds)
