@@ -146,21 +146,21 @@ def test_the_intervals_are_those_of_scipys_bootstrap():
     rng = np.random.default_rng(2)
     mos = rng.normal(size=60)
     pred = 0.6 * mos + 0.8 * rng.normal(size=60)
-    result = evaluate_predictions(pred, mos, num_resamples=300, confidence=0.8)
+    result = evaluate_predictions(pred, mos, num_resamples=120, confidence=0.8)
     for name, metric in (("plcc_raw", plcc), ("srcc", srcc)):
         reference = scipy.stats.bootstrap(
             (pred, mos),
             metric,
             paired=True,
             vectorized=False,
-            n_resamples=1000,
+            n_resamples=500,
             confidence_level=0.8,
             method="percentile",
             rng=np.random.default_rng(3),
         ).confidence_interval
-        # The bounds, 0.2 apart, are themselves known to about 0.01 from so many resamples.
-        assert result[f"{name}_low"] == pytest.approx(reference.low, abs=0.03)
-        assert result[f"{name}_high"] == pytest.approx(reference.high, abs=0.03)
+        # The bounds, 0.2 apart, are themselves known to about 0.013 from so many resamples.
+        assert result[f"{name}_low"] == pytest.approx(reference.low, abs=0.045)
+        assert result[f"{name}_high"] == pytest.approx(reference.high, abs=0.045)
 
 
 def test_missing_scores_are_left_out_and_reported():
@@ -211,7 +211,7 @@ def test_on_the_labels_of_a_benchmark():
     assert len(mos) == 585
     rng = np.random.default_rng(0)
     pred = 1 + 4 / (1 + np.exp(-(mos - mos.mean()) / mos.std())) + rng.normal(0, 0.3, len(mos))
-    result = evaluate_predictions(pred, mos, num_resamples=50)
+    result = evaluate_predictions(pred, mos, num_resamples=20)
     assert result["fit_converged"] == 1.0
     assert 0.9 < result["srcc"] < 1
     assert result["rmse"] < mos.std()

@@ -128,10 +128,10 @@ def fit_logistic(pred: ArrayLike, mos: ArrayLike, *, start: LogisticFit | None =
         slope = p[1] * rise * (1.0 - rise) / p[3]
         return np.column_stack([np.ones_like(x), rise, -slope, -slope * z])
 
-    # lower, upper - lower, centre, scale. The bounds keep a rise that is hardly there, or nearly straight, or a step,
-    # from running off to infinity, where the parameters are no longer told apart.
-    low = np.array([-100.0, 1e-3, -10.0, 1e-3])
-    high = np.array([100.0, 100.0, 10.0, 100.0])
+    # lower, upper - lower, centre, scale. The bounds are far outside of what data show: a rise that is hardly there,
+    # nearly straight, or a step. Beyond, the parameters are no longer told apart, and the search would never end.
+    low = np.array([-20.0, 1e-3, -5.0, 0.02])
+    high = np.array([20.0, 40.0, 5.0, 5.0])
     guess = np.array([y.min(), np.ptp(y), 0.0, 1.0])
     if start is not None and start.converged:
         guess = np.array(
@@ -142,7 +142,15 @@ def fit_logistic(pred: ArrayLike, mos: ArrayLike, *, start: LogisticFit | None =
                 start.scale / x_std,
             ]
         )
-    found = least_squares(residuals, np.clip(guess, low * 0.999, high * 0.999), jac=jacobian, bounds=(low, high))
+    # Steps and gains below a millionth change no digit that is ever printed.
+    found = least_squares(
+        residuals,
+        np.clip(guess, low + 1e-3, high - 1e-3),
+        jac=jacobian,
+        bounds=(low, high),
+        ftol=1e-6,
+        xtol=1e-6,
+    )
     lower, rise, centre, scale = found.x
     return LogisticFit(
         lower=float(y_mean + y_std * lower),
