@@ -4,7 +4,8 @@ import math
 import os
 import posixpath
 import stat
-from collections.abc import Collection, Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from vqathinker_verl.labels.records import RawLabel, Record, Reject
@@ -17,8 +18,8 @@ def check_labels(
     video_root: Path | None,
     *,
     allow_missing: bool = False,
-    taken: Collection[str] = (),
-) -> tuple[list[Record], list[Reject], int]:
+    taken: Mapping[str, str] | None = None,
+) -> tuple[list[Record], list[Reject], Counter[str]]:
     """Check labels: a finite MOS inside the scale, a file inside the video root, no video twice.
 
     Args:
@@ -26,24 +27,21 @@ def check_labels(
         scale: The lowest and highest score that a viewer could give.
         video_root: Folder that the paths are relative to; None: there are no videos (needs `allow_missing`).
         allow_missing: Keep rows whose file does not exist, and count them.
-        taken: Paths and ids of videos that other sets hold.
+        taken: Paths and ids of videos that other sets hold, and where.
 
     Returns:
-        The good rows, the others with their reasons, and how many of the good ones have no file.
+        The good rows, the others with their reasons, and how many of the good ones have no file, by dataset.
     """
     records: list[Record] = []
     rejects: list[Reject] = []
-    seen: dict[str, str] = {}
-    missing = 0
+    seen = dict(taken or {})
+    missing: Counter[str] = Counter()
     for label in labels:
         try:
             record = _checked(label, scale, video_root)
-            # The same file under two datasets would be one video with two MOS.
-            for key in (record.video_id, record.path):
+            for key in record.keys:
                 if key in seen:
-                    raise ValueError(f"the same video as {seen[key]}")
-                if key in taken:
-                    raise ValueError("the video is in another set already")
+                    raise ValueError(f"the same video as in {seen[key]}")
             is_missing = video_root is None or not os.path.exists(record.path)
             if is_missing and not allow_missing:
                 raise ValueError(f"no such file: {record.path}")
@@ -52,8 +50,8 @@ def check_labels(
         except ValueError as error:
             rejects.append(Reject(label, str(error)))
             continue
-        seen[record.video_id] = seen[record.path] = label.where
-        missing += is_missing
+        seen.update(dict.fromkeys(record.keys, label.where))
+        missing[label.dataset] += is_missing
         records.append(record)
     return records, rejects, missing
 

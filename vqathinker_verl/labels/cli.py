@@ -3,13 +3,17 @@
 import argparse
 import os
 import sys
+from collections import Counter
 from pathlib import Path
 
 from vqathinker_verl.labels.checks import check_labels
-from vqathinker_verl.labels.output import write_parquet, write_quarantine
+from vqathinker_verl.labels.output import read_keys, write_parquet, write_quarantine
 from vqathinker_verl.labels.probing import probe_records
 from vqathinker_verl.labels.records import LabelError, Record, Reject
+from vqathinker_verl.labels.registry import load_registry
 from vqathinker_verl.labels.sources import FORMATS, LabelSource, load, read_sets
+from vqathinker_verl.labels.splits import hold_out
+from vqathinker_verl.labels.summary import draw_histogram, summary_table
 from vqathinker_verl.prompts import QUALITY_PROMPT
 
 
@@ -17,23 +21,33 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `vqathinker prepare`."""
     parser.epilog = "Exit code: 0 all rows are in, 1 some were left out (see the quarantine file), 2 not done."
     labels = parser.add_argument_group("labels")
-    labels.add_argument("labels", type=Path, nargs="?", help="label file")
+    labels.add_argument("labels", type=Path, nargs="?", help="label file, or the folder of a known dataset")
     labels.add_argument("--sets", type=Path, help="JSON list of label sets, in place of LABELS and the options below")
     labels.add_argument("--format", choices=FORMATS, help="default: by the file's suffix")
     labels.add_argument("--dataset", help="name of the dataset, which becomes verl's data_source")
-    labels.add_argument("--scale", type=float, nargs=2, metavar=("LOWEST", "HIGHEST"), help="scores viewers could give")
+    labels.add_argument("--subset", help="folder: part of the dataset, such as LSVQ's train or test")
+    labels.add_argument(
+        "--scale", type=float, nargs=2, metavar=("LOWEST", "HIGHEST"), help="MOS possible, at both ends"
+    )
     labels.add_argument("--video-root", type=Path, help="folder that the videos' paths are relative to")
     labels.add_argument("--video-column", default="video", help="table: column with the video (default: video)")
     labels.add_argument("--mos-column", default="mos", help="table: column with the MOS (default: mos)")
     labels.add_argument("--video-pattern", help="table: path with columns in braces, as in 'clips/{flickr_id}.mp4'")
     labels.add_argument("--source-column", help="table: column equal for videos that must stay in one split")
     labels.add_argument("--source-pattern", help="regular expression whose first group in the path is that source")
+    labels.add_argument("--registry", type=Path, help="JSON file with datasets of your own (docs/data.md)")
 
     output = parser.add_argument_group("output")
     output.add_argument("--output", type=Path, required=True, help="parquet file to write")
     output.add_argument("--split", default="train", help="name of the split, in extra_info.split (default: train)")
+    output.add_argument("--holdout", type=float, help="share of the videos to hold out, by source and seed")
+    output.add_argument("--holdout-output", type=Path, help="parquet file of the held-out videos")
+    output.add_argument("--holdout-split", default="val", help="name of that split (default: val)")
+    output.add_argument("--seed", type=int, default=0, help="which videos are held out (default: 0)")
+    output.add_argument("--exclude", type=Path, nargs="+", default=[], help="parquet files whose videos may not recur")
     output.add_argument("--prompt", default=QUALITY_PROMPT, help="the question (default: the paper's)")
     output.add_argument("--quarantine", type=Path, help="list of rejected rows (default: OUTPUT.quarantine.csv)")
+    output.add_argument("--histogram", type=Path, help="picture of the MOS (default: OUTPUT.mos.png)")
 
     checks = parser.add_argument_group("checks")
     checks.add_argument("--strict", action="store_true", help="stop at the first fault and write nothing")
@@ -44,7 +58,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prepare the labels; 0 all rows are in, 1 some were left out, 2 nothing was written."""
+    """Prepare the labels; 0 all rows are in, 1 some were left out, 2 not done."""
     try:
         return _prepare(args)
     except (LabelError, OSError) as error:
@@ -53,34 +67,54 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _prepare(args: argparse.Namespace) -> int:
-    records: list[Record] = []
-    rejects: list[Reject] = []
-    missing = 0
-    for source in _sources(args):
-        labels, scale = load(source)
-        taken = {key for record in records for key in (record.video_id, record.path)}
-        video_root = _video_root(source, args.allow_missing)
-        good, bad, absent = check_labels(labels, scale, video_root, allow_missing=args.allow_missing, taken=taken)
-        _stop_if_strict(args.strict, bad)
-        if args.probe and video_root is not None:
-            journal = args.output.with_name(f".{args.output.name}.probed.jsonl")
-            good, broken = probe_records(good, journal, workers=args.workers, timeout_seconds=args.timeout)
-            bad += broken
-            _stop_if_strict(args.strict, bad)
-        records += good
-        rejects += bad
-        missing += absent
+    if (args.holdout is None) != (args.holdout_output is None):
+        raise LabelError("--holdout and --holdout-output go together")
+    if args.workers < 1:
+        raise LabelError(f"--workers: expected at least 1, got {args.workers}")
+    records, rejects, missing = _checked_records(args)
     quarantine = args.quarantine or args.output.with_suffix(".quarantine.csv")
     write_quarantine(quarantine, rejects)
     if not records:
         raise LabelError(f"all {len(rejects)} rows were rejected, the first: {rejects[0].reason}; see {quarantine}")
-    write_parquet(args.output, records, args.split, args.prompt)
-    print(f"{args.output}: {len(records)} rows")
-    if missing:
-        print(f"{missing} of them have no video file")
+    splits = [(args.split, records)]
+    if args.holdout is not None:
+        kept, held = hold_out(records, args.holdout, args.seed)
+        splits = [(args.split, kept), (args.holdout_split, held)]
+    histogram = args.histogram or args.output.with_suffix(".mos.png")
+    draw_histogram(histogram, splits)
+    outputs = [args.output, args.holdout_output][: len(splits)]
+    for (split, members), path in zip(splits, outputs, strict=True):
+        write_parquet(path, members, split, args.prompt)
+        print(f"{path}: {len(members)} rows")
+    print(f"{histogram}: MOS histogram")
+    print(summary_table(splits, rejects, missing))
     if rejects:
         print(f"{len(rejects)} rows were left out; reasons in {quarantine}")
     return 1 if rejects else 0
+
+
+def _checked_records(args: argparse.Namespace) -> tuple[list[Record], list[Reject], Counter[str]]:
+    """The good rows of all sets, the others, and how many good ones have no file, by dataset."""
+    records: list[Record] = []
+    rejects: list[Reject] = []
+    missing: Counter[str] = Counter()
+    registry = load_registry(args.registry)
+    taken = read_keys(args.exclude)
+    for source in _sources(args):
+        labels, scale = load(source, registry)
+        video_root = _video_root(source, args.allow_missing)
+        good, bad, absent = check_labels(labels, scale, video_root, allow_missing=args.allow_missing, taken=taken)
+        missing += absent
+        _stop_if_strict(args.strict, bad)
+        if args.probe and video_root is not None:
+            journal = args.output.with_name(f".{args.output.name}.probed.jsonl")
+            good, broken = probe_records(good, journal, workers=args.workers, timeout_seconds=args.timeout)
+            _stop_if_strict(args.strict, broken)
+            bad += broken
+        taken.update((key, "another set") for record in good for key in record.keys)
+        records += good
+        rejects += bad
+    return records, rejects, missing
 
 
 def _sources(args: argparse.Namespace) -> list[LabelSource]:
@@ -93,6 +127,7 @@ def _sources(args: argparse.Namespace) -> list[LabelSource]:
             labels=args.labels,
             dataset=args.dataset,
             format=args.format,
+            subset=args.subset,
             scale=None if args.scale is None else (args.scale[0], args.scale[1]),
             video_root=args.video_root,
             video_column=args.video_column,
@@ -105,14 +140,17 @@ def _sources(args: argparse.Namespace) -> list[LabelSource]:
 
 
 def _video_root(source: LabelSource, allow_missing: bool) -> Path | None:
-    if source.video_root is None:
+    video_root = source.video_root
+    if video_root is None and source.labels.is_dir():
+        video_root = source.labels
+    if video_root is None:
         if not allow_missing:
             raise LabelError(f"{source.labels}: no --video-root; to check labels without videos add --allow-missing")
         return None
-    if not source.video_root.is_dir():
-        raise LabelError(f"{source.video_root}: the video root is no folder")
+    if not video_root.is_dir():
+        raise LabelError(f"{video_root}: the video root is no folder")
     # Absolute, so that a worker opens the file from any working directory.
-    return source.video_root.resolve()
+    return video_root.resolve()
 
 
 def _stop_if_strict(strict: bool, rejects: list[Reject]) -> None:

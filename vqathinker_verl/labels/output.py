@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from vqathinker_verl.labels.records import Record, Reject
+from vqathinker_verl.labels.records import LabelError, Record, Reject
 from vqathinker_verl.labels.scale import map_mos
 from vqathinker_verl.prompts import video_messages
 
@@ -84,6 +84,25 @@ def write_parquet(path: Path, records: Sequence[Record], split: str, prompt: str
     rows = [verl_row(record, index, split, prompt) for index, record in enumerate(records)]
     table = pa.Table.from_pylist(rows, schema=schema)
     write_atomically(path, lambda partial: pq.write_table(table, partial, compression="zstd"))
+
+
+def read_keys(paths: Sequence[Path]) -> dict[str, str]:
+    """Ids and paths of the videos in parquet files written by `write_parquet`, each with its file's name.
+
+    Raises:
+        LabelError: A file is not such a parquet.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    keys: dict[str, str] = {}
+    for path in paths:
+        try:
+            rows = pq.read_table(path, columns=["extra_info"]).column("extra_info").to_pylist()
+            keys.update((row[field], path.name) for row in rows for field in ("video_id", "path"))
+        except (pa.ArrowInvalid, KeyError, TypeError) as error:
+            raise LabelError(f"{path}: expected a parquet file of `vqathinker prepare` ({error})") from error
+    return keys
 
 
 def write_quarantine(path: Path, rejects: Sequence[Reject]) -> None:

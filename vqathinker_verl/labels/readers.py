@@ -1,13 +1,13 @@
 """Label files in, `RawLabel`s out: one function a format. Nothing is checked here but the shape of the file."""
 
-import csv
 import json
 import re
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from vqathinker_verl.labels.records import LabelError, RawLabel
+from vqathinker_verl.labels.tables import read_lines, read_rows
 
 
 def read_annotations(path: Path, dataset: str) -> list[RawLabel]:
@@ -42,7 +42,7 @@ def read_conversations(path: Path, dataset: str | None) -> list[RawLabel]:
         LabelError: A line is not of that form.
     """
     labels = []
-    for number, line in enumerate(_lines(path), start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         if not line.strip():
             continue
         where = f"{path.name}: line {number}"
@@ -72,10 +72,10 @@ def read_table(
     video_pattern: str | None = None,
     source_column: str | None = None,
 ) -> list[RawLabel]:
-    """Read a CSV, TSV, or other table whose first row names the columns.
+    """Read a table whose first row names the columns.
 
     Args:
-        path: The file; .tsv is split at tabs, .mat and .xlsx are read as such, everything else at commas.
+        path: The file: .csv, .tsv, .mat or .xlsx (see `read_rows`).
         dataset: Name for all rows.
         video_column: Column with the video's path or name.
         mos_column: Column with the MOS.
@@ -86,18 +86,18 @@ def read_table(
         LabelError: The file cannot be read or lacks a column.
     """
     labels = []
-    for where, row in _rows(path):
+    for where, row in read_rows(path):
         for column in (video_column, mos_column, source_column):
             if column is not None and column not in row:
                 raise LabelError(f"{path.name}: no column {column!r}; its columns are {', '.join(map(repr, row))}")
-        video = _text(row[video_column])
+        video = row[video_column]
         if video_pattern is not None and video:
             try:
-                video = video_pattern.format_map({key: _text(value) for key, value in row.items()})
+                video = video_pattern.format_map(row)
             except (KeyError, IndexError, ValueError) as error:
                 raise LabelError(f"{path.name}: the video pattern {video_pattern!r} does not fit: {error!r}") from error
-        source = None if source_column is None else _text(row[source_column])
-        labels.append(RawLabel(where, video, _text(row[mos_column]), dataset, source or None))
+        source = None if source_column is None else row[source_column]
+        labels.append(RawLabel(where, video, row[mos_column], dataset, source or None))
     return labels
 
 
@@ -118,26 +118,8 @@ def with_sources(labels: list[RawLabel], pattern: str) -> list[RawLabel]:
         match = expression.search(label.video)
         if match is None:
             raise LabelError(f"{label.where}: source pattern {pattern!r} does not fit {label.video!r}")
-        sourced.append(RawLabel(label.where, label.video, label.mos, label.dataset, match.group(1)))
+        sourced.append(replace(label, source=match.group(1)))
     return sourced
-
-
-def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Rows of a table, each with its place in the file."""
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    reader = csv.DictReader(_lines(path), delimiter=delimiter, skipinitialspace=True)
-    for row in reader:
-        # Cells beyond the header land under None.
-        yield f"{path.name}: line {reader.line_num}", {str(key).strip(): row[key] for key in row if key is not None}
-
-
-def _lines(path: Path) -> Iterator[str]:
-    try:
-        # A byte order mark would become part of the first column's name.
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            yield from file
-    except (OSError, UnicodeDecodeError) as error:
-        raise LabelError(f"{path}: cannot be read as UTF-8 text ({error})") from error
 
 
 def _text(value: Any) -> str:

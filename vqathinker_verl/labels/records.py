@@ -55,6 +55,11 @@ class Record:
         """Unique over all datasets."""
         return f"{self.label.dataset}/{self.video}"
 
+    @property
+    def keys(self) -> tuple[str, str]:
+        """What no two records may share: the id, and the file, which two datasets would give two MOS."""
+        return self.video_id, self.path
+
 
 @dataclass(frozen=True)
 class Reject:

@@ -1,17 +1,29 @@
 """One set of labels as a user names it: where it is, in which format, on which scale."""
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from vqathinker_verl.labels.folders import read_folder
 from vqathinker_verl.labels.readers import read_annotations, read_conversations, read_table, with_sources
 from vqathinker_verl.labels.records import LabelError, RawLabel
+from vqathinker_verl.labels.registry import Registry, Scale, dataset_of_annotations
 from vqathinker_verl.prompts import SCORE_RANGE
 
-FORMATS = ("annotations", "conversations", "table")
-_FORMAT_OF_SUFFIX = {".json": "annotations", ".jsonl": "conversations", ".csv": "table", ".tsv": "table"}
+logger = logging.getLogger(__name__)
+
+FORMATS = ("annotations", "conversations", "table", "folder")
+_FORMAT_OF_SUFFIX = {
+    ".json": "annotations",
+    ".jsonl": "conversations",
+    ".csv": "table",
+    ".tsv": "table",
+    ".mat": "table",
+    ".xlsx": "table",
+}
 
 
 @dataclass(frozen=True)
@@ -19,10 +31,11 @@ class LabelSource:
     """One set of labels; the fields are the options of `vqathinker prepare` of the same names.
 
     Args:
-        labels: Label file.
-        dataset: Name of the dataset, which becomes verl's data_source.
+        labels: Label file, or the folder of a dataset as its authors publish it.
+        dataset: Name of the dataset, which becomes verl's data_source; None: as the registry or the rows say.
         format: One of FORMATS; None: by the file's suffix.
-        scale: The lowest and highest score that a viewer could give.
+        scale: The lowest and highest MOS possible; None: as the registry says.
+        subset: Folder only: the part of the dataset, as the registry names it.
         video_root: Folder that the videos' paths are relative to; None: there are no videos.
         video_column: Table only: the column with the video.
         mos_column: Table only: the column with the MOS.
@@ -34,6 +47,7 @@ class LabelSource:
     labels: Path
     dataset: str | None = None
     format: str | None = None
+    subset: str | None = None
     scale: tuple[float, float] | None = None
     video_root: Path | None = None
     video_column: str = "video"
@@ -78,38 +92,89 @@ def _source_of(entry: Any, where: str, folder: Path) -> LabelSource:
     return LabelSource(**values)
 
 
-def load(source: LabelSource) -> tuple[list[RawLabel], tuple[float, float]]:
+def load(source: LabelSource, registry: Registry) -> tuple[list[RawLabel], Scale]:
     """Read a set's labels and return them with their scale.
 
     Raises:
-        LabelError: The file cannot be read, or its dataset or scale is not known.
+        LabelError: The labels cannot be read, or their dataset or scale is not known.
     """
     if not source.labels.exists():
-        raise LabelError(f"{source.labels}: no such file")
-    file_format = source.format or _FORMAT_OF_SUFFIX.get(source.labels.suffix.lower())
-    if file_format not in FORMATS:
-        raise LabelError(f"{source.labels}: the suffix tells no format; say --format {' | '.join(FORMATS)}")
-    scale = source.scale
-    if file_format == "conversations":
-        # The form in which the release keeps MOS that are already mapped.
-        scale = scale or SCORE_RANGE
-        labels = read_conversations(source.labels, source.dataset)
-    else:
-        if source.dataset is None:
-            raise LabelError(f"{source.labels}: no dataset name; say --dataset NAME")
-        if file_format == "annotations":
-            labels = read_annotations(source.labels, source.dataset)
-        else:
-            labels = read_table(
-                source.labels,
-                source.dataset,
-                source.video_column,
-                source.mos_column,
-                video_pattern=source.video_pattern,
-                source_column=source.source_column,
-            )
+        raise LabelError(f"{source.labels}: no such file or folder")
+    labels, scale = _READERS[_format_of(source)](source, registry)
+    scale = source.scale or scale
     if scale is None:
-        raise LabelError(f"{source.labels}: no MOS scale known for {source.dataset}; say --scale LOWEST HIGHEST")
+        raise LabelError(f"{source.labels}: no MOS scale is known for it; say --scale LOWEST HIGHEST")
     if not labels:
         raise LabelError(f"{source.labels}: no labels in the file")
     return (with_sources(labels, source.source_pattern) if source.source_pattern else labels), scale
+
+
+def _format_of(source: LabelSource) -> str:
+    if source.format is not None:
+        if source.format not in FORMATS:
+            raise LabelError(f"{source.labels}: format {source.format!r}; expected {' or '.join(FORMATS)}")
+        return source.format
+    if source.labels.is_dir():
+        return "folder"
+    try:
+        return _FORMAT_OF_SUFFIX[source.labels.suffix.lower()]
+    except KeyError:
+        raise LabelError(f"{source.labels}: the suffix tells no format; say --format {' or '.join(FORMATS)}") from None
+
+
+def _load_annotations(source: LabelSource, registry: Registry) -> tuple[list[RawLabel], Scale | None]:
+    known = dataset_of_annotations(registry, source.labels.name)
+    name = source.dataset or (known[0].name if known else None)
+    if name is None:
+        raise LabelError(f"{source.labels}: not a file the registry knows; say --dataset NAME --scale LOWEST HIGHEST")
+    labels = read_annotations(source.labels, name)
+    if known is None:
+        return labels, _registered_scale(name, registry)
+    # The scale of a known file holds for that file, whatever the user calls the dataset.
+    expected = known[1].videos
+    if expected is not None and len(labels) != expected:
+        logger.warning("%s: %d labels; the file is known to hold %d", source.labels, len(labels), expected)
+    return labels, known[1].scale
+
+
+def _load_conversations(source: LabelSource, _registry: Registry) -> tuple[list[RawLabel], Scale | None]:
+    # The form in which the release keeps MOS that are already mapped.
+    return read_conversations(source.labels, source.dataset), SCORE_RANGE
+
+
+def _load_table(source: LabelSource, registry: Registry) -> tuple[list[RawLabel], Scale | None]:
+    name = _required_dataset(source)
+    labels = read_table(
+        source.labels,
+        name,
+        source.video_column,
+        source.mos_column,
+        video_pattern=source.video_pattern,
+        source_column=source.source_column,
+    )
+    return labels, _registered_scale(name, registry)
+
+
+def _load_folder(source: LabelSource, registry: Registry) -> tuple[list[RawLabel], Scale | None]:
+    name = _required_dataset(source)
+    if name not in registry:
+        raise LabelError(f"{name}: not a known dataset; expected {', '.join(registry)}, or one of --registry FILE")
+    return read_folder(source.labels, registry[name], source.subset), registry[name].scale
+
+
+_READERS = {
+    "annotations": _load_annotations,
+    "conversations": _load_conversations,
+    "table": _load_table,
+    "folder": _load_folder,
+}
+
+
+def _required_dataset(source: LabelSource) -> str:
+    if source.dataset is None:
+        raise LabelError(f"{source.labels}: no dataset name; say --dataset NAME")
+    return source.dataset
+
+
+def _registered_scale(name: str, registry: Registry) -> Scale | None:
+    return registry[name].scale if name in registry else None

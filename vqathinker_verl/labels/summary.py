@@ -1,0 +1,76 @@
+"""What was prepared, as a table and as a picture of the MOS."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from vqathinker_verl.labels.output import write_atomically
+from vqathinker_verl.labels.records import Record, Reject
+from vqathinker_verl.labels.scale import map_mos
+from vqathinker_verl.prompts import SCORE_RANGE
+
+HEADINGS = ("dataset", "split", "rows", "missing", "rejected", "scale", "raw MOS", "MOS mean", "MOS std")
+
+
+def summary_table(
+    splits: Sequence[tuple[str, Sequence[Record]]], rejects: Sequence[Reject], missing: Counter[str]
+) -> str:
+    """One line a dataset and split: rows, faults, the range of the raw MOS, mean and deviation on [1, 5].
+
+    Args:
+        splits: Name of each split and its records.
+        rejects: Rows that were left out; counted at the dataset's first split.
+        missing: Rows kept without a file, by dataset; likewise.
+    """
+    rejected = Counter(reject.label.dataset for reject in rejects)
+    lines: list[tuple[str, ...]] = [HEADINGS]
+    seen: set[str] = set()
+    for split, records in splits:
+        for dataset in dict.fromkeys(record.label.dataset for record in records):
+            members = [record for record in records if record.label.dataset == dataset]
+            raw = [record.mos_raw for record in members]
+            mos = _mos(members)
+            first = dataset not in seen
+            seen.add(dataset)
+            lines.append(
+                (
+                    dataset,
+                    split,
+                    str(len(members)),
+                    str(missing[dataset] if first else 0),
+                    str(rejected[dataset] if first else 0),
+                    f"{members[0].scale[0]:g}-{members[0].scale[1]:g}",
+                    f"{min(raw):.4g}-{max(raw):.4g}",
+                    f"{mos.mean():.3f}",
+                    f"{mos.std():.3f}",
+                )
+            )
+    lines += [
+        (dataset, "-", "0", "0", str(count), *["-"] * 4) for dataset, count in rejected.items() if dataset not in seen
+    ]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(HEADINGS))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
+
+
+def draw_histogram(path: Path, splits: Sequence[tuple[str, Sequence[Record]]]) -> None:
+    """Write a PNG of the MOS on [1, 5], one panel a split, one colour a dataset."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5 * len(splits), 3.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, (split, records) in zip(figure.subplots(1, len(splits), squeeze=False)[0], splits, strict=True):
+        names = list(dict.fromkeys(record.label.dataset for record in records))
+        values = [_mos([record for record in records if record.label.dataset == name]) for name in names]
+        axes.hist(values, bins=40, range=SCORE_RANGE, stacked=True, label=names)
+        axes.set(title=f"{split}: {len(records)} videos", xlabel="MOS mapped to [1, 5]", ylabel="videos")
+        axes.legend(fontsize="small")
+    write_atomically(path, lambda partial: figure.savefig(partial, format="png", dpi=120))
+
+
+def _mos(records: Sequence[Record]) -> np.ndarray:
+    return np.array([map_mos(record.mos_raw, record.scale) for record in records])
