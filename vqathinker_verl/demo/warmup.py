@@ -1,0 +1,185 @@
+"""The supervised format warm-up: the policy learns to see and to answer in form, and nothing of quality.
+
+Two parts, both on clips drawn on the fly (`warmup_clips`):
+
+1. The eyes: the vision tower, under a linear head that is thrown away, learns to tell what was done to a clip.
+2. The form: the whole policy learns to write `<think>It looks very grainy</think><answer>3.47</answer>`. The words
+   say what can be seen; the score is drawn at random, evenly over the score range, whatever the clip. So the score
+   carries no information on the clip, and what the policy later knows of quality comes from the rewards. The loss
+   takes the expectation over the scores' digits rather than the one that was drawn: chance would otherwise leave the
+   policy with a small liking for some score on some kind of clip, and a greedy answer would show nothing else.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from vqathinker_verl.demo.degradations import DISTORTIONS
+from vqathinker_verl.demo.model import DEGREE_WORDS, think_text
+from vqathinker_verl.demo.warmup_clips import WarmupClip
+from vqathinker_verl.prompts import QUALITY_PROMPT
+
+DEGREE_STEPS = (0.45, 0.75)  # strengths at which "slightly" becomes "clearly", and that becomes "very"
+
+
+def degree_of(strength: float) -> int:
+    """Index into `DEGREE_WORDS` of a strength in (0, 1]."""
+    return int(np.searchsorted(DEGREE_STEPS, strength, side="right"))
+
+
+def answer_text(clip: WarmupClip, rng: np.random.Generator) -> str:
+    """The response to learn: true words on what is seen, and a score that has nothing to do with the clip."""
+    score = rng.integers(100, 501) / 100
+    return f"<think>{think_text(clip.distortion, degree_of(clip.strength))}</think><answer>{score:.2f}</answer>"
+
+
+def prompt_text(processor: Any) -> str:
+    """The default question after one video, as the chat template puts it."""
+    content = [{"type": "video"}, {"type": "text", "text": QUALITY_PROMPT}]
+    message = {"role": "user", "content": content}
+    return processor.apply_chat_template([message], add_generation_prompt=True, tokenize=False)
+
+
+def video_inputs(processor: Any, clips: Sequence[np.ndarray]) -> dict[str, Any]:
+    """Pixels as the processor makes them, from the sampled frames of each clip, (T, H, W, 3) uint8."""
+    import torch
+
+    videos = [torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2) for frames in clips]
+    return dict(processor.video_processor(videos=videos, return_tensors="pt"))
+
+
+def prompt_inputs(processor: Any, clips: Sequence[np.ndarray]) -> dict[str, Any]:
+    """All inputs of the model for the default question on each clip; the prompts have one length, so no padding."""
+    return dict(
+        processor(
+            text=[prompt_text(processor)] * len(clips),
+            videos=[np.ascontiguousarray(frames.transpose(0, 3, 1, 2)) for frames in clips],
+            return_tensors="pt",
+        )
+    )
+
+
+def train_eyes(
+    model: Any,
+    processor: Any,
+    batches: Any,
+    *,
+    num_steps: int,
+    learning_rate: float,
+    seed: int,
+    on_step: Callable[[float], None],
+) -> None:
+    """Part 1: cross entropy of (distortion, degree) from the mean visual token, in place; see the module."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        num_classes = 1 + len(DEGREE_WORDS) * (len(DISTORTIONS) - 1)
+        head = torch.nn.Linear(model.config.text_config.hidden_size, num_classes)
+    # the patch filters start as what is wanted (see model.py); steps of this size would wash them out
+    patch_filters = set(model.model.visual.patch_embed.parameters())
+    parameters = [p for p in (*model.model.visual.parameters(), *head.parameters()) if p not in patch_filters]
+    model.model.visual.patch_embed.requires_grad_(False)
+    optimizer, schedule = _optimizer(parameters, learning_rate, num_steps)
+    for _, clips in zip(range(num_steps), batches, strict=False):
+        inputs = video_inputs(processor, [clip.frames for clip in clips])
+        tokens = model.model.visual(inputs["pixel_values_videos"], grid_thw=inputs["video_grid_thw"]).pooler_output
+        seen = tokens.reshape(len(clips), -1, tokens.shape[-1]).mean(1)
+        target = torch.tensor([_class_of(clip) for clip in clips])
+        loss = torch.nn.functional.cross_entropy(head(seen), target)
+        _update(optimizer, schedule, parameters, loss)
+        on_step(loss.item())
+    model.model.visual.patch_embed.requires_grad_(True)
+
+
+def _class_of(clip: WarmupClip) -> int:
+    kind = DISTORTIONS.index(clip.distortion)
+    return 0 if kind == 0 else 1 + len(DEGREE_WORDS) * (kind - 1) + degree_of(clip.strength)
+
+
+def train_form(
+    model: Any,
+    processor: Any,
+    batches: Any,
+    *,
+    num_steps: int,
+    learning_rate: float,
+    seed: int,
+    on_step: Callable[[float], None],
+) -> None:
+    """Part 2: cross entropy of the responses' tokens, in place; see the module."""
+    import torch
+
+    rng = np.random.default_rng(seed)
+    tokenizer = processor.tokenizer
+    prompt: dict[str, Any] = {}
+    parameters = list(model.parameters())
+    optimizer, schedule = _optimizer(parameters, learning_rate, num_steps)
+    for _, clips in zip(range(num_steps), batches, strict=False):
+        prompt = prompt or prompt_inputs(processor, [clips[0].frames])
+        answers = tokenizer(
+            [answer_text(clip, rng) + tokenizer.eos_token for clip in clips],
+            padding=True,
+            padding_side="right",
+            return_tensors="pt",
+        )
+        prompt_ids = prompt["input_ids"].expand(len(clips), -1)
+        input_ids = torch.cat([prompt_ids, answers.input_ids], dim=1)
+        logits = model(
+            input_ids=input_ids,
+            attention_mask=torch.cat([torch.ones_like(prompt_ids), answers.attention_mask], dim=1),
+            mm_token_type_ids=2 * (input_ids == model.config.video_token_id).int(),
+            logits_to_keep=answers.input_ids.shape[1] + 1,
+            **video_inputs(processor, [clip.frames for clip in clips]),
+        ).logits
+        targets = target_probabilities(answers.input_ids, tokenizer)
+        token_loss = -(targets * logits[:, :-1].log_softmax(-1)).sum(-1)
+        loss = token_loss[answers.attention_mask == 1].mean()
+        _update(optimizer, schedule, parameters, loss)
+        on_step(loss.item())
+
+
+def target_probabilities(answer_ids: Any, tokenizer: Any) -> Any:
+    """Next-token probabilities to learn: (B, L, V) float32, of answers (B, L) whose score is even over 1.00 to 5.00.
+
+    A token of the form or of the words has all its probability; a digit of the score shares it with the digits that
+    could stand in its place. (5 can only go on as 5.00, so its decimals are certain.)
+    """
+    import torch
+
+    targets = torch.nn.functional.one_hot(answer_ids, len(tokenizer)).float()
+    digits = tokenizer.convert_tokens_to_ids(list("0123456789"))
+    rows, starts = torch.nonzero(answer_ids == tokenizer.convert_tokens_to_ids("<answer>"), as_tuple=True)
+    below_five = answer_ids[rows, starts + 1] != digits[5]
+    whole = torch.zeros(len(tokenizer))
+    whole[digits[1:5]], whole[digits[5]] = 100 / 401, 1 / 401
+    decimal = torch.zeros(len(tokenizer))
+    decimal[digits] = 0.1
+    targets[rows, starts + 1] = whole
+    for offset in (3, 4):  # 2 is the point
+        targets[rows[below_five], starts[below_five] + offset] = decimal
+    return targets
+
+
+def _optimizer(parameters: list[Any], learning_rate: float, num_steps: int) -> tuple[Any, Any]:
+    """AdamW, with a rise over the first tenth and a cosine down to a twentieth of the learning rate."""
+    import torch
+
+    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
+
+    def factor(step: int) -> float:
+        rise = max(1, num_steps // 10)
+        return min((step + 1) / rise, 0.05 + 0.95 * 0.5 * (1 + np.cos(np.pi * step / max(1, num_steps))))
+
+    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+
+
+def _update(optimizer: Any, schedule: Any, parameters: list[Any], loss: Any) -> None:
+    import torch
+
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+    optimizer.step()
+    schedule.step()
