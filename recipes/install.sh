@@ -9,7 +9,7 @@ LISTS=("requirements/$DEVICE.txt")
 if [ "${2:-}" = test ]; then LISTS+=(requirements/test.txt); fi
 
 stamp=.venv/installed-$DEVICE${2:+-$2}.sha256
-wanted=$(cat "${LISTS[@]}" pyproject.toml | sha256sum)
+wanted=$(cat "${LISTS[@]}" requirements/trl.txt pyproject.toml | sha256sum)
 if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then exit 0; fi
 
 UV=$(command -v uv || true)
@@ -23,5 +23,8 @@ requirements=()
 for list in "${LISTS[@]}"; do requirements+=(--requirement "$list"); done
 "$UV" pip install --quiet --python .venv/bin/python --no-deps "${requirements[@]}"
 "$UV" pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable .
+if [ "${2:-}" = test ]; then  # apart: see requirements/trl.txt
+  "$UV" pip install --quiet --python .venv/bin/python --no-deps --target .venv/only-trl --requirement requirements/trl.txt
+fi
 rm -f .venv/installed-*.sha256
 echo "$wanted" >"$stamp"

@@ -13,6 +13,8 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from vqathinker_verl.verl_integration.memory import peak_bytes
+
 COMPONENTS = ("regression", "ranking", "temporal", "format", "total")
 
 Metrics = dict[int, dict[str, Any]]
@@ -87,6 +89,7 @@ def table(metrics: Metrics, output_dir: Path, plots: list[Path]) -> str:
         lines.append(f"{label:24}{first:>10}{last:>10}")
     lines += [
         "",
+        f"peak memory      {peak_bytes(output_dir / 'memory.jsonl') / 2**30:.1f} GiB, all processes together",
         f"checkpoints      {output_dir / 'checkpoints'}",
         f"metrics          {output_dir / 'metrics.jsonl'}",
         f"tensorboard      {output_dir / 'tensorboard'}",

@@ -1,10 +1,10 @@
 """`vqathinker.temporal` of the run's config, read by the agent loop and checked by the trainer.
 
-Apart from both, so that neither imports the other; `vqathinker.reward` is `vqathinker_verl.rewards.combine.RewardConfig`.
+Apart from both, so that neither imports the other. (`vqathinker.reward` is RewardConfig itself.)
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -25,7 +25,7 @@ class TemporalConfig:
     enable: bool = True
     perturbed_n: int | None = None
     seed: int = 0
-    perturbations: PerturbationConfig = PerturbationConfig()
+    perturbations: PerturbationConfig = field(default_factory=PerturbationConfig)
 
     @classmethod
     def from_config(cls, config: DictConfig) -> "TemporalConfig":

@@ -8,7 +8,7 @@ of the config and in the message itself:
       frames:
         train: {num_frames: 6, size: [448, 448]}          # rows with extra_info.split == "train"
         val: {num_frames: 12, size: [560, 560]}           # every other row
-        merge_size: 2                                     # the model's spatial merge; sides are multiples of patch*merge
+        merge_size: 2                                     # the model's; sides are multiples of patch x merge
         timeout_seconds: 60                               # the longest that one video may take to decode
         cache_bytes: 2147483648                           # decoded frames kept, per process
 
@@ -60,7 +60,8 @@ def as_verl_video(video: DecodedVideo) -> Video:
         "total_num_frames": video.total_frames,
         "video_backend": video.backend,
     }
-    return torch.from_numpy(video.frames.copy()), metadata  # the cache's arrays are read-only, which torch has no notion of
+    # A copy: the cache's arrays are read-only, of which torch has no notion.
+    return torch.from_numpy(video.frames.copy()), metadata
 
 
 class VideoQualityDataset(RLHFDataset):

@@ -29,6 +29,7 @@ from typing import IO
 import psutil
 
 from vqathinker_verl.summary import merge_metrics
+from vqathinker_verl.verl_integration.memory import MemoryLog
 from vqathinker_verl.verl_integration.preflight import InputError, check
 
 RUN_MARK = "VQATHINKER_RUN"  # in the environment of every process of a run
@@ -78,7 +79,7 @@ def only_run_in(output_dir: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise InputError(f"{output_dir}: another run is using this OUTPUT_DIR; choose another one or wait") from None
+            raise InputError(f"{output_dir}: another run uses this OUTPUT_DIR; choose another one or wait") from None
         yield
 
 
@@ -96,8 +97,10 @@ def train(config_dir: Path, config_name: str, overrides: list[str], output_dir: 
         "VERL_FILE_LOGGER_PATH": str(metrics_dir / f"{len(list(metrics_dir.glob('*.jsonl'))):04d}.jsonl"),
         "TENSORBOARD_DIR": str(output_dir / "tensorboard"),
     }
-    command = [sys.executable, "-m", "verl.trainer.main_ppo", f"--config-path={config_dir}", f"--config-name={config_name}"]
-    command += overrides + ([f"+ray_kwargs.ray_init._temp_dir={ray_dir}"] if ray_dir else [])
+    command = [sys.executable, "-m", "verl.trainer.main_ppo", f"--config-path={config_dir}"]
+    command += [f"--config-name={config_name}", *overrides]
+    if ray_dir:
+        command.append(f"+ray_kwargs.ray_init._temp_dir={ray_dir}")
     started = time.time()
     child = subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=_die_with_parent
@@ -106,9 +109,11 @@ def train(config_dir: Path, config_name: str, overrides: list[str], output_dir: 
         signal.signal(number, lambda *_: child.terminate())
     assert child.stdout is not None
     output = OutputCopy(child.stdout, output_dir / "train.log")
+    memory = MemoryLog(output_dir / "memory.jsonl", lambda: [process.pid for process in processes_of(run_id)])
     try:
         code = child.wait()
     finally:
+        memory.stop()
         child.kill()
         end_processes(run_id)  # before the copy is joined: workers that outlive the driver hold its output open
         output.join()
@@ -148,9 +153,14 @@ class OutputCopy(threading.Thread):
                     self.reason = found.group(1)
 
 
+def processes_of(run_id: str) -> list[psutil.Process]:
+    """Every process whose environment carries this run's mark, whoever its parent is by now."""
+    return [process for process in psutil.process_iter() if _run_of(process) == run_id]
+
+
 def end_processes(run_id: str, grace_seconds: float = 5.0) -> int:
-    """End every process whose environment carries this run's mark; returns how many there were."""
-    processes = [process for process in psutil.process_iter() if _run_of(process) == run_id]
+    """End every process of this run; returns how many there were."""
+    processes = processes_of(run_id)
     for process in processes:
         _signal(process, signal.SIGTERM)
     _, alive = psutil.wait_procs(processes, timeout=grace_seconds)

@@ -1,5 +1,7 @@
-"""Patches of verl that every platform needs. Each names the verl version it is for and has a test that fails when
-verl no longer needs it (tests/verl_integration/test_patches.py).
+"""Patches of verl that every platform needs.
+
+Each names the verl version it is for, and has a test that fails when verl no longer needs it
+(tests/verl_integration/test_patches.py).
 """
 
 from types import ModuleType

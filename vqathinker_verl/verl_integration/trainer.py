@@ -19,6 +19,7 @@ from typing import Any
 import torch
 import transfer_queue as tq
 from omegaconf import DictConfig, OmegaConf, open_dict
+from tensordict import TensorDict
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.trainer.ppo.v1.trainer_colocate_async import PPOTrainerColocateAsync
@@ -78,13 +79,13 @@ class BatchRewards:
         prompts = self.config.data.train_batch_size // self.parameter_sync_step
         return rollouts.metrics(rewards, prompts * self.config.actor_rollout_ref.rollout.n)
 
-    def _rollouts(self, data: Any, response_ids: list[torch.Tensor]) -> Rollouts:
-        extra_fields = data["extra_fields"].tolist()
+    def _rollouts(self, data: TensorDict, response_ids: list[torch.Tensor]) -> Rollouts:
+        extra_fields = column(data, "extra_fields")
         return Rollouts(
-            uids=[str(uid) for uid in data["uid"].tolist()],
-            video_ids=[str(info.get("video_id")) for info in data["extra_info"].tolist()],
-            data_sources=[str(source) for source in data["data_source"].tolist()],
-            mos=[float(label["ground_truth"]) for label in data["reward_model"].tolist()],
+            uids=[str(uid) for uid in column(data, "uid")],
+            video_ids=[str(info.get("video_id")) for info in column(data, "extra_info")],
+            data_sources=[str(source) for source in column(data, "data_source")],
+            mos=[float(label["ground_truth"]) for label in column(data, "reward_model")],
             responses=[self.tokenizer.decode(ids, skip_special_tokens=True) for ids in response_ids],
             num_tokens=[len(ids) for ids in response_ids],
             perturbations=[fields["perturbation"] for fields in extra_fields],
@@ -131,6 +132,11 @@ class BatchRewards:
 
     def _sync_phase(self) -> Any:
         return self.watchdog.phase("weight sync", self.config.vqathinker.watchdog.sync_seconds)
+
+
+def column(data: TensorDict, name: str) -> list[Any]:
+    """A field's plain values; TransferQueue gives stacks, lists or wrapped values, as its backend likes."""
+    return [tu.unwrap_non_tensor_data(value) for value in data[name]]
 
 
 def token_level(rewards: RewardBatch, response_ids: list[torch.Tensor]) -> torch.Tensor:

@@ -1,0 +1,99 @@
+import json
+import math
+
+import numpy as np
+import pytest
+
+from vqathinker_verl.rewards.combine import RewardConfig, score_batch
+from vqathinker_verl.verl_integration.batch_rewards import Rollouts, validation_metrics
+
+
+def answer(score):
+    return f"<think>seen</think><answer>{score:.2f}</answer>"
+
+
+def rollouts(**changes):
+    """Two videos with three responses and one; the first also has two perturbed responses."""
+    fields = {
+        "uids": ["a", "b", "a", "a"],
+        "video_ids": ["demo/a", "demo/b", "demo/a", "demo/a"],
+        "data_sources": ["demo"] * 4,
+        "mos": [4.0, 2.0, 4.0, 4.0],
+        "responses": [answer(4.0), answer(2.5), "no answer", answer(3.6)],
+        "num_tokens": [9, 9, 2, 9],
+        "perturbations": ["reverse", None, "reverse", None],
+        "perturbed_responses": [answer(1.2), None, answer(1.4), None],
+        "perturbed_tokens": [9, 0, 9, 0],
+    }
+    return Rollouts(**(fields | changes))
+
+
+def test_the_score_is_score_batch_over_everything():
+    config = RewardConfig(sigma=0.7)
+    batch = rollouts()
+    expected = score_batch(
+        batch.responses,
+        np.array(batch.mos),
+        batch.uids,
+        perturbed_responses=[answer(1.2), answer(1.4)],
+        perturbed_group_ids=["a", "a"],
+        data_sources=batch.data_sources,
+        config=config,
+    )
+    rewards = batch.score(config)
+    np.testing.assert_array_equal(rewards.total, expected.total)
+    assert rewards.temporal[0] > 0  # the original ranks better than its perturbed copy
+    assert rewards.total[2] == 0.0  # no score, no format
+
+
+def test_metrics_count_what_was_lost_and_what_the_pair_cost():
+    batch = rollouts()
+    metrics = batch.metrics(batch.score(RewardConfig()), expected_responses=6)
+    assert metrics["rollout/failed_responses"] == 2
+    assert metrics["rollout/original_tokens"] == 29
+    assert metrics["rollout/perturbed_tokens"] == 18
+    assert metrics["rollout/perturbed_responses"] == 2
+    assert metrics["rollout/videos_without_perturbed"] == 1
+    assert metrics["reward/parse_failure_rate"] == pytest.approx(0.25)
+
+
+def test_metric_names_do_not_depend_on_the_batch():
+    full = rollouts()
+    bare = rollouts(perturbations=[None] * 4, perturbed_responses=[None] * 4, perturbed_tokens=[0] * 4)
+    names = [set(batch.metrics(batch.score(RewardConfig()), 4)) for batch in (full, bare)]
+    assert names[0] == names[1]
+
+
+def test_the_dump_holds_every_component_of_every_response(tmp_path):
+    batch = rollouts()
+    rewards = batch.score(RewardConfig())
+    batch.dump(rewards, tmp_path / "new" / "1.jsonl")
+    lines = [json.loads(line) for line in (tmp_path / "new" / "1.jsonl").read_text().splitlines()]
+    assert [line["uid"] for line in lines] == batch.uids
+    assert [line["total"] for line in lines] == rewards.total.tolist()
+    assert lines[2]["pred_mos"] is None  # JSON has no NaN
+
+
+class TestValidation:
+    def test_correlations_per_data_source(self):
+        infos = {"pred_mos": [1.0, 2.0, 3.0, 5.0, 4.0, 3.0], "mos": [1.5, 2.5, 3.5, 1.0, 2.0, 3.0]}
+        metrics = validation_metrics(["up"] * 3 + ["down"] * 3, infos, expected_responses=7)
+        assert metrics["val/up/srcc"] == pytest.approx(1.0)
+        assert metrics["val/down/srcc"] == pytest.approx(-1.0)
+        assert metrics["val/up/rmse"] == pytest.approx(0.5)
+        assert metrics["val/failed_responses"] == 1
+
+    def test_responses_without_a_score_are_counted_not_scored(self):
+        infos = {"pred_mos": [1.0, math.nan, 3.0, 2.0], "mos": [1.0, 5.0, 3.0, 2.0]}
+        metrics = validation_metrics(["demo"] * 4, infos, expected_responses=4)
+        assert metrics["val/demo/srcc"] == pytest.approx(1.0)
+        assert metrics["val/demo/parse_failure_rate"] == pytest.approx(0.25)
+        assert metrics["val/demo/scored"] == 3
+
+    def test_one_answer_for_every_video_has_no_correlation(self):
+        infos = {"pred_mos": [3.0, 3.0, 3.0], "mos": [1.0, 2.0, 3.0]}
+        assert math.isnan(validation_metrics(["demo"] * 3, infos, 3)["val/demo/srcc"])
+
+    def test_another_reward_function_is_named(self):
+        with pytest.raises(KeyError, match=r"adapters\.verl"):
+            validation_metrics(["demo"], {"acc": [1.0]}, 1)

@@ -1,0 +1,104 @@
+"""The recipe's config: composed by Hydra as verl composes it, and accepted by verl's own validation."""
+
+import itertools
+from dataclasses import asdict
+from importlib import import_module
+
+import pytest
+from omegaconf import OmegaConf
+
+from vqathinker_verl.perturbations import PerturbationConfig
+from vqathinker_verl.rewards.combine import RewardConfig
+from vqathinker_verl.verl_integration.config import TemporalConfig
+from vqathinker_verl.verl_integration.preflight import InputError, composed
+
+PATHS = ["data.train_files=train.parquet", "data.val_files=val.parquet", "actor_rollout_ref.model.path=model"]
+COMBINATIONS = list(itertools.product(("cpu", "gpu"), ("demo", "full")))
+
+
+@pytest.fixture(scope="module", params=COMBINATIONS, ids="-".join)
+def config(request, recipe_config_dir):
+    platform, experiment = request.param
+    return composed(recipe_config_dir, "vqathinker", [f"platform={platform}", f"experiment={experiment}", *PATHS])
+
+
+def test_verl_accepts_it(config):
+    from verl.trainer.ppo.utils import need_critic, need_reference_policy
+    from verl.utils.config import validate_config
+
+    assert need_reference_policy(config)
+    assert not need_critic(config)
+    validate_config(config, use_reference_policy=True, use_critic=False)
+
+
+def test_verl_makes_its_dataclasses_of_it(config):
+    from verl.utils.config import omega_conf_to_dataclass
+
+    rollout = omega_conf_to_dataclass(config.actor_rollout_ref.rollout)
+    assert rollout.agent.default_agent_loop == "vqathinker"
+    assert omega_conf_to_dataclass(config.actor_rollout_ref.actor).strategy == "fsdp2"
+    omega_conf_to_dataclass(config.algorithm)
+
+
+def test_every_path_in_it_leads_somewhere(config):
+    from verl.trainer.ppo.v1 import get_trainer_cls
+    from verl.utils.import_utils import load_class_from_fqn, load_extern_object
+
+    reward = config.reward.custom_reward_function
+    assert load_extern_object(reward.path, reward.name).__module__ == "vqathinker_verl.adapters.verl"
+    assert load_extern_object(config.data.custom_cls.path, config.data.custom_cls.name)
+    assert load_class_from_fqn(config.actor_rollout_ref.rollout.agent.agent_loop_manager_class, "AgentLoopManager")
+    assert get_trainer_cls(config.trainer.v1.trainer_mode)
+    import_module("vqathinker_verl.verl_integration.agent_loop")
+    from verl.experimental.agent_loop.agent_loop import _agent_loop_registry
+
+    assert config.actor_rollout_ref.rollout.agent.default_agent_loop in _agent_loop_registry
+
+
+def test_prompts_of_training_and_validation_fit(config):
+    """Video tokens of the largest frames, plus the question, within max_prompt_length."""
+    from vqathinker_verl.verl_integration.dataset import frame_spec
+
+    for split in ("train", "val"):
+        spec = frame_spec(split, 14, config.data)
+        height, width = spec.target_size(1080, 1920)
+        video_tokens = (spec.num_frames // 2) * (height // 28) * (width // 28)
+        assert video_tokens + 160 <= config.data.max_prompt_length
+
+
+def test_the_yaml_states_every_field_with_its_default(config):
+    reward = OmegaConf.to_container(config.vqathinker.reward)
+    assert reward == {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(RewardConfig()).items()}
+    assert OmegaConf.to_container(config.vqathinker.temporal.perturbations) == asdict(PerturbationConfig())
+    assert RewardConfig.from_mapping(OmegaConf.to_container(config.vqathinker.reward)) == RewardConfig()
+
+
+class TestTemporal:
+    def compose(self, recipe_config_dir, *overrides):
+        return composed(recipe_config_dir, "vqathinker", ["platform=cpu", "experiment=demo", *PATHS, *overrides])
+
+    @pytest.mark.parametrize(("group_size", "expected"), [(1, 1), (4, 2), (5, 3), (8, 4)])
+    def test_half_of_the_group_rounded_up_by_default(self, recipe_config_dir, group_size, expected):
+        config = self.compose(recipe_config_dir, f"actor_rollout_ref.rollout.n={group_size}")
+        assert TemporalConfig.from_config(config).sessions_with_perturbed(group_size) == expected
+
+    def test_a_number_of_ones_own_or_none_at_all(self, recipe_config_dir):
+        config = self.compose(recipe_config_dir, "vqathinker.temporal.perturbed_n=1")
+        assert TemporalConfig.from_config(config).sessions_with_perturbed(8) == 1
+        config = self.compose(recipe_config_dir, "vqathinker.temporal.enable=false")
+        assert TemporalConfig.from_config(config).sessions_with_perturbed(8) == 0
+
+    @pytest.mark.parametrize("wrong", ["0", "9"])
+    def test_more_than_the_group_or_none_is_refused(self, recipe_config_dir, wrong):
+        config = self.compose(recipe_config_dir, f"vqathinker.temporal.perturbed_n={wrong}")
+        with pytest.raises(ValueError, match="perturbed_n"):
+            TemporalConfig.from_config(config)
+
+    def test_the_odds_of_the_perturbations_are_config(self, recipe_config_dir):
+        config = self.compose(recipe_config_dir, "vqathinker.temporal.perturbations.kinds.shuffle=0")
+        assert TemporalConfig.from_config(config).perturbations.kinds["shuffle"] == 0
+
+
+def test_a_field_that_does_not_exist_is_named(recipe_config_dir):
+    with pytest.raises(InputError, match="sigmaa"):
+        composed(recipe_config_dir, "vqathinker", [*PATHS, "vqathinker.reward.sigmaa=1"])

@@ -1,0 +1,128 @@
+import multiprocessing.shared_memory
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from vqathinker_verl.verl_integration import launch
+from vqathinker_verl.verl_integration.preflight import InputError
+
+
+def test_one_run_at_a_time_in_a_folder(tmp_path):
+    with launch.only_run_in(tmp_path), pytest.raises(InputError, match="another run"), launch.only_run_in(tmp_path):
+        pytest.fail("must not get here")
+    with launch.only_run_in(tmp_path):
+        pass
+
+
+def test_processes_of_this_run_end_and_others_live_on():
+    def sleeper(mark):
+        script = "import subprocess, sys, time; subprocess.Popen(['sleep', '600']); time.sleep(600)"
+        return subprocess.Popen([sys.executable, "-c", script], env={**os.environ, launch.RUN_MARK: mark})
+
+    ours, other = sleeper("ours"), sleeper("other")
+    try:
+        end = time.monotonic() + 20
+        while not psutil.Process(ours.pid).children() and time.monotonic() < end:
+            time.sleep(0.05)
+        child = psutil.Process(ours.pid).children()[0]
+        assert launch.end_processes("ours") == 2
+        assert not psutil.pid_exists(ours.pid)
+        assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+        assert other.poll() is None
+    finally:
+        launch.end_processes("other")
+        other.wait(timeout=10)
+
+
+def test_shared_memory_that_nobody_maps_is_removed():
+    before = time.time()
+    script = (
+        "import os\nfrom multiprocessing import shared_memory, resource_tracker\n"
+        "m = shared_memory.SharedMemory(create=True, size=4096)\n"
+        "resource_tracker.unregister(m._name, 'shared_memory')\n"
+        "print(m._name.lstrip('/'), flush=True)\nos._exit(0)\n"
+    )
+    name = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip()
+    alive = multiprocessing.shared_memory.SharedMemory(create=True, size=4096)
+    try:
+        left_behind = launch.SHARED_MEMORY / name
+        assert left_behind.exists()
+        removed = launch.remove_shared_memory(since=before - 1)
+        assert left_behind in removed
+        assert not left_behind.exists()
+        assert (launch.SHARED_MEMORY / alive.name.lstrip("/")).exists()
+    finally:
+        alive.close()
+        alive.unlink()
+
+
+def start_launcher(tmp_path, body, *arguments):
+    """The launcher's `train`, with a stand-in for verl's `main_ppo` on the path."""
+    package = tmp_path / "stand_in" / "verl" / "trainer"
+    package.mkdir(parents=True, exist_ok=True)
+    (package.parent / "__init__.py").touch()
+    (package / "__init__.py").touch()
+    (package / "main_ppo.py").write_text(body)
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from vqathinker_verl.verl_integration.launch import train\n"
+        f"sys.exit(train(Path('.'), 'c', {list(arguments)!r}, Path({str(tmp_path)!r})))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "stand_in")}
+    return subprocess.Popen(
+        [sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+class TestTrain:
+    def test_a_failure_ends_with_its_reason_and_its_code(self, tmp_path):
+        run = start_launcher(tmp_path, "raise ValueError('the reward is wrong')")
+        out, err = run.communicate(timeout=60)
+        assert run.returncode == 1
+        assert "ValueError: the reward is wrong" in err
+        assert "the reward is wrong" in (tmp_path / "train.log").read_text()
+
+    def test_the_watchdogs_words_come_first(self, tmp_path):
+        body = "import sys\nprint('watchdog: no progress in phase weight sync')\nraise RuntimeError('actor died')"
+        run = start_launcher(tmp_path, body)
+        _, err = run.communicate(timeout=60)
+        assert "Reason: watchdog: no progress in phase weight sync" in err
+
+    def test_workers_that_hold_the_output_open_do_not_hold_the_launcher(self, tmp_path):
+        body = (
+            "import os, subprocess\nsubprocess.Popen(['sleep', '600'], start_new_session=True)\n"
+            "os.kill(os.getpid(), 9)\n"
+        )
+        run = start_launcher(tmp_path, body)
+        run.communicate(timeout=60)
+        assert run.returncode == 128 + signal.SIGKILL
+
+    def test_every_start_writes_its_own_metrics_and_they_are_merged(self, tmp_path):
+        body = (
+            "import os\nnumber = len(os.listdir(os.path.dirname(os.environ['VERL_FILE_LOGGER_PATH'])))\n"
+            "with open(os.environ['VERL_FILE_LOGGER_PATH'], 'w') as f:\n"
+            '    f.write(\'{"step": %d, "data": {"reward/total": 1.0}}\\n\' % number)\n'
+        )
+        for _ in range(2):
+            run = start_launcher(tmp_path, body)
+            run.communicate(timeout=60)
+            assert run.returncode == 0
+        assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
+
+    def test_ctrl_c_ends_the_whole_run(self, tmp_path):
+        run = start_launcher(tmp_path, "import time; print('started', flush=True); time.sleep(600)")
+        assert run.stdout.readline().strip() == "started"
+        run.send_signal(signal.SIGINT)
+        run.communicate(timeout=60)
+        assert run.returncode not in (0, None)
+
+
+def test_outputs_stay_under_the_output_folder():
+    for override in launch.outputs_in(Path("/somewhere/out")):
+        assert "=/somewhere/out/" in override

@@ -1,0 +1,65 @@
+"""Each patch repairs what it says; where stock verl no longer needs it, a test here fails and the patch can go."""
+
+import pytest
+import torch
+from tensordict import TensorDict
+
+from vqathinker_verl.verl_integration.patches import fix_3d_position_ids
+
+
+def position_ids_of(lengths, components=4):
+    return [torch.arange(components * length).reshape(components, length) + 100 * i for i, length in enumerate(lengths)]
+
+
+def nested(tensors):
+    return torch.nested.as_nested_tensor(tensors, layout=torch.jagged)
+
+
+def stock_fix(data):
+    """What verl 0.9.1 does (verl/utils/tensordict_utils.py), stated here because importing verl applies the patch."""
+    data["position_ids"]._ragged_idx = 2
+
+
+@pytest.mark.parametrize("lengths", [[5, 5, 5], [7], [4, 4], [3, 5, 4], [1, 2], [8, 8]])
+def test_every_sequence_gets_its_own_ids_back(lengths):
+    rows = position_ids_of(lengths)
+    data = TensorDict({"position_ids": nested(rows)}, batch_size=len(rows))
+    fix_3d_position_ids(data)
+    fix_3d_position_ids(data)  # verl calls it more than once on the way
+    assert data["position_ids"].values().shape == (4, sum(lengths))
+    for given, row in zip(data["position_ids"].unbind(), rows, strict=True):
+        assert torch.equal(given, row)
+
+
+def test_other_fields_are_left_alone():
+    data = TensorDict({"input_ids": nested([torch.arange(3), torch.arange(5)])}, batch_size=2)
+    fix_3d_position_ids(data)
+    flat = TensorDict({"position_ids": nested([torch.arange(3), torch.arange(5)])}, batch_size=2)
+    fix_3d_position_ids(flat)
+    assert flat["position_ids"].dim() == 2
+
+
+def test_torch_and_verl_still_need_it():
+    data = TensorDict({"position_ids": nested(position_ids_of([5, 5, 5]))}, batch_size=3)
+    stock_fix(data)
+    with pytest.raises(RuntimeError, match="split_with_sizes"):
+        data["position_ids"].unbind()
+
+
+def test_stock_verl_still_labels_without_looking():
+    import inspect
+
+    import verl.utils.tensordict_utils as utils
+
+    source = inspect.getsource(inspect.getmodule(utils))
+    body = source.split("def maybe_fix_3d_position_ids", 1)[1].split("\ndef ", 1)[0]
+    assert '["position_ids"]._ragged_idx = 2' in body, "verl changed it: see whether the patch is still needed"
+    assert utils.maybe_fix_3d_position_ids is fix_3d_position_ids
+
+
+def test_the_engine_uses_the_patched_function():
+    from verl.workers import engine_workers
+    from verl.workers.engine import base
+
+    assert engine_workers.maybe_fix_3d_position_ids is fix_3d_position_ids
+    assert base.maybe_fix_3d_position_ids is fix_3d_position_ids

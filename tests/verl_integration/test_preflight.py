@@ -1,0 +1,121 @@
+"""What a user gets wrong, and the one line that says so before anything starts."""
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from vqathinker_verl.prompts import QUALITY_PROMPT, video_messages
+from vqathinker_verl.verl_integration.preflight import InputError, check
+
+
+def row(video, number, **changes):
+    fields = {
+        "data_source": "demo",
+        "prompt": video_messages(QUALITY_PROMPT),
+        "videos": [{"video": str(video)}],
+        "ability": "video_quality",
+        "reward_model": {"style": "rule", "ground_truth": 3.0},
+        "extra_info": {"index": number, "split": "train", "video_id": f"demo/{number}"},
+    }
+    return fields | changes
+
+
+@pytest.fixture
+def inputs(tmp_path):
+    """A model folder, a video and label files that are fine; tests break one of them."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    video = tmp_path / "video.mp4"
+    video.write_bytes(b"video")
+
+    def write(name, rows):
+        pyarrow.parquet.write_table(pa.Table.from_pylist(rows), tmp_path / name)
+
+    write("train.parquet", [row(video, number) for number in range(8)])
+    write("val.parquet", [row(video, 0)])
+    return tmp_path
+
+
+def run(config_dir, folder, *overrides):
+    paths = [
+        f"data.train_files={folder}/train.parquet",
+        f"data.val_files={folder}/val.parquet",
+        f"actor_rollout_ref.model.path={folder}/model",
+    ]
+    return check(config_dir, "vqathinker", ["platform=cpu", "experiment=demo", *paths, *overrides])
+
+
+def refused(config_dir, folder, *overrides):
+    with pytest.raises(InputError) as caught:
+        run(config_dir, folder, *overrides)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_good_input_passes(recipe_config_dir, inputs):
+    assert run(recipe_config_dir, inputs).data.train_batch_size == 8
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("vqathinker.reward.sigmaa=1", "sigmaa"),
+        ("vqathinker.reward.sigma=-1", "sigma"),
+        ("vqathinker.reward.fallback=guess", "fallback"),
+        ("vqathinker.temporal.perturbed_n=99", "perturbed_n"),
+        ("vqathinker.temporal.perturbations.kinds.shuffle=-1", "shuffle"),
+        ("trainer.no_such_field=1", "no_such_field"),
+        ("platform=tpu", "tpu"),
+        ("not an override", "not an override"),
+        ("data.train_batch_size=64", "train_batch_size"),
+    ],
+)
+def test_a_wrong_override_is_named(recipe_config_dir, inputs, override, named):
+    assert named in refused(recipe_config_dir, inputs, override)
+
+
+def test_a_model_that_does_not_exist(recipe_config_dir, inputs):
+    message = refused(recipe_config_dir, inputs, "actor_rollout_ref.model.path=/no/such/model")
+    assert "/no/such/model" in message
+    assert "MODEL_PATH" in message
+
+
+def test_a_model_folder_without_a_model(recipe_config_dir, inputs):
+    (inputs / "model" / "config.json").unlink()
+    assert "config.json" in refused(recipe_config_dir, inputs)
+
+
+def test_a_label_file_that_does_not_exist(recipe_config_dir, inputs):
+    (inputs / "val.parquet").unlink()
+    assert "val.parquet" in refused(recipe_config_dir, inputs)
+
+
+def test_a_label_file_that_is_empty_or_something_else(recipe_config_dir, inputs):
+    (inputs / "train.parquet").write_bytes(b"")
+    assert "train.parquet" in refused(recipe_config_dir, inputs)
+    (inputs / "train.parquet").write_text("video,mos\n")
+    assert "not a readable parquet" in refused(recipe_config_dir, inputs)
+
+
+def test_a_label_without_its_video_names_row_and_file(recipe_config_dir, inputs):
+    rows = [row(inputs / "video.mp4", number) for number in range(8)]
+    rows[3] = row(inputs / "gone.mp4", 3)
+    pyarrow.parquet.write_table(pa.Table.from_pylist(rows), inputs / "train.parquet")
+    message = refused(recipe_config_dir, inputs)
+    assert "row 3" in message
+    assert "gone.mp4" in message
+
+
+@pytest.mark.parametrize("mos", [0.5, 5.5, float("nan"), 72.0])
+def test_a_mos_outside_the_scale(recipe_config_dir, inputs, mos):
+    rows = [row(inputs / "video.mp4", number) for number in range(8)]
+    rows[1]["reward_model"]["ground_truth"] = mos
+    pyarrow.parquet.write_table(pa.Table.from_pylist(rows), inputs / "train.parquet")
+    assert "row 1: MOS" in refused(recipe_config_dir, inputs)
+
+
+def test_many_faults_are_counted_not_listed_without_end(recipe_config_dir, inputs):
+    rows = [row(inputs / f"gone{number}.mp4", number) for number in range(40)]
+    pyarrow.parquet.write_table(pa.Table.from_pylist(rows), inputs / "train.parquet")
+    assert "(and 35 more)" in refused(recipe_config_dir, inputs)
