@@ -1,8 +1,9 @@
 """From a video file to the uint8 frames that a model sees.
 
-decord decodes by default. PyAV, which brings its own FFmpeg in its wheel, reads the headers and takes over where
-decord is absent, fails (its FFmpeg is from 2018: no AV1), or would not give the same pixels (more than 8 bits a
-channel, where FFmpeg's conversion to RGB has changed since). On everything else the two give equal frames.
+decord decodes by default. PyAV, which brings its own FFmpeg in its wheel, reads the headers and takes over where decord
+is absent, fails (its FFmpeg is from 2018: no AV1), or would not give the same pixels, since FFmpeg's conversion to RGB
+has changed in corners: more than 8 bits a channel, an odd height. Everywhere else the two give equal frames, so a
+machine without decord trains on the same pictures.
 """
 
 import logging
@@ -26,6 +27,9 @@ DECODER_THREADS = 2
 # A file that holds less than this of the frames or the length it states is cut off: its MOS is about a video that we
 # do not have.
 MIN_SHARE = 0.9
+
+# 8-bit formats that decord's FFmpeg and PyAV's convert to equal RGB, at even heights.
+SAME_RGB_FORMATS = frozenset({"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p"})
 
 Result = TypeVar("Result")
 
@@ -135,7 +139,7 @@ def _check_file(path: str) -> None:
 class _Header:
     info: VideoInfo
     frames_stated: bool  # whether info.total_frames is the container's own count
-    bits: int  # per channel
+    same_rgb: bool  # whether decord gives the same pixels as PyAV
 
 
 def _read_header(path: str) -> _Header:
@@ -159,7 +163,8 @@ def _read_header(path: str) -> _Header:
         if _quarter_turns(frame) % 2:
             height, width = width, height
         info = VideoInfo(path, stated or _count_packets(path), float(rate), height, width)
-        return _Header(info, bool(stated), max(component.bits for component in frame.format.components))
+        same_rgb = frame.format.name in SAME_RGB_FORMATS and frame.height % 2 == 0
+        return _Header(info, bool(stated), same_rgb)
     except av.error.FFmpegError as error:
         raise _unreadable(path, error) from error
 
@@ -203,7 +208,7 @@ def _decode(path: str, spec: FrameSpec, stopped: threading.Event) -> DecodedVide
     except ValueError as error:
         raise VideoError(f"{path}: {error}; leave the video out or give the frames a fixed size") from error
     video = None
-    if header.bits == 8:
+    if header.same_rgb:
         video = _decode_with_decord(path, spec.num_frames, target, stopped)
     if video is None:
         video = _decode_with_pyav(path, spec.num_frames, target, header.info.fps, stopped)

@@ -1,0 +1,213 @@
+import os
+import sys
+import threading
+import time
+
+import av
+import numpy as np
+import pytest
+from conftest_frames import CLIPS, HEIGHT, NUM_FRAMES, WIDTH, encode, scene
+from PIL import Image
+
+from vqathinker_verl.frames import FrameSpec, VideoError, decode, decoding, probe, segment_centres
+
+pytest.importorskip("decord")
+
+# Videos that decord's FFmpeg cannot decode, or not to the same pixels; PyAV decodes them.
+ONLY_PYAV = {"av1.mp4", "h264_10bit.mp4", "hevc_10bit.mp4", "odd_444.mp4", "vp9_odd.webm"}
+NATIVE = FrameSpec(6, size=(HEIGHT, WIDTH))
+
+
+@pytest.fixture
+def without_decord(monkeypatch):
+    monkeypatch.setitem(sys.modules, "decord", None)
+
+
+@pytest.mark.parametrize("name", CLIPS)
+class TestBothBackends:
+    def test_equal_frames(self, clip, name, monkeypatch):
+        path = clip(name)
+        spec = FrameSpec(6)
+        first = decode(path, spec)
+        assert first.backend == ("pyav" if name in ONLY_PYAV else "decord")
+        monkeypatch.setitem(sys.modules, "decord", None)
+        second = decode(path, spec)
+        assert second.backend == "pyav"
+        assert np.abs(first.frames.astype(int) - second.frames).max() <= 1
+        assert first.indices.tolist() == second.indices.tolist()
+        assert first.total_frames == second.total_frames
+        assert first.fps == pytest.approx(second.fps)
+
+    def test_the_frames_asked_for(self, clip, name):
+        """Every frame of the scene has its own blue level, which tells its place."""
+        path = clip(name)
+        video = decode(path, FrameSpec(6))
+        num_frames = CLIPS[name].get("num_frames", NUM_FRAMES)
+        assert video.total_frames == num_frames
+        assert video.indices.tolist() == segment_centres(num_frames, 6).tolist()
+        blue = np.array([frame[2].mean() for frame in video.frames])
+        assert np.abs(blue - (20 + 5 * video.indices)).max() < 2.5
+
+    def test_probe_agrees_with_the_frames(self, clip, name):
+        path = clip(name)
+        info = probe(path)
+        video = decode(path, FrameSpec(6))
+        assert info.total_frames == video.total_frames
+        assert info.fps == pytest.approx(video.fps)
+        with av.open(str(path)) as container:
+            frame = next(container.decode(video=0))
+        upright = (frame.width, frame.height) if abs(frame.rotation) == 90 else (frame.height, frame.width)
+        assert (info.height, info.width) == upright
+        assert video.frames.shape == (6, 3, *FrameSpec(6).target_size(info.height, info.width))
+
+
+class TestRotation:
+    @pytest.mark.parametrize(("name", "turns"), [("rotated_90.mp4", 3), ("rotated_180.mp4", 2), ("rotated_270.mp4", 1)])
+    def test_frames_stand_upright(self, clip, name, turns):
+        shape = (WIDTH, HEIGHT) if turns % 2 else (HEIGHT, WIDTH)
+        video = decode(clip(name), FrameSpec(1, size=shape))
+        expected = np.rot90(list(scene())[video.indices[0]], turns)
+        difference = np.abs(video.frames[0].transpose(1, 2, 0).astype(int) - expected).mean()
+        assert difference < 5  # what H.264 loses; a wrong turn makes it about 50
+
+
+class TestResize:
+    def test_is_pillows_bicubic_of_the_decoded_frame(self, clip):
+        path = clip("h264_intra.mp4")
+        native = decode(path, NATIVE).frames
+        small = decode(path, FrameSpec(6, size=(56, 84))).frames
+        for big, little in zip(native, small, strict=True):
+            image = Image.fromarray(big.transpose(1, 2, 0)).resize((84, 56), Image.Resampling.BICUBIC)
+            assert (np.asarray(image).transpose(2, 0, 1) == little).all()
+
+    def test_shrinking_does_not_alias(self, tmp_path):
+        """A checkerboard of single pixels shrunk tenfold is even grey; without antialiasing it is not."""
+        board = (np.indices((280, 280)).sum(axis=0) % 2 * 255).astype(np.uint8)
+        resized = decoding._resized(np.repeat(board[..., None], 3, axis=2), (28, 28))
+        assert resized.std() < 2
+        assert abs(resized.mean() - 127.5) < 2
+
+    def test_memory_is_what_the_frames_take(self, clip):
+        video = decode(clip("h264_intra.mp4"), FrameSpec(6, size=(448, 448)))
+        assert video.frames.dtype == np.uint8
+        assert video.nbytes == 6 * 3 * 448 * 448
+
+    def test_frames_are_read_only(self, clip):
+        video = decode(clip("h264_intra.mp4"), NATIVE)
+        with pytest.raises(ValueError, match="read-only"):
+            video.frames[0] = 0
+        with pytest.raises(ValueError, match="read-only"):
+            video.indices[0] = 0
+
+
+class TestFrameCountMismatch:
+    def cut(self, tmp_path, share):
+        """An MP4 whose index states every frame and whose end is missing."""
+        whole = encode(tmp_path / "whole.mp4", container_options={"movflags": "faststart"}, options={"g": "10"})
+        data = whole.read_bytes()
+        path = tmp_path / "cut.mp4"
+        path.write_bytes(data[: int(len(data) * share)])
+        return path
+
+    @pytest.mark.parametrize("decord_absent", [False, True])
+    def test_a_few_frames_short_takes_the_real_ones(self, tmp_path, monkeypatch, caplog, decord_absent):
+        path = self.cut(tmp_path, 0.97)
+        if decord_absent:
+            monkeypatch.setitem(sys.modules, "decord", None)
+        video = decode(path, FrameSpec(6))
+        assert probe(path).total_frames == NUM_FRAMES
+        assert 0.9 * NUM_FRAMES <= video.total_frames < NUM_FRAMES
+        assert video.indices.tolist() == segment_centres(video.total_frames, 6).tolist()
+        assert f"states {NUM_FRAMES} frames and {video.total_frames}" in caplog.text
+        assert str(path) in caplog.text
+
+    @pytest.mark.parametrize("share", [0.5, 0.8])
+    def test_cut_off_is_refused(self, tmp_path, share):
+        path = self.cut(tmp_path, share)
+        with pytest.raises(VideoError, match=r"cut\.mp4"):
+            decode(path, FrameSpec(6))
+
+    def test_cut_off_matroska_is_refused(self, clip, tmp_path):
+        """Matroska states no frame count; its stated length tells."""
+        data = clip("h264_b_frames.mkv").read_bytes()
+        path = tmp_path / "cut.mkv"
+        path.write_bytes(data[: len(data) // 2])
+        for read in (probe, lambda path: decode(path, FrameSpec(6))):
+            with pytest.raises(VideoError, match=r"states 1\.6 s and its video ends after"):
+                read(path)
+
+
+class TestBrokenFiles:
+    def broken(self, tmp_path, clip):
+        whole = clip("h264_b_frames.mp4").read_bytes()
+        (tmp_path / "empty.mp4").touch()
+        (tmp_path / "text.mp4").write_text("not a video\n" * 100)
+        (tmp_path / "no_index.mp4").write_bytes(whole[: len(whole) // 2])
+        (tmp_path / "folder.mp4").mkdir()
+        os.mkfifo(tmp_path / "pipe.mp4")
+        with av.open(str(tmp_path / "sound.mp4"), "w") as container:
+            stream = container.add_stream("aac", rate=48000)
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+            frame.rate = 48000
+            container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+        return ["empty.mp4", "text.mp4", "no_index.mp4", "folder.mp4", "pipe.mp4", "sound.mp4", "absent.mp4"]
+
+    def test_each_is_named_and_none_hangs(self, tmp_path, clip):
+        for name in self.broken(tmp_path, clip):
+            for read in (probe, lambda path: decode(path, FrameSpec(6))):
+                start = time.monotonic()
+                with pytest.raises(VideoError, match=name):
+                    read(tmp_path / name)
+                assert time.monotonic() - start < 10, name
+
+    def test_overwritten_middle_is_named(self, tmp_path):
+        whole = encode(tmp_path / "whole.mp4", options={"g": "5"}, height=240, width=320)
+        data = bytearray(whole.read_bytes())
+        middle = len(data) // 2
+        data[middle : middle + 8000] = np.random.default_rng(0).bytes(8000)
+        path = tmp_path / "overwritten.mp4"
+        path.write_bytes(data)
+        with pytest.raises(VideoError, match=r"overwritten\.mp4"):
+            decode(path, FrameSpec(NUM_FRAMES))
+
+    def test_a_line_of_a_video(self, tmp_path):
+        path = encode(tmp_path / "line.mp4", pix_fmt="yuv444p", height=2, width=500, num_frames=2)
+        with pytest.raises(VideoError, match=r"line\.mp4: expected an aspect ratio"):
+            decode(path, FrameSpec(2, max_pixels=10**5))
+        assert decode(path, FrameSpec(2, size=(28, 28))).frames.shape == (2, 3, 28, 28)
+
+
+class TestTimeLimit:
+    def test_a_decoder_that_hangs_is_left_behind(self, clip, monkeypatch):
+        path = clip("h264_intra.mp4")
+        release = threading.Event()
+        monkeypatch.setattr(decoding, "_decode_with_decord", lambda *args: release.wait(30) and None)
+        start = time.monotonic()
+        with pytest.raises(VideoError, match=r"h264_intra\.mp4: decoding took longer than 0\.3 s"):
+            decode(path, NATIVE, timeout_seconds=0.3)
+        assert time.monotonic() - start < 3
+        release.set()
+
+    def test_pyav_gives_up_between_frames(self, clip, without_decord, monkeypatch):
+        """The thread left behind ends by itself and does not go on decoding."""
+        path = clip("h264_intra.mp4")
+        turns = decoding._quarter_turns
+        monkeypatch.setattr(decoding, "_quarter_turns", lambda frame: time.sleep(0.1) or turns(frame))
+        with pytest.raises(VideoError, match="took longer"):
+            decode(path, FrameSpec(NUM_FRAMES, size=(28, 28)), timeout_seconds=0.5)
+        deadline = time.monotonic() + 2
+        while any(thread.name == "video h264_intra.mp4" for thread in threading.enumerate()):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def test_needs_no_torch(clip):
+    import subprocess
+
+    code = (
+        "import sys; from vqathinker_verl.frames import FrameSpec, decode;"
+        f"decode({str(clip('h264_intra.mp4'))!r}, FrameSpec(2));"
+        "assert not {'torch', 'verl', 'ray', 'vllm'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
