@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 from vqathinker_verl.labels.records import LabelError
 
@@ -77,7 +78,7 @@ def _read_workbook(path: Path, sheet: str | None) -> list[tuple[str, list[str]]]
         table = pd.read_excel(path, sheet_name=0 if sheet is None else sheet, header=None, dtype=str)
     except ImportError as error:
         raise LabelError(f"{path}: {error}; install openpyxl, or save the sheet as CSV") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, BadZipFile) as error:
         raise LabelError(f"{path}: cannot be read as a workbook ({error})") from error
     return [
         (f"row {number}", [cell.strip() for cell in row])
