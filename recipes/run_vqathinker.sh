@@ -34,7 +34,7 @@ fi
 
 bash recipes/install.sh "$DEVICE"
 PATH="$PWD/.venv/bin:$PATH"
-export HF_HUB_OFFLINE=${HF_HUB_OFFLINE:-1} TOKENIZERS_PARALLELISM=false HYDRA_FULL_ERROR=0 PYTHONUNBUFFERED=1
+export TOKENIZERS_PARALLELISM=false HYDRA_FULL_ERROR=0 PYTHONUNBUFFERED=1
 
 if [ -n "$MODEL_PATH$TRAIN_FILES" ]; then
   for name in MODEL_PATH TRAIN_FILES VAL_FILES; do
@@ -46,14 +46,15 @@ if [ -n "$MODEL_PATH$TRAIN_FILES" ]; then
   EXPERIMENT=full
 else
   EXPERIMENT=demo
+  export HF_HUB_OFFLINE=${HF_HUB_OFFLINE:-1}
+  case $DEMO_DIR in /*) ;; *) DEMO_DIR=$PWD/$DEMO_DIR ;; esac
   vqathinker demo --output "$DEMO_DIR" --seed "$SEED"
   for split in train val; do
-    [ -s "$DEMO_DIR/$split.parquet" ] || vqathinker prepare "$DEMO_DIR/labels/$split.csv" --format table \
-      --video-root "$DEMO_DIR/videos" --video-column video --mos-column mos --scale 0 100 \
+    if [ "$DEMO_DIR/$split.parquet" -nt "$DEMO_DIR/labels/$split.csv" ]; then continue; fi
+    vqathinker prepare "$DEMO_DIR/labels/$split.csv" --video-root "$DEMO_DIR/videos" --scale 0 100 \
       --dataset demo --split "$split" --output "$DEMO_DIR/$split.parquet"
   done
-  MODEL_PATH=$PWD/$DEMO_DIR/model TRAIN_FILES=$PWD/$DEMO_DIR/train.parquet VAL_FILES=$PWD/$DEMO_DIR/val.parquet
-  case $DEMO_DIR in /*) MODEL_PATH=$DEMO_DIR/model TRAIN_FILES=$DEMO_DIR/train.parquet VAL_FILES=$DEMO_DIR/val.parquet ;; esac
+  MODEL_PATH=$DEMO_DIR/model TRAIN_FILES=$DEMO_DIR/train.parquet VAL_FILES=$DEMO_DIR/val.parquet
   TOTAL_STEPS=${TOTAL_STEPS:-20}
 fi
 

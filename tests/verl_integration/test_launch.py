@@ -40,8 +40,8 @@ def test_processes_of_this_run_end_and_others_live_on():
         other.wait(timeout=10)
 
 
-def test_shared_memory_that_nobody_maps_is_removed():
-    before = time.time()
+def orphaned_segment():
+    """A shared-memory segment whose process is gone, as a SIGKILL leaves it."""
     script = (
         "import os\nfrom multiprocessing import shared_memory, resource_tracker\n"
         "m = shared_memory.SharedMemory(create=True, size=4096)\n"
@@ -49,9 +49,22 @@ def test_shared_memory_that_nobody_maps_is_removed():
         "print(m._name.lstrip('/'), flush=True)\nos._exit(0)\n"
     )
     name = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip()
+    return launch.SHARED_MEMORY / name
+
+
+def test_what_a_killed_run_left_in_shared_memory_is_removed_at_the_next_start(tmp_path):
+    with launch.only_run_in(tmp_path):
+        left_behind = orphaned_segment()
+    assert left_behind.exists()
+    with launch.only_run_in(tmp_path):
+        assert not left_behind.exists()
+
+
+def test_shared_memory_that_nobody_maps_is_removed():
+    before = time.time()
+    left_behind = orphaned_segment()
     alive = multiprocessing.shared_memory.SharedMemory(create=True, size=4096)
     try:
-        left_behind = launch.SHARED_MEMORY / name
         assert left_behind.exists()
         removed = launch.remove_shared_memory(since=before - 1)
         assert left_behind in removed

@@ -72,14 +72,22 @@ def outputs_in(output_dir: Path) -> list[str]:
 def only_run_in(output_dir: Path) -> Iterator[None]:
     """Hold OUTPUT_DIR/.lock, which the system gives up when this process dies, however it dies.
 
+    The file keeps the time of the last start, so that what a killed run left in shared memory is removed here.
+
     Raises:
         InputError: another run holds it.
     """
-    with (output_dir / ".lock").open("w") as lock:
+    with (output_dir / ".lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise InputError(f"{output_dir}: another run uses this OUTPUT_DIR; choose another one or wait") from None
+        lock.seek(0)
+        if last_start := lock.read():
+            remove_shared_memory(since=float(last_start))
+        lock.truncate(0)
+        lock.write(str(time.time()))
+        lock.flush()
         yield
 
 
