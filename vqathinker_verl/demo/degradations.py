@@ -88,11 +88,11 @@ def _show_black(frames: Frames, hit: NDArray[np.int64]) -> Frames:
 
 
 def _frozen(num_frames: int, hit: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Which frame is shown at each time when the hit segments repeat the last picture before them."""
+    """Which frame is shown at each time when the picture stands still from the segment before each hit one on."""
     shown = np.arange(num_frames)
     for segment in sorted(hit):
-        span = _span(num_frames, segment)
-        shown[span] = shown[span.start - 1]
+        start = _span(num_frames, segment - 1).start
+        shown[start : _span(num_frames, segment).stop] = shown[start]
     return shown
 
 
