@@ -195,7 +195,7 @@ def test_time_is_linear_in_the_text(name):
         return best
 
     # Eight times the text: linear time grows by 8, quadratic by 64.
-    small, large = seconds(40_000), seconds(320_000)
+    small, large = seconds(20_000), seconds(160_000)
     assert large < 24 * small + 0.02
 
 
