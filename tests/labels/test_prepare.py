@@ -241,6 +241,20 @@ class TestSplits:
         assert rows[3]["extra_info"]["mos_min"] == 1
         assert "two" in capsys.readouterr().out
 
+    def test_options_that_sets_would_ignore_are_refused(self, tmp_path, capsys):
+        (tmp_path / "sets.json").write_text('[{"labels": "a.csv"}]')
+        arguments = ["--sets", tmp_path / "sets.json", "--output", tmp_path / "o.parquet", "--source-pattern", "(x)"]
+        assert main(["prepare", *map(str, arguments)]) == 2
+        assert "--source-pattern has no effect with --sets" in capsys.readouterr().err
+
+    def test_missing_files_are_counted_in_their_split(self, videos, tmp_path, capsys):
+        rows = [(f"absent_{number}.mp4", number) for number in range(10)]
+        more = ("--holdout", 0.3, "--holdout-output", tmp_path / "v.parquet", "--allow-missing")
+        assert prepare(write_csv(tmp_path / "l.csv", rows), tmp_path / "t.parquet", videos, *more) == 0
+        out = capsys.readouterr().out
+        assert "demo     train  7     7        0" in out
+        assert "demo     val    3     3        0" in out
+
     def test_sets_with_an_unknown_field(self, tmp_path, capsys):
         (tmp_path / "sets.json").write_text('[{"labels": "a.csv", "datset": "x"}]')
         assert main(["prepare", "--sets", str(tmp_path / "sets.json"), "--output", str(tmp_path / "o.parquet")]) == 2

@@ -4,7 +4,6 @@ import math
 import os
 import posixpath
 import stat
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -19,7 +18,7 @@ def check_labels(
     *,
     allow_missing: bool = False,
     taken: Mapping[str, str] | None = None,
-) -> tuple[list[Record], list[Reject], Counter[str]]:
+) -> tuple[list[Record], list[Reject], set[str]]:
     """Check labels: a finite MOS inside the scale, a file inside the video root, no video twice.
 
     Args:
@@ -30,12 +29,12 @@ def check_labels(
         taken: Paths and ids of videos that other sets hold, and where.
 
     Returns:
-        The good rows, the others with their reasons, and how many of the good ones have no file, by dataset.
+        The good rows, the others with their reasons, and the ids of the good ones that have no file.
     """
     records: list[Record] = []
     rejects: list[Reject] = []
     seen = dict(taken or {})
-    missing: Counter[str] = Counter()
+    missing: set[str] = set()
     for label in labels:
         try:
             record = _checked(label, scale, video_root)
@@ -51,7 +50,8 @@ def check_labels(
             rejects.append(Reject(label, str(error)))
             continue
         seen.update(dict.fromkeys(record.keys, label.where))
-        missing[label.dataset] += is_missing
+        if is_missing:
+            missing.add(record.video_id)
         records.append(record)
     return records, rejects, missing
 

@@ -3,7 +3,6 @@
 import argparse
 import os
 import sys
-from collections import Counter
 from pathlib import Path
 
 from vqathinker_verl.labels.checks import check_labels
@@ -93,18 +92,18 @@ def _prepare(args: argparse.Namespace) -> int:
     return 1 if rejects else 0
 
 
-def _checked_records(args: argparse.Namespace) -> tuple[list[Record], list[Reject], Counter[str]]:
-    """The good rows of all sets, the others, and how many good ones have no file, by dataset."""
+def _checked_records(args: argparse.Namespace) -> tuple[list[Record], list[Reject], set[str]]:
+    """The good rows of all sets, the others, and the ids of the good ones that have no file."""
     records: list[Record] = []
     rejects: list[Reject] = []
-    missing: Counter[str] = Counter()
+    missing: set[str] = set()
     registry = load_registry(args.registry)
     taken = read_keys(args.exclude)
     for source in _sources(args):
         labels, scale = load(source, registry)
         video_root = _video_root(source, args.allow_missing)
         good, bad, absent = check_labels(labels, scale, video_root, allow_missing=args.allow_missing, taken=taken)
-        missing += absent
+        missing |= absent
         _stop_if_strict(args.strict, bad)
         if args.probe and video_root is not None:
             journal = args.output.with_name(f".{args.output.name}.probed.jsonl")
@@ -121,6 +120,18 @@ def _sources(args: argparse.Namespace) -> list[LabelSource]:
     if (args.labels is None) == (args.sets is None):
         raise LabelError("expected either one label file or --sets FILE")
     if args.sets is not None:
+        for option in (
+            "dataset",
+            "format",
+            "subset",
+            "scale",
+            "video_root",
+            "video_pattern",
+            "source_column",
+            "source_pattern",
+        ):
+            if getattr(args, option) is not None:
+                raise LabelError(f"--{option.replace('_', '-')} has no effect with --sets; give it in {args.sets}")
         return read_sets(args.sets)
     return [
         LabelSource(

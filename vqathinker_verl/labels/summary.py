@@ -1,7 +1,7 @@
 """What was prepared, as a table and as a picture of the MOS."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +15,14 @@ HEADINGS = ("dataset", "split", "rows", "missing", "rejected", "scale", "raw MOS
 
 
 def summary_table(
-    splits: Sequence[tuple[str, Sequence[Record]]], rejects: Sequence[Reject], missing: Counter[str]
+    splits: Sequence[tuple[str, Sequence[Record]]], rejects: Sequence[Reject], missing: Collection[str]
 ) -> str:
     """One line a dataset and split: rows, faults, the range of the raw MOS, mean and deviation on [1, 5].
 
     Args:
         splits: Name of each split and its records.
         rejects: Rows that were left out; counted at the dataset's first split.
-        missing: Rows kept without a file, by dataset; likewise.
+        missing: Ids of the rows kept without a file.
     """
     rejected = Counter(reject.label.dataset for reject in rejects)
     lines: list[tuple[str, ...]] = [HEADINGS]
@@ -39,7 +39,7 @@ def summary_table(
                     dataset,
                     split,
                     str(len(members)),
-                    str(missing[dataset] if first else 0),
+                    str(sum(record.video_id in missing for record in members)),
                     str(rejected[dataset] if first else 0),
                     f"{members[0].scale[0]:g}-{members[0].scale[1]:g}",
                     f"{min(raw):.4g}-{max(raw):.4g}",
