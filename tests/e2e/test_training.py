@@ -18,7 +18,7 @@ from vqathinker_verl.rewards.combine import score_batch
 pytestmark = pytest.mark.e2e
 
 STEPS, KILLED_IN, SAVED_AT = 5, 3, 2
-GROUP_SIZE, VIDEOS_A_STEP = 4, 8
+GROUP_SIZE, VIDEOS_A_STEP, NUM_FRAMES = 4, 8, 6
 COMPONENTS = ("regression", "ranking", "temporal", "format", "total")
 BROKEN = "train_0005"
 
@@ -129,7 +129,7 @@ def test_groups_and_perturbed_pairs_are_complete(run):
             perturbed = [line for line in group if line["perturbed_response"] is not None]
             assert len(perturbed) == GROUP_SIZE // 2
             video_id = group[0]["video_id"]
-            replayed = draw_perturbation(4, perturbation_rng(0, step, video_id))
+            replayed = draw_perturbation(NUM_FRAMES, perturbation_rng(0, step, video_id))
             assert {line["perturbation"] for line in perturbed} == {replayed.name}
 
 

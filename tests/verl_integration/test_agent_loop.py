@@ -151,10 +151,10 @@ class TestTraining:
             assert output.extra_fields["perturbed_tokens"] > 0
             assert output.extra_fields["perturbation"] is not None
 
-    def test_the_prompt_holds_the_videos_tokens(self, group, processor):
+    def test_the_prompt_holds_the_videos_tokens(self, group, processor, config):
         output = group[0][0]
         pad = processor.tokenizer.convert_tokens_to_ids("<|video_pad|>")
-        assert output.prompt_ids.count(pad) == (4 // 2) * (84 // 28) ** 2
+        assert output.prompt_ids.count(pad) == (config.data.frames.train.num_frames // 2) * (84 // 28) ** 2
         text = processor.tokenizer.decode(output.response_ids, skip_special_tokens=True)
         assert text.startswith("<think>It looks sharp</think><answer>")
         assert len(output.response_logprobs) == len(output.response_ids) == len(output.response_mask)
