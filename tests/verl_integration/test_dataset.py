@@ -129,8 +129,9 @@ def test_a_processor_that_writes_more_than_placeholders_gets_verls_own_filter(
 
 
 def test_missing_or_wrong_frame_settings_are_named(data_config):
-    with pytest.raises(ValueError, match=r"data\.frames\.val"), open_dict(data_config):
+    with open_dict(data_config):
         data_config.frames.val = None
+    with pytest.raises(ValueError, match=r"data\.frames\.val"):
         module.frame_spec("val", 14, data_config)
     with open_dict(data_config):
         data_config.frames.train.number_of_frames = 3
