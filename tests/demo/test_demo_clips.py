@@ -1,3 +1,4 @@
+import itertools
 import time
 
 import numpy as np
@@ -31,7 +32,7 @@ def test_stand_in_mos_falls_with_strength_and_stays_on_its_scale():
     scores = [stand_in_mos(strength) for strength in (0.0, *STRENGTHS)]
     assert scores[0] == 95.0
     assert scores[-1] == 5.0
-    assert all(a > b for a, b in zip(scores, scores[1:], strict=False))
+    assert all(a > b for a, b in itertools.pairwise(scores))
     with pytest.raises(ValueError, match=r"strength must be in \[0, 1\], got 1.2"):
         stand_in_mos(1.2)
 

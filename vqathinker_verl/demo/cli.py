@@ -6,14 +6,15 @@ import os
 import shutil
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from vqathinker_verl.demo.clips import SPLITS, ClipLabel, make_split, write_whole
 
 SCENES_A_BATCH = 4  # each with all seven distortions
-EYES_LEARNING_RATE = 3e-3
-FORM_LEARNING_RATE = 2e-3
+# the warm-up's parts (see warmup.py): share of the steps, learning rate
+WARMUP_PARTS = {"eyes": (0.45, 3e-3), "words": (0.35, 3e-3), "form": (0.20, 2e-3)}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -24,15 +25,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="the same seed makes the same demo (default %(default)s)")
     parser.add_argument("--train-clips", type=int, default=126, metavar="N", help="default %(default)s")
     parser.add_argument("--val-clips", type=int, default=42, metavar="N", help="default %(default)s")
-    parser.add_argument("--eyes-steps", type=int, default=300, metavar="N", help="warm-up of the vision tower alone")
-    parser.add_argument("--warmup-steps", type=int, default=200, metavar="N", help="format warm-up of the whole policy")
+    parser.add_argument(
+        "--warmup-steps", type=int, default=500, metavar="N", help="default %(default)s, in three parts"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Make what is missing of the demo under `args.output`, and print what is there."""
-    for name in ("train_clips", "val_clips", "eyes_steps", "warmup_steps"):
-        if getattr(args, name) < 1:
-            print(f"vqathinker demo: --{name.replace('_', '-')} must be at least 1, got {getattr(args, name)}")
+    for name in ("train_clips", "val_clips", "warmup_steps"):
+        if getattr(args, name) < 10:
+            print(f"vqathinker demo: --{name.replace('_', '-')} must be at least 10, got {getattr(args, name)}")
             return 2
     settings = {name: value for name, value in vars(args).items() if name in _SETTINGS}
     folder = args.output
@@ -51,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-_SETTINGS = ("seed", "train_clips", "val_clips", "eyes_steps", "warmup_steps")
+_SETTINGS = ("seed", "train_clips", "val_clips", "warmup_steps")
 
 
 def _known_facts(folder: Path, settings: dict[str, int]) -> dict[str, Any]:
@@ -105,23 +107,22 @@ def _warm_up(settings: dict[str, int], folder: Path) -> dict[str, Any]:
     start, seed = time.monotonic(), settings["seed"]
     processor = build_processor()
     model = build_model(processor.tokenizer, seed)
-    clips = batches(settings["eyes_steps"] + settings["warmup_steps"], SCENES_A_BATCH, seed)
+    num_steps = {part: round(share * settings["warmup_steps"]) for part, (share, _) in WARMUP_PARTS.items()}
+    clips = batches(sum(num_steps.values()), SCENES_A_BATCH, seed)
+    train = {"eyes": train_eyes, "words": partial(train_form, question=""), "form": train_form}
     facts: dict[str, Any] = {"parameters": sum(p.numel() for p in model.parameters())}
-    for train, title, num_steps, learning_rate in (
-        (train_eyes, "eyes", settings["eyes_steps"], EYES_LEARNING_RATE),
-        (train_form, "form", settings["warmup_steps"], FORM_LEARNING_RATE),
-    ):
+    for part, (_, learning_rate) in WARMUP_PARTS.items():
         losses: list[float] = []
-        with tqdm(total=num_steps, desc=f"warm-up: {title}", unit="step") as bar:
+        with tqdm(total=num_steps[part], desc=f"warm-up: {part}", unit="step") as bar:
 
             def on_step(loss: float, losses: list[float] = losses, bar: Any = bar) -> None:
                 losses.append(loss)
                 bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
                 bar.update()
 
-            options = {"num_steps": num_steps, "learning_rate": learning_rate, "seed": seed}
-            train(model, processor, clips, **options, on_step=on_step)
-        facts[f"{title}_loss"] = sum(losses[-20:]) / len(losses[-20:])
+            options = {"num_steps": num_steps[part], "learning_rate": learning_rate, "seed": seed}
+            train[part](model, processor, clips, **options, on_step=on_step)
+        facts[f"{part}_loss"] = sum(losses[-20:]) / len(losses[-20:])
     facts["warmup_seconds"] = round(time.monotonic() - start, 1)
     save_policy(model, processor, folder)
     return facts
@@ -151,11 +152,12 @@ def _print_summary(folder: Path, facts: dict[str, Any]) -> None:
         print(f"  {split} clips by stand-in MOS (0 to 100, from the known strength, no viewer gave it): {counts}")
     print(
         f"  policy: {facts['parameters'] / 1e6:.2f} M parameters, warmed up in {facts['warmup_seconds']:.0f} s; "
-        f"loss of the eyes {facts['eyes_loss']:.2f}, of the form {facts['form_loss']:.2f}"
+        f"loss of the eyes {facts['eyes_loss']:.2f}, of the words {facts['words_loss']:.2f}, "
+        f"of the form {facts['form_loss']:.2f}"
     )
     print(
         f"  after the warm-up, on held-out clips: format rate {measured['format_rate']:.3f}, "
-        f"SRCC with the stand-in MOS {measured['srcc']:+.3f} (it knows nothing yet), "
+        f"SRCC of the sampled scores with the stand-in MOS {measured['srcc']:+.3f} (it knows nothing yet), "
         f"spread of a group's scores {measured['group_std']:.2f}, "
         f"distortion named right {100 * measured['named_right']:.0f}%"
     )

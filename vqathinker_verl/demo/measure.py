@@ -58,7 +58,10 @@ def measure_policy(
 
     Returns:
         format_rate: mean format reward of 8 sampled responses a clip.
-        srcc: of the greedy scores with the stand-in MOS; NaN if they are all the same.
+        srcc: of all sampled scores with the stand-in MOS of their clips, 8 a clip: what the policy knows. Near 0 by
+            chance alone it lies within 2 / sqrt(8 x clips).
+        srcc_greedy: of the greedy scores; NaN if they are all the same. Where all digits are equally likely the
+            greedy one follows from differences without meaning, so this says little before the training.
         group_std: mean standard deviation of the scores of one clip's 8 responses.
         named_right: share of greedy responses that name the true distortion.
     """
@@ -69,9 +72,11 @@ def measure_policy(
     mos = np.array([label.mos for label in labels])
     known = np.isfinite(scores)
     group_scores = np.array([[parse_answer(text).score for text in texts] for texts in sampled])
+    parsed = np.isfinite(group_scores)
     return {
         "format_rate": float(np.mean(format_reward([text for texts in sampled for text in texts]))),
-        "srcc": float(srcc(scores[known], mos[known])),
+        "srcc": float(srcc(group_scores[parsed], np.broadcast_to(mos[:, None], group_scores.shape)[parsed])),
+        "srcc_greedy": float(srcc(scores[known], mos[known])),
         "group_std": float(np.nanmean(np.nanstd(group_scores, axis=1))),
         "named_right": float(
             np.mean(

@@ -11,6 +11,11 @@ from vqathinker_verl.demo.degradations import DISTORTION_WORDS
 from vqathinker_verl.demo.scenes import SIZE
 from vqathinker_verl.prompts import QUALITY_PROMPT
 
+# Pixels are divided by this (on the scale 0 to 1) and the patch filters are that much larger in turn. An optimizer of
+# Adam's kind moves every weight by about the learning rate, however small the weight is: at Qwen's 0.27 a few GRPO
+# steps wash out the fine filters, and with them what the policy sees.
+PIXEL_STD = 5.0
+
 DEGREE_WORDS = ("slightly", "clearly", "very")
 
 # In Qwen's order. The tags of the answer are ordinary tokens: they stay when special tokens are skipped in decoding.
@@ -100,9 +105,9 @@ def build_processor() -> Any:
 
     size = {"shortest_edge": 56 * 56, "longest_edge": SIZE * SIZE}  # pixels of one frame
     return Qwen2_5_VLProcessor(
-        image_processor=Qwen2VLImageProcessor(size=dict(size)),
+        image_processor=Qwen2VLImageProcessor(size=dict(size), image_std=[PIXEL_STD] * 3),
         tokenizer=build_tokenizer(),
-        video_processor=Qwen2VLVideoProcessor(size=dict(size)),
+        video_processor=Qwen2VLVideoProcessor(size=dict(size), image_std=[PIXEL_STD] * 3),
         chat_template=CHAT_TEMPLATE,
     )
 
@@ -182,7 +187,7 @@ def _patch_filters(vision_config: Any) -> NDArray[np.float32]:
         u, v = frequencies[channel // 2]
         wave = np.outer(np.cos(u * position), np.cos(v * position))
         wave *= (1 + np.hypot(u, v)) / (np.linalg.norm(wave) * size)
-        filters[channel] = wave / 3
+        filters[channel] = wave / 3 * (PIXEL_STD / 0.27)
         filters[channel, :, 1] *= 1 if channel % 2 == 0 else -1
     return filters
 

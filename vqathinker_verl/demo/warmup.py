@@ -1,13 +1,16 @@
 """The supervised format warm-up: the policy learns to see and to answer in form, and nothing of quality.
 
-Two parts, both on clips drawn on the fly (`warmup_clips`):
+Three parts, all on clips drawn on the fly (`warmup_clips`):
 
 1. The eyes: the vision tower, under a linear head that is thrown away, learns to tell what was done to a clip.
-2. The form: the whole policy learns to write `<think>It looks very grainy</think><answer>3.47</answer>`. The words
-   say what can be seen; the score is drawn at random, evenly over the score range, whatever the clip. So the score
-   carries no information on the clip, and what the policy later knows of quality comes from the rewards. The loss
-   takes the expectation over the scores' digits rather than the one that was drawn: chance would otherwise leave the
-   policy with a small liking for some score on some kind of clip, and a greedy answer would show nothing else.
+2. The words: the whole policy learns to write `<think>It looks very grainy</think><answer>3.47</answer>` after the
+   video alone, without the question: a short prompt costs less, and leaves the attention little but the video.
+3. The form: the same with the question that training asks.
+
+The words say what can be seen; the score is drawn at random, evenly over the score range, whatever the clip. So the
+score carries no information on the clip, and what the policy later knows of quality comes from the rewards. The loss
+takes the expectation over the scores' digits rather than the one that was drawn: chance would otherwise leave the
+policy with a small liking for some score on some kind of clip, and a greedy answer would show nothing else.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,11 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from vqathinker_verl.demo.degradations import DISTORTIONS
+from vqathinker_verl.demo.degradations import DISTORTION_WORDS, DISTORTIONS
 from vqathinker_verl.demo.model import DEGREE_WORDS, think_text
 from vqathinker_verl.demo.warmup_clips import WarmupClip
 from vqathinker_verl.prompts import QUALITY_PROMPT
 
+WORD_WEIGHT = 4.0  # of a token that says what is seen, in the loss; the tokens of the form are learnt soon
 DEGREE_STEPS = (0.45, 0.75)  # strengths at which "slightly" becomes "clearly", and that becomes "very"
 
 
@@ -34,9 +38,9 @@ def answer_text(clip: WarmupClip, rng: np.random.Generator) -> str:
     return f"<think>{think_text(clip.distortion, degree_of(clip.strength))}</think><answer>{score:.2f}</answer>"
 
 
-def prompt_text(processor: Any) -> str:
-    """The default question after one video, as the chat template puts it."""
-    content = [{"type": "video"}, {"type": "text", "text": QUALITY_PROMPT}]
+def prompt_text(processor: Any, question: str = QUALITY_PROMPT) -> str:
+    """A question after one video, as the chat template puts it."""
+    content = [{"type": "video"}, {"type": "text", "text": question}]
     message = {"role": "user", "content": content}
     return processor.apply_chat_template([message], add_generation_prompt=True, tokenize=False)
 
@@ -49,11 +53,11 @@ def video_inputs(processor: Any, clips: Sequence[np.ndarray]) -> dict[str, Any]:
     return dict(processor.video_processor(videos=videos, return_tensors="pt"))
 
 
-def prompt_inputs(processor: Any, clips: Sequence[np.ndarray]) -> dict[str, Any]:
-    """All inputs of the model for the default question on each clip; the prompts have one length, so no padding."""
+def prompt_inputs(processor: Any, clips: Sequence[np.ndarray], question: str = QUALITY_PROMPT) -> dict[str, Any]:
+    """All inputs of the model for one question on each clip; the prompts have one length, so no padding."""
     return dict(
         processor(
-            text=[prompt_text(processor)] * len(clips),
+            text=[prompt_text(processor, question)] * len(clips),
             videos=[np.ascontiguousarray(frames.transpose(0, 3, 1, 2)) for frames in clips],
             return_tensors="pt",
         )
@@ -77,10 +81,7 @@ def train_eyes(
         torch.manual_seed(seed)
         num_classes = 1 + len(DEGREE_WORDS) * (len(DISTORTIONS) - 1)
         head = torch.nn.Linear(model.config.text_config.hidden_size, num_classes)
-    # the patch filters start as what is wanted (see model.py); steps of this size would wash them out
-    patch_filters = set(model.model.visual.patch_embed.parameters())
-    parameters = [p for p in (*model.model.visual.parameters(), *head.parameters()) if p not in patch_filters]
-    model.model.visual.patch_embed.requires_grad_(False)
+    parameters = [*_trained(model.model.visual), *head.parameters()]
     optimizer, schedule = _optimizer(parameters, learning_rate, num_steps)
     for _, clips in zip(range(num_steps), batches, strict=False):
         inputs = video_inputs(processor, [clip.frames for clip in clips])
@@ -90,7 +91,23 @@ def train_eyes(
         loss = torch.nn.functional.cross_entropy(head(seen), target)
         _update(optimizer, schedule, parameters, loss)
         on_step(loss.item())
-    model.model.visual.patch_embed.requires_grad_(True)
+
+
+def _trained(module: Any) -> list[Any]:
+    """The parameters that the warm-up trains: all but the patch filters.
+
+    Those start as what is wanted (see `model.py`), and steps of the size that the rest needs would wash them out.
+    """
+    return [p for name, p in module.named_parameters() if "patch_embed" not in name]
+
+
+def _is_word(answer_ids: Any, tokenizer: Any) -> Any:
+    """Which tokens of the answers say what is seen: (B, L) bool."""
+    import torch
+
+    seen = {f" {word}" for word in (*DISTORTION_WORDS.values(), *DEGREE_WORDS)}
+    ids = [tokenizer(word).input_ids[0] for word in sorted(seen)]
+    return torch.isin(answer_ids, torch.tensor(ids))
 
 
 def _class_of(clip: WarmupClip) -> int:
@@ -107,17 +124,18 @@ def train_form(
     learning_rate: float,
     seed: int,
     on_step: Callable[[float], None],
+    question: str = QUALITY_PROMPT,
 ) -> None:
-    """Part 2: cross entropy of the responses' tokens, in place; see the module."""
+    """Parts 2 and 3: cross entropy of the responses' tokens, in place; see the module."""
     import torch
 
     rng = np.random.default_rng(seed)
     tokenizer = processor.tokenizer
     prompt: dict[str, Any] = {}
-    parameters = list(model.parameters())
+    parameters = _trained(model)
     optimizer, schedule = _optimizer(parameters, learning_rate, num_steps)
     for _, clips in zip(range(num_steps), batches, strict=False):
-        prompt = prompt or prompt_inputs(processor, [clips[0].frames])
+        prompt = prompt or prompt_inputs(processor, [clips[0].frames], question)
         answers = tokenizer(
             [answer_text(clip, rng) + tokenizer.eos_token for clip in clips],
             padding=True,
@@ -135,7 +153,8 @@ def train_form(
         ).logits
         targets = target_probabilities(answers.input_ids, tokenizer)
         token_loss = -(targets * logits[:, :-1].log_softmax(-1)).sum(-1)
-        loss = token_loss[answers.attention_mask == 1].mean()
+        weights = answers.attention_mask * (1 + (WORD_WEIGHT - 1) * _is_word(answers.input_ids, tokenizer))
+        loss = (weights * token_loss).sum() / weights.sum()
         _update(optimizer, schedule, parameters, loss)
         on_step(loss.item())
 
