@@ -43,9 +43,9 @@ def run(args: argparse.Namespace) -> int:
     except ValueError as error:
         print(f"vqathinker demo: {error}")
         return 2
+    labels = {split: _make_clips(split, settings, folder) for split in SPLITS}
+    facts |= _make_policy(settings, folder / "model")
     if "measured" not in facts:
-        labels = {split: _make_clips(split, settings, folder) for split in SPLITS}
-        facts |= _make_policy(settings, folder / "model")
         facts["mos_histogram"] = {split: _histogram(labels[split]) for split in SPLITS}
         facts["measured"] = _measure(folder, labels["val"], settings["seed"])
         write_whole(folder / "demo.json", json.dumps(facts, indent=2).encode())
