@@ -11,10 +11,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from vqathinker_verl.verl_integration.launch import RUN_MARK
+
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "recipes" / "run_vqathinker.sh"
 START_SECONDS = 900  # from the command to the first step, on a busy two-core machine
-RUN_MARK = "VQATHINKER_RUN"
 
 
 @dataclass
@@ -70,10 +71,6 @@ def marked_processes() -> list[psutil.Process]:
         except psutil.Error:
             continue
     return found
-
-
-def shared_memory() -> set[Path]:
-    return {*Path("/dev/shm").glob("psm_*"), *Path("/dev/shm").glob("sem.mp-*")}
 
 
 def start_recipe(demo: Path, output_dir: Path, *overrides: str, **environment: str) -> Recipe:

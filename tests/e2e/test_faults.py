@@ -4,7 +4,9 @@ import time
 from pathlib import Path
 
 import pytest
-from e2e_runs import START_SECONDS, marked_processes, shared_memory, start_recipe
+from e2e_runs import START_SECONDS, marked_processes, start_recipe
+
+from vqathinker_verl.verl_integration.launch import orphaned_shared_memory
 
 pytestmark = pytest.mark.e2e
 
@@ -13,7 +15,7 @@ FAULTS = Path(__file__).parent / "faults"
 
 def test_a_failure_inside_the_weight_sync_ends_the_run(demo, tmp_path):
     """The receiver fails and the sender waits for ever: only the watchdog sees it."""
-    before = shared_memory()
+    started = time.time()
     run = start_recipe(
         demo,
         tmp_path,
@@ -28,7 +30,7 @@ def test_a_failure_inside_the_weight_sync_ends_the_run(demo, tmp_path):
     assert "Reason: " in run.text().splitlines()[-2]
     assert "injected: the receiver of the weights failed" in run.text()
     assert marked_processes() == []
-    assert shared_memory() - before == set()
+    assert orphaned_shared_memory(since=started) == []
 
 
 def test_a_plugin_that_does_not_load_ends_the_run(demo, tmp_path):

@@ -5,15 +5,17 @@ after the input was checked: its responses are lost, named and counted, and noth
 """
 
 import math
+import time
 from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet
 import pytest
-from e2e_runs import START_SECONDS, marked_processes, read_jsonl, shared_memory, start_recipe
+from e2e_runs import START_SECONDS, marked_processes, read_jsonl, start_recipe
 
 from vqathinker_verl.perturbations import draw_perturbation, perturbation_rng
 from vqathinker_verl.rewards.combine import score_batch
+from vqathinker_verl.verl_integration.launch import orphaned_shared_memory
 
 pytestmark = pytest.mark.e2e
 
@@ -36,7 +38,7 @@ def run(demo, tmp_path_factory):
         "+actor_rollout_ref.rollout.engine_kwargs.vllm.seed=0",
     ]
     settings = {"TOTAL_STEPS": str(STEPS)}
-    memory_before = shared_memory()
+    started = time.time()
     broken = next(path for path in (demo / "videos").glob("*.mp4") if path.name.startswith(BROKEN))
     whole = broken.read_bytes()
     first = start_recipe(demo, output_dir, *overrides, **settings)
@@ -56,7 +58,7 @@ def run(demo, tmp_path_factory):
         folder=output_dir,
         metrics={line["step"]: line for line in read_jsonl(output_dir / "metrics.jsonl")},
         rollouts={step: read_jsonl(output_dir / "rollouts" / f"{step}.jsonl") for step in range(1, STEPS + 1)},
-        left_behind=(marked_processes(), shared_memory() - memory_before),
+        left_behind=(marked_processes(), orphaned_shared_memory(since=started)),
         demo=demo,
         broken=broken.name,
     )
@@ -81,7 +83,7 @@ def test_it_went_on_from_the_last_saved_step(run):
 
 
 def test_nothing_is_left_behind(run):
-    assert run.left_behind == ([], set())
+    assert run.left_behind == ([], [])
 
 
 def test_every_component_of_every_step_is_logged_and_finite(run):

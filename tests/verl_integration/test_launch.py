@@ -1,3 +1,4 @@
+import multiprocessing
 import multiprocessing.shared_memory
 import os
 import signal
@@ -58,6 +59,15 @@ def test_what_a_killed_run_left_in_shared_memory_is_removed_at_the_next_start(tm
     assert left_behind.exists()
     with launch.only_run_in(tmp_path):
         assert not left_behind.exists()
+
+
+def test_a_semaphore_in_use_is_left_alone():
+    before = time.time() - 1
+    semaphore = multiprocessing.get_context("spawn").Semaphore()
+    path = launch.SHARED_MEMORY / f"sem.{semaphore._semlock.name.lstrip('/')}"
+    assert path.exists()
+    assert path not in launch.remove_shared_memory(since=before)
+    assert path.exists()
 
 
 def test_shared_memory_that_nobody_maps_is_removed():

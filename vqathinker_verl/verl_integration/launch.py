@@ -35,6 +35,7 @@ from vqathinker_verl.verl_integration.preflight import InputError, check
 RUN_MARK = "VQATHINKER_RUN"  # in the environment of every process of a run
 CONFIG_DIR = Path(__file__).resolve().parents[2] / "recipes" / "config"
 SHARED_MEMORY = Path("/dev/shm")
+SHARED_MEMORY_FILES = ("psm_*", "sem.mp-*", "verl_weights_*")
 PR_SET_PDEATHSIG = 1
 REASON = re.compile(r"(watchdog: .*|\b\w*(?:Error|Exception): .*)")
 
@@ -178,24 +179,32 @@ def end_processes(run_id: str, grace_seconds: float = 5.0) -> int:
     return len(processes)
 
 
-def remove_shared_memory(since: float) -> list[Path]:
-    """Remove Python's shared memory and semaphores made after `since` that no living process maps; returns them."""
-    mapped = set()
+def orphaned_shared_memory(since: float) -> list[Path]:
+    """What Python (segments, semaphores) and verl (weights) made in /dev/shm after `since` and nobody maps any more."""
+    # By inode: a semaphore is mapped under the temporary name that it was made with.
+    mapped: set[int] = set()
     for maps in Path("/proc").glob("[0-9]*/maps"):
         try:
-            mapped.update(re.findall(r"/dev/shm/\S+", maps.read_text()))
+            mapped.update(int(inode) for inode in re.findall(r" (\d+) +/dev/shm/", maps.read_text()))
         except OSError:  # the process ended, or is not ours
             continue
-    removed = []
-    for path in [*SHARED_MEMORY.glob("psm_*"), *SHARED_MEMORY.glob("sem.mp-*")]:
+    found = []
+    for path in (path for pattern in SHARED_MEMORY_FILES for path in SHARED_MEMORY.glob(pattern)):
         try:
             status = path.stat()
-            if str(path) not in mapped and status.st_uid == os.getuid() and status.st_mtime >= since:
-                path.unlink()
-                removed.append(path)
         except FileNotFoundError:
             continue
-    return removed
+        if status.st_ino not in mapped and status.st_uid == os.getuid() and status.st_mtime >= since:
+            found.append(path)
+    return found
+
+
+def remove_shared_memory(since: float) -> list[Path]:
+    """Remove the above; returns what was removed."""
+    orphans = orphaned_shared_memory(since)
+    for path in orphans:
+        path.unlink(missing_ok=True)
+    return orphans
 
 
 def _run_of(process: psutil.Process) -> str | None:
