@@ -75,25 +75,42 @@ def test_the_dump_holds_every_component_of_every_response(tmp_path):
 
 
 class TestValidation:
+    def metrics(self, infos, sources=None, uids=None, expected=None):
+        count = len(infos["mos"])
+        sources = sources or ["demo"] * count
+        return validation_metrics(sources, uids or [str(number) for number in range(count)], infos, expected or count)
+
     def test_correlations_per_data_source(self):
         infos = {"pred_mos": [1.0, 2.0, 3.0, 5.0, 4.0, 3.0], "mos": [1.5, 2.5, 3.5, 1.0, 2.0, 3.0]}
-        metrics = validation_metrics(["up"] * 3 + ["down"] * 3, infos, expected_responses=7)
+        metrics = self.metrics(infos, ["up"] * 3 + ["down"] * 3, expected=7)
         assert metrics["val/up/srcc"] == pytest.approx(1.0)
         assert metrics["val/down/srcc"] == pytest.approx(-1.0)
         assert metrics["val/up/rmse"] == pytest.approx(0.5)
         assert metrics["val/failed_responses"] == 1
 
+    def test_several_responses_to_a_video_are_averaged(self):
+        infos = {"pred_mos": [1.0, 3.0, 5.0, math.nan, 2.9, 2.9], "mos": [1.0, 1.0, 5.0, 5.0, 3.0, 3.0]}
+        metrics = self.metrics(infos, uids=["a", "a", "b", "b", "c", "c"])
+        assert metrics["val/demo/srcc"] == pytest.approx(1.0)  # 2.0, 5.0 and 2.9 for 1, 5 and 3
+        assert metrics["val/demo/rmse"] == pytest.approx(math.sqrt((1.0 + 0.0 + 0.01) / 3))
+        assert metrics["val/demo/scored"] == 3
+        assert metrics["val/demo/parse_failure_rate"] == pytest.approx(1 / 6)
+
     def test_responses_without_a_score_are_counted_not_scored(self):
         infos = {"pred_mos": [1.0, math.nan, 3.0, 2.0], "mos": [1.0, 5.0, 3.0, 2.0]}
-        metrics = validation_metrics(["demo"] * 4, infos, expected_responses=4)
+        metrics = self.metrics(infos)
         assert metrics["val/demo/srcc"] == pytest.approx(1.0)
         assert metrics["val/demo/parse_failure_rate"] == pytest.approx(0.25)
         assert metrics["val/demo/scored"] == 3
 
     def test_one_answer_for_every_video_has_no_correlation(self):
-        infos = {"pred_mos": [3.0, 3.0, 3.0], "mos": [1.0, 2.0, 3.0]}
-        assert math.isnan(validation_metrics(["demo"] * 3, infos, 3)["val/demo/srcc"])
+        assert math.isnan(self.metrics({"pred_mos": [3.0, 3.0, 3.0], "mos": [1.0, 2.0, 3.0]})["val/demo/srcc"])
+
+    def test_no_answer_at_all_is_counted(self):
+        metrics = self.metrics({"pred_mos": [math.nan] * 3, "mos": [1.0, 2.0, 3.0]})
+        assert metrics["val/demo/parse_failure_rate"] == 1.0
+        assert math.isnan(metrics["val/demo/srcc"])
 
     def test_another_reward_function_is_named(self):
         with pytest.raises(KeyError, match=r"adapters\.verl"):
-            validation_metrics(["demo"], {"acc": [1.0]}, 1)
+            validation_metrics(["demo"], ["a"], {"acc": [1.0]}, 1)

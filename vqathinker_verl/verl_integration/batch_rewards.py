@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas
 
 from vqathinker_verl.metrics import krcc, plcc, rmse, srcc
 from vqathinker_verl.rewards.combine import RewardBatch, RewardConfig, score_batch
@@ -104,18 +105,25 @@ def _none_for_nan(value: float) -> float | None:
 
 
 def validation_metrics(
-    data_sources: Sequence[str], reward_extra_infos: Mapping[str, Sequence[Any]], expected_responses: int
+    data_sources: Sequence[str],
+    uids: Sequence[str],
+    reward_extra_infos: Mapping[str, Sequence[Any]],
+    expected_responses: int,
 ) -> dict[str, float]:
-    """SRCC, PLCC, KRCC, RMSE and the share without a score, per data source.
+    """SRCC, PLCC, KRCC and RMSE over videos, and the share of responses without a score, per data source.
+
+    A video's score is the mean over its responses that have one (`rollout.val_kwargs.n` of them; one, greedy, by
+    default).
 
     Args:
         data_sources: (N,), one per validated response.
+        uids: (N,), equal for the responses to one video.
         reward_extra_infos: what `adapters.verl.compute_score` returned for each: `pred_mos` and `mos` (N,).
         expected_responses: how many responses validation asked for; the rest failed, and are counted.
 
     Returns:
-        `val/{data_source}/{srcc,plcc,krcc,rmse,parse_failure_rate,scored}` and `val/failed_responses`. A correlation
-        that does not exist (fewer than two scores, constant predictions) is NaN.
+        `val/{data_source}/{srcc,plcc,krcc,rmse,parse_failure_rate,scored}` and `val/failed_responses`; `scored` counts
+        videos. A correlation that does not exist (fewer than two scores, constant predictions) is NaN.
 
     Raises:
         KeyError: the reward function gave no `pred_mos` or `mos`.
@@ -126,15 +134,20 @@ def validation_metrics(
             f"validation needs {sorted(missing)} from the reward function; set "
             "reward.custom_reward_function.path=pkg://vqathinker_verl.adapters.verl, .name=compute_score"
         )
-    pred_mos = np.asarray(reward_extra_infos["pred_mos"], dtype=np.float64)
-    mos = np.asarray(reward_extra_infos["mos"], dtype=np.float64)
-    sources = np.asarray(data_sources, dtype=object)
-    metrics: dict[str, float] = {"val/failed_responses": float(expected_responses - len(mos))}
-    for source in sorted(set(data_sources)):
-        chosen = sources == source
-        scored = chosen & ~np.isnan(pred_mos)
+    responses = pandas.DataFrame(
+        {
+            "source": list(data_sources),
+            "uid": list(uids),
+            "pred_mos": np.asarray(reward_extra_infos["pred_mos"], dtype=np.float64),
+            "mos": np.asarray(reward_extra_infos["mos"], dtype=np.float64),
+        }
+    )
+    metrics: dict[str, float] = {"val/failed_responses": float(expected_responses - len(responses))}
+    for source, rows in responses.groupby("source"):
+        videos = rows.groupby("uid")[["pred_mos", "mos"]].mean().dropna()  # a mean leaves NaN out
+        pred_mos, mos = videos["pred_mos"].to_numpy(), videos["mos"].to_numpy()
         for name, function in (("srcc", srcc), ("plcc", plcc), ("krcc", krcc), ("rmse", rmse)):
-            metrics[f"val/{source}/{name}"] = float(function(pred_mos[scored], mos[scored]))
-        metrics[f"val/{source}/parse_failure_rate"] = 1.0 - float(scored.sum() / chosen.sum())
-        metrics[f"val/{source}/scored"] = float(scored.sum())
+            metrics[f"val/{source}/{name}"] = float(function(pred_mos, mos))
+        metrics[f"val/{source}/parse_failure_rate"] = float(rows["pred_mos"].isna().mean())
+        metrics[f"val/{source}/scored"] = float(len(videos))
     return metrics
