@@ -16,7 +16,7 @@ MODEL_PATH=${MODEL_PATH:-}             # Hugging Face checkpoint; empty: the dem
 TRAIN_FILES=${TRAIN_FILES:-}           # parquet of `vqathinker prepare`; empty: the demo's clips
 VAL_FILES=${VAL_FILES:-}
 OUTPUT_DIR=${OUTPUT_DIR:-outputs/vqathinker}
-TOTAL_STEPS=${TOTAL_STEPS:-}           # empty: 20 for the demo, else 3 epochs
+TOTAL_STEPS=${TOTAL_STEPS:-}           # empty: 40 for the demo, else 3 epochs
 NNODES=${NNODES:-1}
 NGPUS_PER_NODE=${NGPUS_PER_NODE:-}     # empty: all GPUs of this node, or one worker without a GPU
 DEMO_DIR=${DEMO_DIR:-outputs/demo}
@@ -55,7 +55,6 @@ else
       --dataset demo --split "$split" --output "$DEMO_DIR/$split.parquet"
   done
   MODEL_PATH=$DEMO_DIR/model TRAIN_FILES=$DEMO_DIR/train.parquet VAL_FILES=$DEMO_DIR/val.parquet
-  TOTAL_STEPS=${TOTAL_STEPS:-20}
 fi
 
 DATA=(data.train_files="$TRAIN_FILES" data.val_files="$VAL_FILES" data.seed="$SEED")

@@ -15,6 +15,8 @@ def test_memory_is_flat_over_a_hundred_steps(demo, tmp_path):
         demo,
         tmp_path,
         "actor_rollout_ref.rollout.n=4",
+        "data.train_batch_size=8",
+        "actor_rollout_ref.actor.ppo_mini_batch_size=8",
         "trainer.val_before_train=false",
         "trainer.test_freq=-1",
         "trainer.save_freq=-1",

@@ -17,6 +17,8 @@ def test_fewer_perturbed_responses_cost_fewer_tokens(demo, tmp_path, override, p
         tmp_path,
         override,
         f"actor_rollout_ref.rollout.n={GROUP_SIZE}",
+        "data.train_batch_size=8",
+        "actor_rollout_ref.actor.ppo_mini_batch_size=8",
         "trainer.val_before_train=false",
         "trainer.test_freq=-1",
         "trainer.save_freq=-1",

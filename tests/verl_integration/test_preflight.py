@@ -31,7 +31,7 @@ def inputs(tmp_path):
     def write(name, rows):
         pyarrow.parquet.write_table(pa.Table.from_pylist(rows), tmp_path / name)
 
-    write("train.parquet", [row(video, number) for number in range(8)])
+    write("train.parquet", [row(video, number) for number in range(16)])
     write("val.parquet", [row(video, 0)])
     return tmp_path
 
@@ -54,7 +54,7 @@ def refused(config_dir, folder, *overrides):
 
 
 def test_good_input_passes(recipe_config_dir, inputs):
-    assert run(recipe_config_dir, inputs).data.train_batch_size == 8
+    assert run(recipe_config_dir, inputs).data.train_batch_size == 16
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_a_label_file_that_is_empty_or_something_else(recipe_config_dir, inputs)
 
 
 def test_a_label_without_its_video_names_row_and_file(recipe_config_dir, inputs):
-    rows = [row(inputs / "video.mp4", number) for number in range(8)]
+    rows = [row(inputs / "video.mp4", number) for number in range(16)]
     rows[3] = row(inputs / "gone.mp4", 3)
     pyarrow.parquet.write_table(pa.Table.from_pylist(rows), inputs / "train.parquet")
     message = refused(recipe_config_dir, inputs)
@@ -109,7 +109,7 @@ def test_a_label_without_its_video_names_row_and_file(recipe_config_dir, inputs)
 
 @pytest.mark.parametrize("mos", [0.5, 5.5, float("nan"), 72.0])
 def test_a_mos_outside_the_scale(recipe_config_dir, inputs, mos):
-    rows = [row(inputs / "video.mp4", number) for number in range(8)]
+    rows = [row(inputs / "video.mp4", number) for number in range(16)]
     rows[1]["reward_model"]["ground_truth"] = mos
     pyarrow.parquet.write_table(pa.Table.from_pylist(rows), inputs / "train.parquet")
     assert "row 1: MOS" in refused(recipe_config_dir, inputs)
