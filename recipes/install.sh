@@ -23,6 +23,7 @@ need_uv() {
 STACK=("requirements/$DEVICE.txt" pyproject.toml)
 TESTS=(requirements/test.txt requirements/trl.txt)
 if changed "$DEVICE" "${STACK[@]}"; then
+  echo "vqathinker: installing requirements/$DEVICE.txt into .venv (once; about 6.6 GB)"
   need_uv
   if [ ! -x .venv/bin/python ]; then "$UV" venv --quiet --python 3.11 .venv; fi
   install --requirement "requirements/$DEVICE.txt"
