@@ -19,7 +19,7 @@ def demo(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo")
     vqathinker = [sys.executable, "-m", "vqathinker_verl.cli"]
     command = [*vqathinker, "demo", "--output", str(folder), "--train-clips", "24", "--val-clips", "14"]
-    subprocess.run([*command, "--eyes-steps", "20", "--warmup-steps", "90"], check=True, timeout=900)
+    subprocess.run([*command, "--warmup-steps", "150"], check=True, timeout=900)
     for split in ("train", "val"):
         command = [*vqathinker, "prepare", f"{folder}/labels/{split}.csv", "--video-root", f"{folder}/videos"]
         command += ["--scale", "0", "100", "--dataset", "demo", "--split", split]
