@@ -33,7 +33,8 @@ def data_config(recipe_config_dir):
     config = composed(recipe_config_dir, "vqathinker", ["platform=cpu", "experiment=demo", *paths]).data
     with open_dict(config):
         config.frames.val.num_frames = 8
-        config.frames.val.max_pixels = 50000
+        for section in (config.frames.train, config.frames.val):  # what the demo's processor takes as it is
+            section.min_pixels, section.max_pixels = 56 * 56, 84 * 84
     return config
 
 

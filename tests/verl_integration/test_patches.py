@@ -42,7 +42,7 @@ def test_other_fields_are_left_alone():
 def test_torch_and_verl_still_need_it():
     data = TensorDict({"position_ids": nested(position_ids_of([5, 5, 5]))}, batch_size=3)
     stock_fix(data)
-    with pytest.raises(RuntimeError, match="split_with_sizes"):
+    with pytest.raises(RuntimeError):  # torch words it in several ways
         data["position_ids"].unbind()
 
 
