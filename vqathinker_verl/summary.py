@@ -117,14 +117,15 @@ def plot(metrics: Metrics, folder: Path) -> list[Path]:
         values = series(metrics, f"reward/{name}")
         left.plot(list(values), list(values.values()), label=name)
     left.set(xlabel="step", ylabel="mean over the batch", title="Rewards")
-    left.legend(fontsize="small")
+    left.set_ylim(0, 1.3 * left.get_ylim()[1])  # room for the legend
+    left.legend(fontsize="small", ncols=3, loc="upper center")
     for source in validated_sources(metrics):
         for name, style in (("srcc", "-o"), ("plcc", "--s")):
             values = series(metrics, f"val/{source}/{name}")
             right.plot(list(values), list(values.values()), style, label=f"{source} {name.upper()}")
     right.axhline(0.0, color="grey", linewidth=0.5)
     right.set(xlabel="step", ylabel="correlation with MOS", title="Validation", ylim=(-1, 1))
-    right.legend(fontsize="small")
+    right.legend(fontsize="small", loc="lower right")
     path = folder / "training.png"
     figure.savefig(path, dpi=110)
     pyplot.close(figure)

@@ -38,7 +38,7 @@ def test_demo_is_made_once_mended_where_broken_and_never_mixed(tmp_path, capsys)
     assert "holds a demo of other settings" in capsys.readouterr().out
 
 
-@pytest.mark.e2e
+@pytest.mark.soak
 def test_default_demo_answers_in_form_and_knows_nothing(tmp_path):
     assert main(["demo", "--output", str(tmp_path)]) == 0
     measured = json.loads((tmp_path / "demo.json").read_text())["measured"]
