@@ -44,8 +44,9 @@ from vqathinker_verl.labels.probing import probe_records
 from vqathinker_verl.labels.records import RawLabel, Record
 from vqathinker_verl.perturbations import PerturbationConfig
 from vqathinker_verl.prompts import QUALITY_PROMPT
-from vqathinker_verl.verl_integration import dataset as dataset_module
+from vqathinker_verl.verl_integration import node_frames
 from vqathinker_verl.verl_integration.agent_loop import VideoQualityAgentLoop, VideoQualityAgentLoopWorker
+from vqathinker_verl.verl_integration.dataset import VideoQualityDataset
 
 GROUP_SIZE = 8
 PERTURBED = 4
@@ -202,17 +203,17 @@ async def prepare_ours(
 def bench_batch(parquet: Path, size: str, num_videos: int, stock_videos: int, processor: Qwen2_5_VLProcessor) -> None:
     """One line of the first table for each of: without, with the temporal pair."""
     stock_dataset = make_dataset(RLHFDataset, parquet, processor)
-    our_dataset = make_dataset(dataset_module.VideoQualityDataset, parquet, processor)
+    our_dataset = make_dataset(VideoQualityDataset, parquet, processor)
     for perturb in (False, True):
         responses = GROUP_SIZE + (PERTURBED if perturb else 0)
         # What is slow for its first call only.
         asyncio.run(prepare_ours(our_dataset, [0], perturb, processor))
         asyncio.run(prepare_stock(stock_dataset, [0], 1, processor))
-        dataset_module.frame_cache.cache_clear()
+        node_frames.process_cache.cache_clear()
         begin = Moment()
         ours = asyncio.run(prepare_ours(our_dataset, list(range(num_videos)), perturb, processor))
         our_wall, our_cpu = begin.elapsed()
-        decodes = dataset_module.frame_cache(2**31, 60.0).decodes
+        decodes = node_frames.process_cache(2**31, 60.0).decodes
         begin = Moment()
         stock = asyncio.run(prepare_stock(stock_dataset, list(range(stock_videos)), responses, processor))
         share = stock_videos / num_videos
@@ -246,14 +247,14 @@ def bench_filter(parquet: Path, stock_rows: int, processor: Qwen2_5_VLProcessor)
     """The second table."""
     seconds = {}
     for name, kind, count in (
-        ("ours", dataset_module.VideoQualityDataset, FILTER_ROWS),
+        ("ours", VideoQualityDataset, FILTER_ROWS),
         ("stock", RLHFDataset, stock_rows),
     ):
         dataset = make_dataset(kind, parquet, processor)
         repeats = -(-count // len(dataset.dataframe))
         frame = datasets.concatenate_datasets([dataset.dataframe] * repeats).select(range(count))
         dataset.filter_overlong_prompts = True
-        dataset_module.frame_cache.cache_clear()
+        node_frames.process_cache.cache_clear()
         begin = time.perf_counter()
         dataset.maybe_filter_out_long_prompts(frame)
         seconds[name] = (time.perf_counter() - begin) * FILTER_ROWS / count

@@ -192,12 +192,19 @@ class VideoQualityAgentLoop(AgentLoopBase):
 
 
 class VideoQualityAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
-    """verl's worker, which tells the loop whether it validates and does not run the processor again."""
+    """verl's worker, which tells the loop whether it validates, and does not run the processor again."""
 
     async def _run_agent_loop(self, sampling_params: dict, trajectory: dict, **kwargs: Any) -> Any:
         return await super()._run_agent_loop(
             sampling_params, trajectory, is_validation=bool(trajectory["validate"]), **kwargs
         )
+
+    async def _compute_score(self, outputs: list[AgentLoopOutput], kwargs: dict) -> None:
+        await super()._compute_score(outputs, kwargs)
+        # What verl writes to trainer.validation_data_dir names no video otherwise.
+        if scored := outputs[-1].extra_fields.get("reward_extra_info"):
+            scored["video_id"] = kwargs["extra_info"].get("video_id")
+            scored["data_source"] = kwargs["data_source"]
 
     def _compute_multi_modal_inputs(self, output: AgentLoopOutput, input_ids: torch.Tensor) -> dict[str, Any]:
         features = (output.multi_modal_data or {}).get("features")

@@ -10,14 +10,13 @@ of the config and in the message itself:
         val: {num_frames: 12, size: [560, 560]}           # every other row
         merge_size: 2                                     # the model's; sides are multiples of patch x merge
         timeout_seconds: 60                               # the longest that one video may take to decode
-        cache_bytes: 2147483648                           # decoded frames kept, per process
+        cache_bytes: 2147483648                           # decoded frames kept, per node
 
 A spec takes `size: [height, width]`, or `min_pixels` and `max_pixels` per frame for models with a pixel budget.
 """
 
 import json
 import logging
-from functools import lru_cache
 from typing import Any
 
 import datasets
@@ -25,7 +24,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from verl.utils.dataset.rl_dataset import RLHFDataset
 
-from vqathinker_verl.frames import DecodedVideo, FrameCache, FrameSpec, VideoInfo, probe, video_tokens
+from vqathinker_verl.frames import DecodedVideo, FrameSpec, VideoInfo, probe, video_tokens
+from vqathinker_verl.verl_integration.node_frames import frames_of
 
 logger = logging.getLogger(__name__)
 
@@ -33,12 +33,6 @@ logger = logging.getLogger(__name__)
 COUNTED_PROCESSORS = ("Qwen2VLProcessor", "Qwen2_5_VLProcessor")
 
 Video = tuple[torch.Tensor, dict[str, Any]]
-
-
-@lru_cache(maxsize=1)
-def frame_cache(max_bytes: int, timeout_seconds: float) -> FrameCache:
-    """The one cache of this process."""
-    return FrameCache(max_bytes, timeout_seconds=timeout_seconds)
 
 
 def frame_spec(split: str, image_patch_size: int, config: DictConfig) -> FrameSpec:
@@ -140,9 +134,12 @@ class VideoQualityDataset(RLHFDataset):
         Raises:
             VideoError: a video cannot be decoded; the message names the file.
         """
-        cache = frame_cache(config.frames.get("cache_bytes", 2**31), config.frames.get("timeout_seconds", 60.0))
+        limits = {
+            "max_bytes": config.frames.get("cache_bytes", 2**31),
+            "timeout_seconds": config.frames.get("timeout_seconds", 60.0),
+        }
         videos = [
-            as_verl_video(cache.get(item["video"], frame_spec(item["split"], image_patch_size, config)))
+            as_verl_video(frames_of(item["video"], frame_spec(item["split"], image_patch_size, config), **limits))
             for item in _video_items(messages)
         ]
         return None, videos or None, None

@@ -1,0 +1,87 @@
+"""The node's cache as an actor of a real Ray, asked by several worker processes."""
+
+import os
+
+import numpy as np
+import pytest
+import ray
+
+from vqathinker_verl.demo.degradations import encode_h264
+from vqathinker_verl.frames import FrameSpec, VideoError, decode
+from vqathinker_verl.verl_integration.node_frames import frames_of, node_frames, process_cache
+
+SPEC = FrameSpec(num_frames=4, size=(56, 56))
+LIMITS = {"max_bytes": 2**20, "timeout_seconds": 30.0}
+WORKERS = 3
+
+
+@pytest.fixture
+def clips(tmp_path):
+    rng = np.random.default_rng(0)
+    paths = []
+    for number in range(4):
+        path = tmp_path / f"{number}.mp4"
+        path.write_bytes(encode_h264(rng.integers(0, 255, (12, 64, 64, 3), dtype=np.uint8), crf=20))
+        paths.append(str(path))
+    return paths
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, object_store_memory=2**27)
+    yield
+    ray.shutdown()
+
+
+@ray.remote(num_cpus=0)
+class Worker:
+    """Stands for an agent loop worker: a process that asks for frames."""
+
+    def frames(self, path):
+        return frames_of(path, SPEC, **LIMITS).frames.copy()
+
+    def error(self, path):
+        try:
+            frames_of(path, SPEC, **LIMITS)
+        except VideoError as error:
+            return str(error)
+
+    def pid(self):
+        return os.getpid()
+
+
+def test_without_ray_the_process_has_its_own(clips):
+    process_cache.cache_clear()
+    assert np.array_equal(frames_of(clips[0], SPEC, **LIMITS).frames, decode(clips[0], SPEC).frames)
+    assert process_cache(2**20, 30.0).decodes == 1
+
+
+@pytest.mark.e2e
+class TestNodeFrames:
+    @pytest.fixture(scope="class")
+    def workers(self, cluster):
+        workers = [Worker.remote() for _ in range(WORKERS)]
+        assert len(set(ray.get([worker.pid.remote() for worker in workers]))) == WORKERS
+        return workers
+
+    def counts(self):
+        return ray.get(node_frames(**LIMITS).counts.remote())
+
+    def test_workers_of_a_node_share_one_decode_within_a_step_and_in_the_next_epoch(self, workers, clips):
+        before = self.counts()
+        for _ in range(2):
+            answers = ray.get([worker.frames.remote(path) for path in clips for worker in workers])
+            for position, frames in enumerate(answers):
+                assert np.array_equal(frames, decode(clips[position // WORKERS], SPEC).frames)
+        after = self.counts()
+        assert after["decodes"] - before["decodes"] == len(clips)
+        assert after["hits"] - before["hits"] == 2 * WORKERS * len(clips) - len(clips)
+        assert after["bytes"] <= LIMITS["max_bytes"]
+
+    def test_a_broken_video_is_named_to_every_worker_and_tried_once(self, workers, tmp_path):
+        path = tmp_path / "broken.mp4"
+        path.write_bytes(b"no video at all")
+        before = self.counts()
+        errors = ray.get([worker.error.remote(str(path)) for worker in workers])
+        assert all(error.count(str(path)) and "\n" not in error.strip() for error in errors)
+        assert self.counts()["decodes"] - before["decodes"] == 1
