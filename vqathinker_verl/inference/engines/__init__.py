@@ -1,0 +1,65 @@
+"""Engines: a model that answers questions about videos, through transformers, vLLM or a server.
+
+    engine = open_engine("outputs/exported", frames=EVALUATION_FRAMES)
+    for answer in engine.generate([Request(Path("a.mp4"), QUALITY_PROMPT)]):
+        print(answer.responses or answer.error)
+
+Nothing heavy is imported before `open_engine` is called.
+"""
+
+import importlib.util
+from typing import get_args
+
+from vqathinker_verl.frames import FrameSpec
+from vqathinker_verl.inference.engines.contract import (
+    EVALUATION_FRAMES,
+    Answer,
+    Backend,
+    Engine,
+    EngineError,
+    Request,
+    Sampling,
+)
+
+__all__ = ["EVALUATION_FRAMES", "Answer", "Backend", "Engine", "EngineError", "Request", "Sampling", "open_engine"]
+
+
+def open_engine(
+    model: str,
+    *,
+    backend: Backend = "auto",
+    server: str | None = None,
+    frames: FrameSpec = EVALUATION_FRAMES,
+    sampling: Sampling = Sampling(),  # noqa: B008 - frozen
+    answer_prefix: str = "",
+    dtype: str = "auto",
+) -> Engine:
+    """Load a model, or reach a server that has.
+
+    Args:
+        model: Hugging Face folder or name.
+        backend: "auto" is "server" where one is given, else "vllm" where it is installed, else "transformers".
+        server: Address of an OpenAI-compatible server, for the backend "server".
+        frames: Which frames of a video the model is shown; their factor is the model's own.
+        sampling: How tokens are drawn.
+        answer_prefix: What every response begins with: "<answer>" leaves the thinking out.
+        dtype: A torch dtype's name; "auto" is bfloat16 on a GPU and float32 without one.
+
+    Raises:
+        ValueError: An option is unknown, or the server's address is missing or not asked for.
+        EngineError: The model cannot be loaded.
+    """
+    if backend not in get_args(Backend):
+        raise ValueError(f"backend: expected one of {', '.join(get_args(Backend))}, got {backend!r}")
+    if backend == "auto":
+        if server is not None:
+            backend = "server"
+        else:
+            backend = "vllm" if importlib.util.find_spec("vllm") else "transformers"
+    if (backend == "server") != (server is not None):
+        raise ValueError(f"the backend {backend!r} and the server {server!r} do not go together")
+    if backend == "transformers":
+        from vqathinker_verl.inference.engines.transformers_engine import TransformersEngine
+
+        return TransformersEngine(model, frames, sampling, answer_prefix=answer_prefix, dtype=dtype)
+    raise ValueError(f"the backend {backend!r} is not available")

@@ -1,0 +1,98 @@
+"""What an engine takes and gives: the same for transformers, vLLM in this process, and a server."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from vqathinker_verl.frames import FrameSpec
+
+Backend = Literal["auto", "vllm", "transformers", "server"]
+
+# recipes/config/vqathinker.yaml, data.frames.val: what a model sees at validation (SPEC section 5). The test of this
+# module compares the two.
+EVALUATION_FRAMES = FrameSpec(num_frames=12, max_pixels=560 * 560)
+
+
+class EngineError(RuntimeError):
+    """The engine cannot answer at all: no model, no server, a server that refuses. A broken video is no such error."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One question about one video.
+
+    Args:
+        video: The video file.
+        prompt: The question as text; the frames come before it, as in training.
+    """
+
+    video: Path
+    prompt: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model said to one request.
+
+    Args:
+        responses: One text a sample, empty where there is none. With an answer prefix they begin with it.
+        error: Why there is no response, naming the video; None where there is one.
+    """
+
+    responses: tuple[str, ...]
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn.
+
+    Args:
+        max_tokens: Longest response, in tokens.
+        temperature: 0 takes the likeliest token each time, whatever `seed` is.
+        top_p: Share of the probability that is drawn from.
+        seed: Seed of the draws. Each request's own is derived from this, its prompt and its frames, so that an answer
+            depends neither on the other requests nor on their order.
+
+    Raises:
+        ValueError: A number is out of range.
+    """
+
+    max_tokens: int = 2048
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.max_tokens < 1:
+            raise ValueError(f"max_tokens: expected at least 1, got {self.max_tokens}")
+        if not self.temperature >= 0:
+            raise ValueError(f"temperature: expected 0 or more, got {self.temperature}")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p: expected a share in (0, 1], got {self.top_p}")
+
+
+class Engine(Protocol):
+    """Answers requests. Made by `open_engine`."""
+
+    frames: FrameSpec  # what the model is shown, with the model's own factor
+
+    def generate(self, requests: Sequence[Request], *, samples: int = 1) -> Iterator[Answer]:
+        """Answer each request `samples` times; yields in the order of the requests, as they become ready.
+
+        A video that cannot be decoded gives an Answer with an error, and the others are answered.
+
+        Raises:
+            ValueError: More than one sample is asked for at temperature 0, where all would be equal.
+            EngineError: No request can be answered.
+        """
+        ...
+
+
+def check_samples(samples: int, sampling: Sampling) -> None:
+    """Raise ValueError if `samples` responses cannot be drawn."""
+    if samples < 1:
+        raise ValueError(f"samples: expected at least 1, got {samples}")
+    if samples > 1 and sampling.temperature == 0:
+        raise ValueError(f"{samples} samples at temperature 0 would all be equal; expected a temperature above 0")

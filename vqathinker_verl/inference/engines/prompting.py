@@ -1,0 +1,138 @@
+"""From a request to what the model reads: the frames, the chat template, the processor, as in training.
+
+`vqathinker_verl.verl_integration.dataset` and verl's agent loop do the same; tests/inference/test_same_input.py holds
+the two against each other, token by token and pixel by pixel. Not imported from there: that room needs verl.
+"""
+
+import dataclasses
+import hashlib
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from vqathinker_verl.frames import DecodedVideo, FrameSpec, VideoError, decode
+from vqathinker_verl.inference.engines.contract import EngineError, Request
+
+DECODERS = 2  # videos decoded at the same time, while the model works on earlier ones
+DECODE_SECONDS = 60.0
+
+
+class Prompting:
+    """The processor of one model, and the frames that it is shown.
+
+    Args:
+        model: Hugging Face folder or name.
+        frames: What to show; its `factor` is replaced by the model's own.
+        answer_prefix: What every response begins with; the model goes on from there.
+
+    Raises:
+        EngineError: There is no processor for videos under `model`.
+    """
+
+    def __init__(self, model: str, frames: FrameSpec, answer_prefix: str = "") -> None:
+        self.processor = load_processor(model)
+        self.frames = dataclasses.replace(frames, factor=frame_factor(self.processor))
+        self.answer_prefix = answer_prefix
+
+    def text(self, prompt: str) -> str:
+        """The chat around one prompt, up to where the response begins; one placeholder stands for the video."""
+        text = self.processor.apply_chat_template(chat(prompt), tokenize=False, add_generation_prompt=True)
+        return str(text) + self.answer_prefix
+
+    def features(self, prompt: str, video: DecodedVideo) -> Any:
+        """The processor's output for one prompt: token ids with a placeholder for each video token, and pixels."""
+        frames, metadata = frames_and_metadata(video)
+        return self.processor(
+            text=[self.text(prompt)],
+            images=None,
+            videos=[frames],
+            video_metadata=[metadata],
+            do_sample_frames=False,  # they are sampled
+            return_tensors="pt",
+        )
+
+
+def chat(prompt: str) -> list[dict[str, Any]]:
+    """The chat messages that verl's dataset makes of `vqathinker_verl.prompts.video_messages(prompt)`."""
+    return [{"role": "user", "content": [{"type": "video"}, {"type": "text", "text": prompt}]}]
+
+
+def frames_and_metadata(video: DecodedVideo) -> tuple[Any, dict[str, Any]]:
+    """The pair that processor and vLLM take: a uint8 tensor (T, C, H, W), and the frames' place in the video."""
+    import torch
+
+    metadata = {
+        "fps": video.fps,
+        "frames_indices": video.indices.tolist(),
+        "total_num_frames": video.total_frames,
+        "video_backend": video.backend,
+    }
+    return torch.from_numpy(video.frames.copy()), metadata  # a copy: torch knows no read-only arrays
+
+
+def load_processor(model: str) -> Any:
+    """The model's processor.
+
+    Raises:
+        EngineError: There is none, or it takes no videos.
+    """
+    from transformers import AutoProcessor
+
+    try:
+        processor = AutoProcessor.from_pretrained(model)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise EngineError(
+            f"{model}: no model can be loaded from there ({reason}); expected a Hugging Face folder or name; "
+            "make one of a training checkpoint with `vqathinker export`"
+        ) from error
+    if not hasattr(processor, "video_processor"):
+        raise EngineError(f"{model}: its processor takes no videos; expected a model that does, such as a Qwen-VL")
+    return processor
+
+
+def frame_factor(processor: Any) -> int:
+    """What the sides of a frame are multiples of: patch x merge, read where verl and our dataset read it."""
+    image_processor = getattr(processor, "image_processor", None)
+    return int(getattr(image_processor, "patch_size", 14) * getattr(image_processor, "merge_size", 2))
+
+
+def decode_ahead(
+    requests: Sequence[Request], frames: FrameSpec, ahead: int
+) -> Iterator[tuple[Request, DecodedVideo | VideoError]]:
+    """Decode the requests' videos, at most `ahead` further than the caller has got; yields in their order.
+
+    A video that several requests in a row are about is decoded once.
+    """
+    with ThreadPoolExecutor(DECODERS, thread_name_prefix="frames") as executor:
+        pending: deque[tuple[Request, Future[DecodedVideo]]] = deque()
+        try:
+            for request in requests:
+                if pending and pending[-1][0].video == request.video:
+                    pending.append((request, pending[-1][1]))
+                else:
+                    pending.append(
+                        (request, executor.submit(decode, request.video, frames, timeout_seconds=DECODE_SECONDS))
+                    )
+                if len(pending) > ahead:
+                    yield _result(*pending.popleft())
+            while pending:
+                yield _result(*pending.popleft())
+        finally:  # the caller may stop early
+            for _, future in pending:
+                future.cancel()
+
+
+def _result(request: Request, future: "Future[DecodedVideo]") -> tuple[Request, DecodedVideo | VideoError]:
+    try:
+        return request, future.result()
+    except VideoError as error:
+        return request, error
+
+
+def request_seed(seed: int, prompt: str, video: DecodedVideo) -> int:
+    """The seed of one request, in [0, 2^31): of its content, not of its place or of its file's name."""
+    digest = hashlib.sha256(f"{seed}\n{prompt}\n{video.frames.shape}\n".encode())
+    digest.update(video.frames.tobytes())
+    return int.from_bytes(digest.digest()[:4], "big") >> 1

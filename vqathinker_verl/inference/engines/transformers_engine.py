@@ -1,0 +1,84 @@
+"""Answers through transformers, one video at a time: works wherever torch does, and slower than vLLM."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from vqathinker_verl.frames import DecodedVideo, FrameSpec, VideoError
+from vqathinker_verl.inference.engines.contract import Answer, EngineError, Request, Sampling, check_samples
+from vqathinker_verl.inference.engines.prompting import Prompting, decode_ahead, request_seed
+
+
+class TransformersEngine:
+    """A model in this process. One video at a time, so that an answer cannot depend on its neighbours.
+
+    Args:
+        model: Hugging Face folder or name.
+        frames: What to show.
+        sampling: How tokens are drawn.
+        answer_prefix: What every response begins with.
+        dtype: A torch dtype's name; "auto" is bfloat16 on a GPU and float32 without one.
+
+    Raises:
+        EngineError: The model cannot be loaded.
+    """
+
+    def __init__(self, model: str, frames: FrameSpec, sampling: Sampling, *, answer_prefix: str, dtype: str) -> None:
+        import torch
+        from transformers import AutoModelForImageTextToText
+
+        self.prompting = Prompting(model, frames, answer_prefix)
+        self.frames = self.prompting.frames
+        self.sampling = sampling
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        if dtype == "auto":
+            dtype = "bfloat16" if self.device == "cuda" else "float32"
+        try:
+            self.model = AutoModelForImageTextToText.from_pretrained(model, dtype=getattr(torch, dtype))
+        except (OSError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise EngineError(f"{model}: its weights cannot be loaded ({reason}); is the folder complete?") from error
+        self.model.to(self.device).eval()
+
+    def generate(self, requests: Sequence[Request], *, samples: int = 1) -> Iterator[Answer]:
+        """See `Engine.generate`."""
+        check_samples(samples, self.sampling)
+        return self._generate(requests, samples)
+
+    def _generate(self, requests: Sequence[Request], samples: int) -> Iterator[Answer]:
+        for request, video in decode_ahead(requests, self.frames, ahead=2):
+            if isinstance(video, VideoError):
+                yield Answer((), str(video))
+            else:
+                yield Answer(self._respond(request.prompt, video, samples))
+
+    def _respond(self, prompt: str, video: DecodedVideo, samples: int) -> tuple[str, ...]:
+        import torch
+
+        inputs = self.prompting.features(prompt, video).to(self.device)
+        # Draws of a generator of their own, and the caller's put back afterwards.
+        devices = [torch.cuda.current_device()] if self.device == "cuda" else []
+        with torch.random.fork_rng(devices=devices), torch.no_grad():
+            torch.manual_seed(request_seed(self.sampling.seed, prompt, video))
+            output = self.model.generate(**inputs, generation_config=self._generation_config(samples))
+        begin = inputs["input_ids"].shape[1]
+        texts = self.prompting.processor.batch_decode(output[:, begin:], skip_special_tokens=True)
+        return tuple(self.prompting.answer_prefix + text for text in texts)
+
+    def _generation_config(self, samples: int) -> Any:
+        """Where to stop is the model's own; how to draw is ours alone, as it is in verl's rollouts."""
+        from transformers import GenerationConfig
+
+        own = self.model.generation_config
+        drawing = {"do_sample": False}
+        if self.sampling.temperature > 0:
+            drawing = {
+                "do_sample": True, "temperature": self.sampling.temperature, "top_p": self.sampling.top_p,
+                "top_k": 0, "num_return_sequences": samples,
+            }  # fmt: skip
+        return GenerationConfig(
+            max_new_tokens=self.sampling.max_tokens,
+            eos_token_id=own.eos_token_id,
+            pad_token_id=own.pad_token_id,
+            bos_token_id=own.bos_token_id,
+            **drawing,
+        )
