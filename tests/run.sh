@@ -20,6 +20,6 @@ export PATH="$PWD/.venv/bin:$PATH" HF_HUB_OFFLINE=1 OMP_NUM_THREADS=${OMP_NUM_TH
 
 ruff check .
 ruff format --check .
-mypy vqathinker_verl/parsing.py vqathinker_verl/prompts.py vqathinker_verl/metrics.py vqathinker_verl/perturbations.py \
-  vqathinker_verl/rewards
+mypy vqathinker_verl/parsing.py vqathinker_verl/prompts.py vqathinker_verl/metrics.py vqathinker_verl/resampling.py \
+  vqathinker_verl/perturbations.py vqathinker_verl/rewards
 python -m pytest ${MARKS:+-m "$MARKS"} "$@"

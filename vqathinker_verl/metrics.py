@@ -17,6 +17,14 @@ from vqathinker_verl.rewards.arrays import FloatArray, as_vector
 
 Missing = Literal["exclude", "middle"]
 
+# What is reported of every benchmark, in this order.
+FIGURES = ("srcc", "krcc", "plcc", "rmse", "plcc_raw", "rmse_raw")
+# Four points always lie on a curve of four parameters.
+MIN_VIDEOS_TO_FIT = 5
+# Of lower, upper - lower, centre, scale in standard units: far outside of what data show. A rise that is hardly there,
+# nearly straight, or a step. Beyond, the parameters are no longer told apart, and the search would never end.
+FIT_BOUNDS = (np.array([-20.0, 1e-3, -5.0, 0.02]), np.array([20.0, 40.0, 5.0, 5.0]))
+
 
 def srcc(pred: ArrayLike, mos: ArrayLike) -> float:
     """Return Spearman's rank-order correlation of predictions (N,) and MOS (N,), in [-1, 1]; ties share a rank.
@@ -101,14 +109,14 @@ def fit_logistic(pred: ArrayLike, mos: ArrayLike, *, start: LogisticFit | None =
         start: where to begin, such as the fit of similar data; None begins from the data's spread.
 
     Returns:
-        The fit. With fewer than four videos, or with all predictions or all MOS equal, there is nothing to fit: its
+        The fit. With fewer than five videos, or with all predictions or all MOS equal, there is nothing to fit: its
         parameters are NaN and `converged` is False.
 
     Raises:
         ValueError: as `srcc`.
     """
     pred, mos = _pair(pred, mos)
-    if len(pred) < 4 or _is_constant(pred) or _is_constant(mos):
+    if len(pred) < MIN_VIDEOS_TO_FIT or _is_constant(pred) or _is_constant(mos):
         return LogisticFit(math.nan, math.nan, math.nan, math.nan, False)
     from scipy.optimize import least_squares
     from scipy.special import expit
@@ -126,10 +134,7 @@ def fit_logistic(pred: ArrayLike, mos: ArrayLike, *, start: LogisticFit | None =
         slope = p[1] * rise * (1.0 - rise) / p[3]
         return np.column_stack([np.ones_like(x), rise, -slope, -slope * z])
 
-    # lower, upper - lower, centre, scale. The bounds are far outside of what data show: a rise that is hardly there,
-    # nearly straight, or a step. Beyond, the parameters are no longer told apart, and the search would never end.
-    low = np.array([-20.0, 1e-3, -5.0, 0.02])
-    high = np.array([20.0, 40.0, 5.0, 5.0])
+    low, high = FIT_BOUNDS
     guess = np.array([y.min(), np.ptp(y), 0.0, 1.0])
     if start is not None and start.converged:
         guess = np.array(
@@ -206,9 +211,13 @@ def evaluate_predictions(
     else:
         scores, target = scores[~without], target[~without]
 
+    from vqathinker_verl.resampling import percentile_bounds, resample_figures
+
     fit = fit_logistic(scores, target)
-    figures = _figures(scores, target, fit)
-    low, high = _bootstrap(scores, target, fit, num_resamples, confidence, np.random.default_rng(seed))
+    figures = all_figures(scores, target, fit)
+    rng = np.random.default_rng(seed)
+    draws = resample_figures(scores, target, fit, num_resamples=num_resamples, rng=rng)
+    low, high = percentile_bounds(draws, confidence)
     result: dict[str, float] = {
         "num_videos": num_videos,
         "num_scored": num_scored,
@@ -226,7 +235,8 @@ def evaluate_predictions(
     return result
 
 
-def _figures(pred: FloatArray, mos: FloatArray, fit: LogisticFit) -> dict[str, float]:
+def all_figures(pred: ArrayLike, mos: ArrayLike, fit: LogisticFit) -> dict[str, float]:
+    """Return FIGURES of predictions (N,) and MOS (N,); those after a fit that did not converge are NaN."""
     fitted = fit(pred) if fit.converged else None
     return {
         "srcc": srcc(pred, mos),
@@ -236,29 +246,6 @@ def _figures(pred: FloatArray, mos: FloatArray, fit: LogisticFit) -> dict[str, f
         "plcc_raw": plcc(pred, mos),
         "rmse_raw": rmse(pred, mos),
     }
-
-
-def _bootstrap(
-    pred: FloatArray,
-    mos: FloatArray,
-    fit: LogisticFit,
-    num_resamples: int,
-    confidence: float,
-    rng: np.random.Generator,
-) -> tuple[FloatArray, FloatArray]:
-    """Return the lower and upper bounds of `_figures`; NaN where no resample defines the figure."""
-    resampled = np.full((num_resamples, 6), np.nan)
-    for row in range(num_resamples if len(pred) else 0):
-        chosen = rng.integers(len(pred), size=len(pred))
-        refit = fit_logistic(pred[chosen], mos[chosen], start=fit)
-        resampled[row] = list(_figures(pred[chosen], mos[chosen], refit).values())
-    bounds = np.full((2, 6), np.nan)
-    tail = (1 - confidence) / 2
-    for column in range(6):
-        values = resampled[~np.isnan(resampled[:, column]), column]
-        if len(values):
-            bounds[:, column] = np.quantile(values, [tail, 1 - tail])
-    return bounds[0], bounds[1]
 
 
 def _pair(pred: ArrayLike, mos: ArrayLike) -> tuple[FloatArray, FloatArray]:
