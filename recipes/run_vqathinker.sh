@@ -66,7 +66,8 @@ if [ "$DEVICE" = cpu ]; then
   TRAINER+=(trainer.n_gpus_per_node="${NGPUS_PER_NODE:-1}")
   # VERL_ENGINE_DEVICE: verl registers its FSDP engine for "cuda"; the rest is vLLM's CPU backend.
   export VERL_PLATFORM=cpu VERL_ENGINE_DEVICE=cuda VLLM_CPU_KVCACHE_SPACE=${VLLM_CPU_KVCACHE_SPACE:-1} \
-    VLLM_CPU_OMP_THREADS_BIND=nobind OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} TORCHDYNAMO_DISABLE=1
+    VLLM_CPU_OMP_THREADS_BIND=nobind OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} TQ_NUM_THREADS=${TQ_NUM_THREADS:-1} \
+    TORCHDYNAMO_DISABLE=1
 else
   TRAINER+=(trainer.n_gpus_per_node="${NGPUS_PER_NODE:-$(nvidia-smi --list-gpus | wc -l)}")
   if python -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("flash_attn") is None)'; then

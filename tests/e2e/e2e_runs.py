@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from vqathinker_verl.verl_integration.launch import RUN_MARK
+from vqathinker_verl.verl_integration.run_mark import RUN_MARK
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "recipes" / "run_vqathinker.sh"

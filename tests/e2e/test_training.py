@@ -171,3 +171,12 @@ def test_validation_gives_correlations_per_data_source(run):
         assert metrics["val/failed_responses"] == 0
         assert {"val/demo/srcc", "val/demo/plcc", "val/demo/krcc", "val/demo/rmse"} <= metrics.keys()
         assert 0 <= metrics["val/demo/parse_failure_rate"] < 0.5
+
+
+def test_the_validation_dump_names_every_answers_video(run):
+    table = pyarrow.parquet.read_table(run.demo / "val.parquet").to_pylist()
+    mos = {row["extra_info"]["video_id"]: row["reward_model"]["ground_truth"] for row in table}
+    for step in (0, 2, 4, STEPS):
+        lines = read_jsonl(run.folder / "validation" / f"{step}.jsonl")
+        assert {line["video_id"] for line in lines} == mos.keys()
+        assert all(line["mos"] == mos[line["video_id"]] and line["data_source"] == "demo" for line in lines)

@@ -5,6 +5,7 @@ import torch
 from tensordict import TensorDict
 
 from vqathinker_verl.verl_integration.patches import fix_3d_position_ids
+from vqathinker_verl.verl_integration.run_mark import RUN_MARK
 
 
 def position_ids_of(lengths, components=4):
@@ -63,3 +64,36 @@ def test_the_engine_uses_the_patched_function():
 
     assert engine_workers.maybe_fix_3d_position_ids is fix_3d_position_ids
     assert base.maybe_fix_3d_position_ids is fix_3d_position_ids
+
+
+class TestSocketsOfARun:
+    HANDLE = "ipc:///tmp/rl-colocate-zmq-01000000-replica-0-rank-0.sock"
+
+    def handles(self):
+        from verl.workers.rollout.vllm_rollout import bucketed_weight_transfer as module
+
+        sender = module.BucketedWeightSender(self.HANDLE, bucket_size_mb=1, use_shm=True)
+        receiver = module.BucketedWeightReceiver(zmq_handle=self.HANDLE, device=torch.device("cpu"), use_shm=True)
+        return sender.zmq_handle, receiver.zmq_handle
+
+    def test_both_ends_meet_and_two_runs_do_not(self, monkeypatch):
+        met = []
+        for run in ("a" * 32, "b" * 32):
+            monkeypatch.setenv(RUN_MARK, run)
+            sender, receiver = self.handles()
+            assert sender == receiver
+            assert len(sender.removeprefix("ipc://")) < 100  # what a Unix socket's path may have
+            met.append(sender)
+        assert met[0] != met[1]
+
+    def test_a_cluster_of_ones_own_keeps_verls_name(self, monkeypatch):
+        monkeypatch.delenv(RUN_MARK, raising=False)
+        assert self.handles() == (self.HANDLE, self.HANDLE)
+
+    def test_stock_verl_still_tells_runs_apart_by_the_job_alone(self):
+        import inspect
+
+        from verl.workers.rollout.vllm_rollout import utils
+
+        source = inspect.getsource(utils.vLLMColocateWorkerExtension._get_zmq_handle)
+        assert "rl-colocate-zmq-{job_id}-replica-{replica_rank}-rank-{trainer_rank}.sock" in source

@@ -11,6 +11,7 @@ both behind when they die in the wrong order. Exit codes: verl's own; 2 for bad 
 import argparse
 import ctypes
 import fcntl
+import glob
 import os
 import re
 import shutil
@@ -31,10 +32,11 @@ import psutil
 from vqathinker_verl.summary import merge_metrics
 from vqathinker_verl.verl_integration.memory import MemoryLog
 from vqathinker_verl.verl_integration.preflight import InputError, check
+from vqathinker_verl.verl_integration.run_mark import RUN_MARK
 
-RUN_MARK = "VQATHINKER_RUN"  # in the environment of every process of a run
 CONFIG_DIR = Path(__file__).resolve().parents[2] / "recipes" / "config"
 SHARED_MEMORY = Path("/dev/shm")
+SOCKETS = "/tmp/rl-colocate-zmq-{run}-*"  # patches.own_socket
 SHARED_MEMORY_FILES = ("psm_*", "sem.mp-*", "verl_weights_*")
 PR_SET_PDEATHSIG = 1
 REASON = re.compile(r"(watchdog: .*|\b\w*(?:Error|Exception): .*)")
@@ -127,6 +129,8 @@ def train(config_dir: Path, config_name: str, overrides: list[str], output_dir: 
         end_processes(run_id)  # before the copy is joined: workers that outlive the driver hold its output open
         output.join()
         remove_shared_memory(since=started)
+        for socket in glob.glob(SOCKETS.format(run=run_id[:12])):
+            Path(socket).unlink(missing_ok=True)
         merge_metrics(output_dir)
     if code == 0:
         if ray_dir:

@@ -5,7 +5,11 @@ Each names the verl version it is for, and has a test that fails when verl no lo
 """
 
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from wrapt import wrap_function_wrapper
+
+from vqathinker_verl.verl_integration.run_mark import run_of_this_process
 
 if TYPE_CHECKING:
     from tensordict import TensorDict
@@ -43,3 +47,28 @@ def fix_3d_position_ids(data: "TensorDict") -> None:
         position_ids = torch.nested.nested_tensor_from_jagged(values, offsets)
         data["position_ids"] = position_ids
     data["position_ids"]._ragged_idx = 2
+
+
+def give_each_run_its_own_sockets(bucketed_weight_transfer: ModuleType) -> None:
+    """Make the socket through which weights go to vLLM this run's own.
+
+    For verl 0.9.1. Its path holds the Ray job's id, to keep two runs on one machine apart; but every run that starts a
+    Ray of its own is job 01000000 there, and the second run fails to bind, or sends its weights to the first one's
+    vLLM. Sender and receiver both carry the run's mark.
+
+    Args:
+        bucketed_weight_transfer: the module verl.workers.rollout.vllm_rollout.bucketed_weight_transfer.
+    """
+    for name in ("BucketedWeightSender", "BucketedWeightReceiver"):
+        wrap_function_wrapper(bucketed_weight_transfer, f"{name}.__init__", _init_with_own_socket)
+
+
+def _init_with_own_socket(init: Any, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    handle, *others = args or (kwargs.pop("zmq_handle"),)
+    init(own_socket(handle), *others, **kwargs)
+
+
+def own_socket(zmq_handle: str) -> str:
+    """`zmq_handle` with this run's mark in its file's name; as it is where there is no mark or no file."""
+    run = run_of_this_process()
+    return zmq_handle.replace("rl-colocate-zmq-", f"rl-colocate-zmq-{run[:12]}-", 1) if run else zmq_handle

@@ -20,6 +20,9 @@ def _register_trainers(_: ModuleType) -> None:
 
 register_post_import_hook(_register_trainers, "verl.trainer.ppo.v1")
 register_post_import_hook(patches.keep_layout_of_position_ids, "verl.utils.tensordict_utils")
+register_post_import_hook(
+    patches.give_each_run_its_own_sockets, "verl.workers.rollout.vllm_rollout.bucketed_weight_transfer"
+)
 
 if os.environ.get("VERL_PLATFORM", "").strip().lower() == "cpu":
     from vqathinker_verl.verl_integration import platform_cpu
