@@ -85,6 +85,23 @@ def test_shared_memory_that_nobody_maps_is_removed():
         alive.unlink()
 
 
+def test_segments_of_another_run_are_safe_while_it_makes_them():
+    script = (
+        "import sys, time; from multiprocessing.shared_memory import SharedMemory\n"
+        "end = time.monotonic() + 4\n"
+        "while time.monotonic() < end:\n"
+        "    segment = SharedMemory(create=True, size=4096)\n"
+        "    time.sleep(0.002)\n"
+        "    SharedMemory(name=segment.name).close()\n"  # the reader, who finds it by its name
+        "    segment.close(); segment.unlink()\n"
+    )
+    started = time.time() - 1
+    other_run = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True)
+    while other_run.poll() is None:
+        launch.remove_shared_memory(since=started)
+    assert other_run.returncode == 0, other_run.stderr.read()
+
+
 def start_launcher(tmp_path, body, *arguments):
     """The launcher's `train`, with a stand-in for verl's `main_ppo` on the path."""
     package = tmp_path / "stand_in" / "verl" / "trainer"

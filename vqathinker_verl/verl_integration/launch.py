@@ -185,22 +185,32 @@ def end_processes(run_id: str, grace_seconds: float = 5.0) -> int:
 
 def orphaned_shared_memory(since: float) -> list[Path]:
     """What Python (segments, semaphores) and verl (weights) made in /dev/shm after `since` and nobody maps any more."""
-    # By inode: a semaphore is mapped under the temporary name that it was made with.
-    mapped: set[int] = set()
-    for maps in Path("/proc").glob("[0-9]*/maps"):
-        try:
-            mapped.update(int(inode) for inode in re.findall(r" (\d+) +/dev/shm/", maps.read_text()))
-        except OSError:  # the process ended, or is not ours
-            continue
-    found = []
+    candidates: dict[Path, int] = {}
     for path in (path for pattern in SHARED_MEMORY_FILES for path in SHARED_MEMORY.glob(pattern)):
         try:
             status = path.stat()
         except FileNotFoundError:
             continue
-        if status.st_ino not in mapped and status.st_uid == os.getuid() and status.st_mtime >= since:
-            found.append(path)
-    return found
+        if status.st_uid == os.getuid() and status.st_mtime >= since:
+            candidates[path] = status.st_ino
+    # Who maps what is read after the files are listed, and twice: another run may be making its segment right now.
+    # By inode: a semaphore is mapped under the temporary name that it was made with.
+    for _ in range(2 if candidates else 0):
+        mapped = mapped_shared_memory()
+        candidates = {path: inode for path, inode in candidates.items() if inode not in mapped}
+        time.sleep(0.1)
+    return list(candidates)
+
+
+def mapped_shared_memory() -> set[int]:
+    """Inodes of the files of /dev/shm that some process maps."""
+    inodes: set[int] = set()
+    for maps in Path("/proc").glob("[0-9]*/maps"):
+        try:
+            inodes.update(int(inode) for inode in re.findall(r" (\d+) +/dev/shm/", maps.read_text()))
+        except OSError:  # the process ended, or is not ours
+            continue
+    return inodes
 
 
 def remove_shared_memory(since: float) -> list[Path]:
