@@ -1,1 +1,1 @@
-"""Predictions in, benchmark tables and plots out."""
+"""Predictions against labels: figures of every benchmark, comparison of two models, tables and a report."""

@@ -1,0 +1,157 @@
+"""Labels in, benchmarks out, and each prediction to its label."""
+
+import math
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from vqathinker_verl.evaluation.records import Benchmark, EvaluationError, Label, Prediction
+from vqathinker_verl.labels.checks import check_labels
+from vqathinker_verl.labels.records import LabelError
+from vqathinker_verl.labels.registry import Registry
+from vqathinker_verl.labels.scale import map_mos
+from vqathinker_verl.labels.sources import LabelSource, load
+
+# For labels that came inside a prediction file without a data set's name.
+UNNAMED = "benchmark"
+
+
+def read_benchmarks(sources: Sequence[LabelSource], registry: Registry) -> list[Benchmark]:
+    """Read labels: the parquet of `vqathinker prepare`, or any label file that it reads. MOS are mapped to [1, 5].
+
+    A parquet gives a benchmark for each of its data sources; sources with one name become one benchmark.
+
+    Raises:
+        EvaluationError: A file cannot be read, a label is faulty, or a video is labelled twice.
+    """
+    found: dict[str, list[Label]] = defaultdict(list)
+    for source in sources:
+        read = _of_parquet(source.labels) if source.labels.suffix == ".parquet" else _of_label_file(source, registry)
+        for name, labels in read.items():
+            found[name] += labels
+    return [_checked(name, labels) for name, labels in found.items()]
+
+
+def labels_of_predictions(predictions: Sequence[Prediction]) -> list[Benchmark]:
+    """The benchmarks that predictions carry themselves, as rows of verl's validation dump do.
+
+    Raises:
+        EvaluationError: A prediction has no `mos`.
+    """
+    found: dict[str, list[Label]] = defaultdict(list)
+    for prediction in predictions:
+        if prediction.mos is None:
+            raise EvaluationError(f"{prediction.where}: no mos beside the prediction; say --labels FILE")
+        label = Label(prediction.video_id, prediction.video_id, prediction.mos, prediction.path)
+        found[prediction.benchmark or UNNAMED].append(label)
+    return [_checked(name, labels) for name, labels in found.items()]
+
+
+def with_videos_under(benchmark: Benchmark, root: Path) -> Benchmark:
+    """The benchmark with its videos' paths under `root`, for videos that were moved since their labels were written."""
+    prefix = f"{benchmark.name}/"
+    return replace(
+        benchmark,
+        labels=tuple(
+            replace(label, path=os.path.join(root, label.video.removeprefix(prefix))) for label in benchmark.labels
+        ),
+    )
+
+
+def match(
+    predictions: Sequence[Prediction], benchmarks: Sequence[Benchmark]
+) -> tuple[dict[str, list[Prediction | None]], list[Prediction]]:
+    """Find each label's prediction.
+
+    A prediction names its video by the label's id (DATASET/path), its path relative to the benchmark's folder, or the
+    file's full path; nothing looser, since file names recur. A prediction that says its benchmark is looked for there
+    only.
+
+    Returns:
+        By the benchmark's name, a prediction or None for each of its labels; and the predictions without a label.
+
+    Raises:
+        EvaluationError: A name fits labels of two benchmarks, or two predictions fit one label.
+    """
+    places: dict[str, set[tuple[str, int]]] = defaultdict(set)
+    for benchmark in benchmarks:
+        for number, label in enumerate(benchmark.labels):
+            for key in (label.video_id, label.video, label.path):
+                if key is not None:
+                    places[key].add((benchmark.name, number))
+    found: dict[str, list[Prediction | None]] = {b.name: [None] * len(b.labels) for b in benchmarks}
+    unlabelled = []
+    for prediction in predictions:
+        fits = places.get(prediction.video_id) or places.get(prediction.path or "") or set()
+        if prediction.benchmark is not None:
+            fits = {place for place in fits if place[0] == prediction.benchmark}
+        if len(fits) > 1:
+            names = " and ".join(sorted({name for name, _ in fits}))
+            raise EvaluationError(
+                f"{prediction.where}: {prediction.video_id} fits videos of {names}; say which with BENCHMARK=FILE, or "
+                "write the benchmark in front of the id, as in LIVE-VQC/B155.mp4"
+            )
+        if not fits:
+            unlabelled.append(prediction)
+            continue
+        ((name, number),) = fits
+        other = found[name][number]
+        if other is not None:
+            raise EvaluationError(
+                f"{prediction.where}: {prediction.video_id} has a prediction already ({other.where}); expected one a "
+                "video: remove one of them"
+            )
+        found[name][number] = prediction
+    return found, unlabelled
+
+
+def _of_parquet(path: Path) -> dict[str, list[Label]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    labels: dict[str, list[Label]] = defaultdict(list)
+    try:
+        rows = pq.read_table(path, columns=["data_source", "reward_model", "extra_info"]).to_pylist()
+        for row in rows:
+            info = row["extra_info"]
+            mos = float(row["reward_model"]["ground_truth"])
+            labels[row["data_source"]].append(Label(info["video_id"], info["video"], mos, info["path"]))
+    except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
+        raise EvaluationError(f"{path}: expected a parquet file of `vqathinker prepare` ({error})") from error
+    if not rows:
+        raise EvaluationError(f"{path}: no labels in the file")
+    return labels
+
+
+def _of_label_file(source: LabelSource, registry: Registry) -> dict[str, list[Label]]:
+    try:
+        raw, scale = load(source, registry)
+    except LabelError as error:
+        raise EvaluationError(str(error)) from error
+    # Figures are compared over whole benchmarks, so a faulty label stops, where `prepare` would set it aside.
+    records, rejects, _ = check_labels(raw, scale, source.video_root, allow_missing=True)
+    if rejects:
+        first = rejects[0]
+        raise EvaluationError(
+            f"{first.label.where}: {first.label.video!r}: {first.reason} ({len(rejects)} faulty labels in "
+            f"{source.labels}); mend them, or set them aside with `vqathinker prepare` and give its parquet"
+        )
+    labels: dict[str, list[Label]] = defaultdict(list)
+    for record in records:
+        path = record.path if source.video_root is not None else None
+        mos = map_mos(record.mos_raw, record.scale)
+        labels[record.label.dataset].append(Label(record.video_id, record.video, mos, path))
+    return labels
+
+
+def _checked(name: str, labels: list[Label]) -> Benchmark:
+    seen: set[str] = set()
+    for label in labels:
+        if label.video_id in seen:
+            raise EvaluationError(f"{name}: {label.video_id} is labelled twice; expected one label a video")
+        seen.add(label.video_id)
+        if not math.isfinite(label.mos):
+            raise EvaluationError(f"{name}: {label.video_id}: MOS {label.mos}; expected a finite number")
+    return Benchmark(name, tuple(labels))

@@ -1,0 +1,63 @@
+"""What passes between the steps of `vqathinker evaluate`."""
+
+import math
+from dataclasses import dataclass
+
+
+class EvaluationError(ValueError):
+    """The evaluation cannot be made; the message names the file and row, what was expected and what to do."""
+
+
+@dataclass(frozen=True)
+class Label:
+    """The MOS of one video.
+
+    Attributes:
+        video_id: unique over all benchmarks.
+        video: path relative to the folder of the benchmark's videos; the id where labels came without paths.
+        mos: mean opinion score, on the scale of the predictions.
+        path: where the labels say the file is, or None.
+    """
+
+    video_id: str
+    video: str
+    mos: float
+    path: str | None = None
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A set of labelled videos whose figures are reported together."""
+
+    name: str
+    labels: tuple[Label, ...]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model said about one video.
+
+    Attributes:
+        where: file and row, for messages.
+        video_id: the video, as the file names it.
+        pred_mos: its score, NaN where no answer had one; the mean of the scored ones of several answers.
+        responses: the answers' texts, none where the file has none.
+        error: why there is no answer at all, or None.
+        benchmark: the benchmark it belongs to, where the file says so.
+        path: where the file says the video is, or None.
+        mos: the label that the file carries itself, or None.
+    """
+
+    where: str
+    video_id: str
+    pred_mos: float
+    responses: tuple[str, ...] = ()
+    error: str | None = None
+    benchmark: str | None = None
+    path: str | None = None
+    mos: float | None = None
+
+    @property
+    def scored(self) -> bool:
+        """Whether there is a score."""
+        return not math.isnan(self.pred_mos)

@@ -1,0 +1,242 @@
+"""The figures of one model: per benchmark, and the means over benchmarks."""
+
+import math
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from vqathinker_verl.evaluation.records import Benchmark, Prediction
+from vqathinker_verl.metrics import FIGURES, MIN_VIDEOS_TO_FIT, LogisticFit, all_figures, fit_logistic
+from vqathinker_verl.resampling import percentile_bounds, resample_figures
+from vqathinker_verl.rewards.arrays import FloatArray
+
+AFTER_FIT = ("plcc", "rmse")
+# SRCC below which a note says that the predictions run the wrong way.
+AGAINST_MOS = -0.1
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How figures are made.
+
+    Attributes:
+        unscored: the score that answers without one are given; None leaves them out (they are counted either way).
+        num_resamples: bootstrap resamples for the intervals and the tests; 0: no intervals.
+        confidence: the intervals' confidence.
+        seed: seed of the resampling.
+    """
+
+    unscored: float | None = None
+    num_resamples: int = 1000
+    confidence: float = 0.95
+    seed: int = 0
+
+    def rng(self, name: str) -> np.random.Generator:
+        """The generator of one benchmark: the same for all models, others for other benchmarks."""
+        return np.random.default_rng([self.seed, zlib.crc32(name.encode())])
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number with its interval; NaN where it is undefined."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class BenchmarkResult:
+    """One model on one benchmark; `num_videos` = `num_scored` + `num_unscored` + `num_missing`.
+
+    Attributes:
+        benchmark: the labels.
+        predictions: for each label its prediction, or None.
+        num_scored: answers with a score.
+        num_unscored: answers without one.
+        num_missing: labelled videos without an answer; `num_failed` of them have an error in its place.
+        pred: (N,) the predictions that the figures are about; they belong to the labels `used` (N,).
+        mos: (N,) their MOS.
+        figures: FIGURES by name.
+        fit: the logistic from predictions to MOS.
+        draws: (num_resamples, 6) the figures of the bootstrap resamples.
+        undefined: why a figure is NaN, by its name.
+        notes: what else a reader must know.
+    """
+
+    benchmark: Benchmark
+    predictions: Sequence[Prediction | None]
+    num_scored: int
+    num_unscored: int
+    num_missing: int
+    num_failed: int
+    used: np.ndarray
+    pred: FloatArray
+    mos: FloatArray
+    figures: Mapping[str, Figure]
+    fit: LogisticFit
+    draws: FloatArray
+    undefined: Mapping[str, str]
+    notes: Sequence[str]
+
+    @property
+    def name(self) -> str:
+        """The benchmark's name."""
+        return self.benchmark.name
+
+    @property
+    def num_videos(self) -> int:
+        """Labelled videos."""
+        return len(self.benchmark.labels)
+
+    @property
+    def unscored_share(self) -> float:
+        """Share of the answers without a score; NaN without any answer."""
+        answers = self.num_scored + self.num_unscored
+        return self.num_unscored / answers if answers else math.nan
+
+
+@dataclass(frozen=True)
+class Mean:
+    """Means over all benchmarks; a benchmark without a figure leaves its mean undefined, never quietly out."""
+
+    figures: Mapping[str, Figure]
+    undefined: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class ModelResult:
+    """One model on all benchmarks."""
+
+    name: str
+    files: Sequence[str]
+    benchmarks: Sequence[BenchmarkResult]
+    plain: Mean
+    weighted: Mean
+    unlabelled: Sequence[Prediction] = field(default=())
+
+
+def evaluate_model(
+    name: str,
+    benchmarks: Sequence[Benchmark],
+    matched: Mapping[str, Sequence[Prediction | None]],
+    settings: Settings,
+    *,
+    files: Sequence[str] = (),
+    unlabelled: Sequence[Prediction] = (),
+) -> ModelResult:
+    """Return all figures of one model; `matched` is what `benchmarks.match` found for it."""
+    results = [evaluate_benchmark(benchmark, matched[benchmark.name], settings) for benchmark in benchmarks]
+    return ModelResult(
+        name,
+        files,
+        results,
+        mean_over(results, [1.0] * len(results), settings),
+        mean_over(results, [float(result.num_videos) for result in results], settings),
+        unlabelled,
+    )
+
+
+def usable_scores(predictions: Sequence[Prediction | None], unscored: float | None) -> FloatArray:
+    """The score of each label's prediction (N,), NaN where there is none.
+
+    `unscored` stands in for an answer without a score. A video without an answer is given nothing: a file that could
+    not be read says nothing about the model.
+    """
+    scores = np.full(len(predictions), np.nan)
+    for number, prediction in enumerate(predictions):
+        if prediction is None or (prediction.error is not None and not prediction.scored):
+            continue
+        scores[number] = prediction.pred_mos if prediction.scored or unscored is None else unscored
+    return scores
+
+
+def evaluate_benchmark(
+    benchmark: Benchmark, predictions: Sequence[Prediction | None], settings: Settings
+) -> BenchmarkResult:
+    """Return all figures of one model on one benchmark, with the reasons of those that do not exist."""
+    failed = sum(p is not None and not p.scored and p.error is not None for p in predictions)
+    missing = sum(p is None for p in predictions) + failed
+    scored = sum(p is not None and p.scored for p in predictions)
+    scores = usable_scores(predictions, settings.unscored)
+    used = np.flatnonzero(~np.isnan(scores))
+    pred = scores[used]
+    mos = np.array([label.mos for label in benchmark.labels], dtype=np.float64)[used]
+
+    fit = fit_logistic(pred, mos)
+    values = all_figures(pred, mos, fit)
+    draws = resample_figures(pred, mos, fit, num_resamples=settings.num_resamples, rng=settings.rng(benchmark.name))
+    if len(pred) < MIN_VIDEOS_TO_FIT:
+        draws[:] = np.nan  # an interval from so few would only look like one
+    unscored = len(predictions) - missing - scored
+    return BenchmarkResult(
+        benchmark=benchmark,
+        predictions=predictions,
+        num_scored=scored,
+        num_unscored=unscored,
+        num_missing=missing,
+        num_failed=failed,
+        used=used,
+        pred=pred,
+        mos=mos,
+        figures=_figures(values, draws, settings.confidence),
+        fit=fit,
+        draws=draws,
+        undefined={name: _reason(name, pred, mos) for name, value in values.items() if math.isnan(value)},
+        notes=_notes(values, len(pred), unscored, settings),
+    )
+
+
+def mean_over(results: Sequence[BenchmarkResult], weights: Sequence[float], settings: Settings) -> Mean:
+    """Return the figures' means over benchmarks, with intervals: each benchmark is resampled on its own."""
+    shares = np.array(weights) / sum(weights)
+    values = {
+        name: float(sum(share * result.figures[name].value for share, result in zip(shares, results, strict=True)))
+        for name in FIGURES
+    }
+    draws = np.einsum("k,kbf->bf", shares, np.stack([result.draws for result in results]))
+    undefined = {
+        name: "undefined for " + ", ".join(result.name for result in results if name in result.undefined)
+        for name in FIGURES
+        if math.isnan(values[name])
+    }
+    return Mean(_figures(values, draws, settings.confidence), undefined)
+
+
+def _figures(values: Mapping[str, float], draws: FloatArray, confidence: float) -> dict[str, Figure]:
+    low, high = percentile_bounds(draws, confidence)
+    return {
+        # A figure that does not exist has no interval either, though a resample may have had one.
+        name: Figure(value, *((math.nan, math.nan) if math.isnan(value) else (float(low[k]), float(high[k]))))
+        for k, (name, value) in enumerate(values.items())
+    }
+
+
+def _reason(name: str, pred: FloatArray, mos: FloatArray) -> str:
+    """Why a figure does not exist."""
+    if len(pred) == 0:
+        return "no video has a score"
+    if len(pred) == 1:
+        return "only one video has a score"
+    if np.all(pred == pred[0]):
+        return f"all {len(pred)} predictions are {pred[0]:g}"
+    if np.all(mos == mos[0]):
+        return f"all {len(mos)} MOS are {mos[0]:g}"
+    if name in AFTER_FIT and len(pred) < MIN_VIDEOS_TO_FIT:
+        return f"{len(pred)} videos; a curve of four parameters needs at least {MIN_VIDEOS_TO_FIT}"
+    if name == "plcc":
+        return "the logistic fit did not converge, or is flat; the raw PLCC stands"
+    return "the logistic fit did not converge; the raw figure stands"
+
+
+def _notes(values: Mapping[str, float], num_used: int, num_unscored: int, settings: Settings) -> list[str]:
+    notes = []
+    if num_used < MIN_VIDEOS_TO_FIT:
+        notes.append(f"only {num_used} videos have a score: no intervals, and the figures mean little")
+    if values["srcc"] < AGAINST_MOS:
+        notes.append(f"predictions run against the MOS (SRCC {values['srcc']:.3f}); the fit does not turn them over")
+    if num_unscored and settings.unscored is not None:
+        notes.append(f"{num_unscored} answers without a score count as {settings.unscored:g}")
+    return notes
