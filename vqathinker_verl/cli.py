@@ -16,6 +16,7 @@ COMMANDS = {
     "prepare": ("vqathinker_verl.labels.cli", "turn label files into the parquet that verl trains on"),
     "demo": ("vqathinker_verl.demo.cli", "make the tiny model and the clips for a run without a GPU or data"),
     "doctor": ("vqathinker_verl.doctor", "show versions, plugin, device, decoder, disk and memory"),
+    "evaluate": ("vqathinker_verl.evaluation.cli", "figures, tables and a report of predictions against labels"),
     "summary": ("vqathinker_verl.summary", "table and plots of a training run from its metrics.jsonl"),
 }
 

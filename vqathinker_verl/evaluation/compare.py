@@ -18,7 +18,7 @@ import numpy as np
 
 from vqathinker_verl.evaluation.records import EvaluationError
 from vqathinker_verl.evaluation.results import BenchmarkResult, Figure, ModelResult, Settings, usable_scores
-from vqathinker_verl.metrics import FIGURES, all_figures, fit_logistic, srcc
+from vqathinker_verl.metrics import FIGURES, MIN_VIDEOS_TO_FIT, all_figures, fit_logistic, srcc
 from vqathinker_verl.resampling import percentile_bounds, resample_figures
 from vqathinker_verl.rewards.arrays import FloatArray
 
@@ -149,6 +149,8 @@ def _compare_benchmark(
         # Generators with one seed choose the same videos for both.
         rng = settings.rng(one.name)
         draws.append(resample_figures(pred, mos, fit, num_resamples=settings.num_resamples, rng=rng))
+        if len(pred) < MIN_VIDEOS_TO_FIT:
+            draws[-1][:] = np.nan  # as in `evaluate_benchmark`
     difference = {name: values[0][name] - values[1][name] for name in FIGURES}
     t, p = williams_test(values[0]["srcc"], values[1]["srcc"], srcc(preds[0], preds[1]), int(common.sum()))
     comparison = BenchmarkComparison(

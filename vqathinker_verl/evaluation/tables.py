@@ -1,0 +1,308 @@
+"""The outcome as tables: on the terminal, as CSV, as LaTeX."""
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from vqathinker_verl.evaluation.compare import Difference
+from vqathinker_verl.evaluation.outcome import TITLES, Outcome
+from vqathinker_verl.evaluation.reference import published
+from vqathinker_verl.evaluation.results import BenchmarkResult, Figure, Mean
+from vqathinker_verl.metrics import FIGURES
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+NO_FIGURE = "--"
+Pair = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class PaperRow:
+    """One model in the paper's layout: (SRCC, PLCC) of each column, None where nothing is known."""
+
+    name: str
+    cells: tuple[Pair | None, ...]
+    published: bool
+
+
+@dataclass(frozen=True)
+class PaperTable:
+    """The table of the paper: a row a model, a column a benchmark, then the means, each cell SRCC/PLCC.
+
+    A mean stands only where every column before it has a figure.
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[PaperRow, ...]
+    notes: tuple[str, ...]
+
+
+def paper_table(outcome: Outcome, *, raw_plcc: bool = False) -> PaperTable:
+    """Return the paper's table with its published rows above the evaluated models.
+
+    A published row is shown when it has a figure for any of the benchmarks.
+
+    Args:
+        outcome: what was found.
+        raw_plcc: PLCC without the logistic fit, as the released code computes it.
+    """
+    names = [result.name for result in outcome.models[0].benchmarks]
+    plcc = "plcc_raw" if raw_plcc else "plcc"
+    table = published()
+    rows = []
+    for model in table.models:
+        cells = [model.srcc_plcc.get(name) for name in names]
+        if any(cell is not None for cell in cells):
+            weights = [float(table.num_videos.get(name, 0)) for name in names]
+            rows.append(
+                PaperRow(model.name, (*cells, _mean_pair(cells, [1.0] * len(cells)), _mean_pair(cells, weights)), True)
+            )
+    for model in outcome.models:
+        figures = [*(result.figures for result in model.benchmarks), model.plain.figures, model.weighted.figures]
+        rows.append(PaperRow(model.name, tuple((f["srcc"].value, f[plcc].value) for f in figures), False))
+    notes = [f"SRCC/PLCC; PLCC {'without' if raw_plcc else 'after'} the logistic fit in the evaluated models' rows."]
+    if any(row.published for row in rows):
+        notes.append(f"Published rows: {table.source}.")
+        for result in outcome.models[0].benchmarks:
+            expected = table.num_videos.get(result.name)
+            if expected is not None and expected != result.num_videos:
+                notes.append(f"{result.name}: {result.num_videos} videos here, {expected} in the published rows.")
+    if len(names) == 1:  # the means of one benchmark are itself
+        rows = [PaperRow(row.name, row.cells[:1], row.published) for row in rows]
+        return PaperTable(tuple(names), tuple(rows), tuple(notes))
+    return PaperTable((*names, "mean", "weighted"), tuple(rows), tuple(notes))
+
+
+def _mean_pair(cells: Sequence[Pair | None], weights: Sequence[float]) -> Pair | None:
+    known = [cell for cell in cells if cell is not None]
+    if len(known) < len(cells):
+        return None
+    total = sum(weights)
+    srcc, plcc = (sum(w * cell[k] for w, cell in zip(weights, known, strict=True)) / total for k in (0, 1))
+    return srcc, plcc
+
+
+def short(value: float, digits: int = 3) -> str:
+    """A correlation as papers print it.
+
+    >>> short(0.8834), short(-0.05), short(1.0), short(float("nan"))
+    ('.883', '-.050', '1.000', '--')
+    """
+    if math.isnan(value):
+        return NO_FIGURE
+    text = f"{value:.{digits}f}"
+    return text.replace("0.", ".", 1) if text.lstrip("-").startswith("0.") else text
+
+
+def short_pair(pair: Pair | None) -> str:
+    """SRCC/PLCC as in the paper.
+
+    >>> short_pair((0.883, 0.88)), short_pair(None)
+    ('.883/.880', '--')
+    """
+    return NO_FIGURE if pair is None else f"{short(pair[0])}/{short(pair[1])}"
+
+
+def short_interval(figure: Figure) -> str:
+    """The bounds in brackets, empty without any."""
+    return "" if math.isnan(figure.low) else f"[{short(figure.low)}, {short(figure.high)}]"
+
+
+def p_text(p_value: float) -> str:
+    """A p-value to print.
+
+    >>> p_text(0.0304), p_text(0.0002), p_text(float("nan"))
+    ('0.030', '<0.001', '--')
+    """
+    if math.isnan(p_value):
+        return NO_FIGURE
+    return "<0.001" if p_value < 0.001 else f"{p_value:.3f}"
+
+
+def terminal_tables(outcome: Outcome, *, raw_plcc: bool = False) -> "list[Table]":
+    """Return the tables for a terminal: figures of each model, the paper's layout, the comparison."""
+    from rich.table import Table
+    from rich.text import Text
+
+    def row(table: Table, *cells: str) -> None:
+        table.add_row(*(Text(cell) for cell in cells))  # Text: a name in brackets is no markup
+
+    def table_of(title: str, columns: Sequence[str]) -> Table:
+        table = Table(title=Text(title), title_justify="left")
+        table.add_column(columns[0], overflow="fold")
+        for column in columns[1:]:
+            table.add_column(column, justify="right", overflow="fold")
+        return table
+
+    tables = []
+    share = f"{100 * outcome.settings.confidence:g}%"
+    for model in outcome.models:
+        table = table_of(
+            f"{model.name} (under SRCC and PLCC: {share} intervals)",
+            ["benchmark", "videos", "no score", "missing", *(TITLES[name] for name in FIGURES[:5])],
+        )
+        for result in model.benchmarks:
+            counts = [str(result.num_videos), _percent(result), str(result.num_missing)]
+            row(table, result.name, *counts, *_figure_cells(result))
+        if len(model.benchmarks) > 1:
+            table.add_section()
+            row(table, "mean", "", "", "", *_figure_cells(model.plain))
+            row(table, "weighted by videos", "", "", "", *_figure_cells(model.weighted))
+        tables.append(table)
+    paper = paper_table(outcome, raw_plcc=raw_plcc)
+    if any(line.published for line in paper.rows):
+        table = table_of("SRCC/PLCC beside published results", ["model", *paper.columns])
+        for line in paper.rows:
+            if not line.published and len(table.rows) and table.rows[-1].end_section is False:
+                table.add_section()
+            row(table, line.name, *map(short_pair, line.cells))
+        tables.append(table)
+    if outcome.comparison is not None:
+        found = outcome.comparison
+        columns = ["benchmark", "videos", "SRCC", "p", "PLCC", "p", "Williams t (SRCC)", "p"]
+        table = table_of(f"{found.first} less {found.second}, paired", columns)
+        for benchmark in found.benchmarks:
+            differences = _difference_cells(benchmark.differences["srcc"]) + _difference_cells(
+                benchmark.differences["plcc"]
+            )
+            t = NO_FIGURE if math.isnan(benchmark.williams_t) else f"{benchmark.williams_t:.2f}"
+            row(table, benchmark.name, str(benchmark.num_videos), *differences, t, p_text(benchmark.williams_p))
+        if len(found.benchmarks) > 1:
+            table.add_section()
+            cells = _difference_cells(found.mean["srcc"]) + _difference_cells(found.mean["plcc"])
+            row(table, "mean", "", *cells, "", "")
+        tables.append(table)
+    return tables
+
+
+def _percent(result: BenchmarkResult) -> str:
+    return NO_FIGURE if math.isnan(result.unscored_share) else f"{100 * result.unscored_share:.1f}%"
+
+
+def _figure_cells(found: BenchmarkResult | Mean) -> list[str]:
+    cells = []
+    for name in FIGURES[:5]:
+        figure = found.figures[name]
+        bounds = short_interval(figure) if name in ("srcc", "plcc") else ""
+        cells.append(short(figure.value) + (f"\n{bounds}" if bounds else ""))
+    return cells
+
+
+def _difference_cells(difference: Difference) -> list[str]:
+    value = difference.figure.value
+    sign = "" if math.isnan(value) or value < 0 else "+"
+    return [f"{sign}{short(value)}\n{short_interval(difference.figure)}".strip(), p_text(difference.p_value)]
+
+
+CSV_COLUMNS = (
+    "model",
+    "benchmark",
+    "num_videos",
+    "num_scored",
+    "num_unscored",
+    "unscored_share",
+    "num_missing",
+    *(f"{name}{bound}" for name in FIGURES for bound in ("", "_low", "_high")),
+    "fit_lower",
+    "fit_upper",
+    "fit_centre",
+    "fit_scale",
+    "fit_converged",
+    "undefined",
+)
+
+
+def as_csv(outcome: Outcome) -> str:
+    """Return a row a model and benchmark, then the means; a figure that does not exist is an empty cell."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, CSV_COLUMNS, restval="", lineterminator="\n")
+    writer.writeheader()
+    for model in outcome.models:
+        for result in model.benchmarks:
+            fit = result.fit
+            writer.writerow(
+                {
+                    "model": model.name,
+                    "benchmark": result.name,
+                    "num_videos": result.num_videos,
+                    "num_scored": result.num_scored,
+                    "num_unscored": result.num_unscored,
+                    "unscored_share": _blank(result.unscored_share),
+                    "num_missing": result.num_missing,
+                    "fit_lower": _blank(fit.lower),
+                    "fit_upper": _blank(fit.upper),
+                    "fit_centre": _blank(fit.centre),
+                    "fit_scale": _blank(fit.scale),
+                    "fit_converged": int(fit.converged),
+                    **_csv_figures(result),
+                }
+            )
+        for name, mean in (("mean", model.plain), ("weighted mean", model.weighted)):
+            if len(model.benchmarks) > 1:
+                writer.writerow({"model": model.name, "benchmark": name, **_csv_figures(mean)})
+    return text.getvalue()
+
+
+def _csv_figures(found: BenchmarkResult | Mean) -> dict[str, Any]:
+    cells: dict[str, Any] = {}
+    for name, figure in found.figures.items():
+        cells |= {name: _blank(figure.value), f"{name}_low": _blank(figure.low), f"{name}_high": _blank(figure.high)}
+    cells["undefined"] = "; ".join(f"{name}: {reason}" for name, reason in found.undefined.items())
+    return cells
+
+
+def _blank(value: float) -> float | str:
+    return "" if math.isnan(value) else value
+
+
+_LATEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "^": r"\textasciicircum{}",
+        "~": r"\textasciitilde{}",
+        **{character: f"\\{character}" for character in "&%$#_{}"},
+    }
+)
+
+
+def as_latex(outcome: Outcome, *, raw_plcc: bool = False) -> str:
+    """Return the paper's table for LaTeX (needs the package booktabs), the best SRCC and PLCC of a column in bold."""
+    table = paper_table(outcome, raw_plcc=raw_plcc)
+    best = [
+        [
+            max((cell[k] for cell in column if cell is not None and not math.isnan(cell[k])), default=math.nan)
+            for k in (0, 1)
+        ]
+        for column in zip(*(row.cells for row in table.rows), strict=True)
+    ]
+    lines = [
+        *(f"% {note}" for note in table.notes),
+        rf"\begin{{tabular}}{{l{'c' * len(table.columns)}}}",
+        r"\toprule",
+        " & ".join(["Model", *(name.translate(_LATEX) for name in table.columns)]) + r" \\",
+        r"\midrule",
+    ]
+    for number, row in enumerate(table.rows):
+        if number and row.published != table.rows[number - 1].published:
+            lines.append(r"\midrule")
+        cells = [
+            _latex_pair(cell, top if len(table.rows) > 1 else (math.nan, math.nan))
+            for cell, top in zip(row.cells, best, strict=True)
+        ]
+        lines.append(" & ".join([row.name.translate(_LATEX), *cells]) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def _latex_pair(pair: Pair | None, best: Sequence[float]) -> str:
+    if pair is None:
+        return NO_FIGURE
+    # Equal as printed is equal: a lead that the table does not show is none.
+    parts = [
+        rf"\textbf{{{short(v)}}}" if short(v) == short(b) != NO_FIGURE else short(v)
+        for v, b in zip(pair, best, strict=True)
+    ]
+    return "/".join(parts)
