@@ -1,5 +1,4 @@
 import math
-import time
 
 import pytest
 from hypothesis import given
@@ -181,22 +180,11 @@ HARD_TEXTS = {
 }
 
 
+# Linear time needs a tenth of a second for four megabytes, on any machine; quadratic time minutes to hours.
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize("name", HARD_TEXTS)
-def test_time_is_linear_in_the_text(name):
-    make = HARD_TEXTS[name]
-
-    def seconds(num_characters):
-        text = make(num_characters)
-        best = math.inf
-        for _ in range(3):
-            begin = time.perf_counter()
-            parse_answer(text, fallback="text")
-            best = min(best, time.perf_counter() - begin)
-        return best
-
-    # Eight times the text: linear time grows by 8, quadratic by 64.
-    small, large = seconds(20_000), seconds(160_000)
-    assert large < 24 * small + 0.02
+def test_megabytes_take_linear_time(name):
+    parse_answer(HARD_TEXTS[name](4_000_000), fallback="text")
 
 
 @pytest.mark.parametrize("text", [None, 3.5, b"<answer>3.50</answer>"])

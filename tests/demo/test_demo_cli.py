@@ -17,6 +17,7 @@ def test_too_small_a_demo_is_refused(tmp_path, capsys):
     assert not (tmp_path / "demo").exists()
 
 
+@pytest.mark.e2e
 def test_demo_is_made_once_mended_where_broken_and_never_mixed(tmp_path, capsys):
     assert demo(tmp_path) == 0
     assert "stand-in MOS" in capsys.readouterr().out

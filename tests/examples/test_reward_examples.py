@@ -53,6 +53,7 @@ def test_verl_rewards():
     assert "score 0.000, mos 3.900, pred_mos nan, regression 0.000, format 0.000, parse_failure 1.000" in printed
 
 
+@pytest.mark.e2e
 @pytest.mark.timeout(600)
 def test_trl_rewards_train_a_model():
     if not TRL.is_dir():
