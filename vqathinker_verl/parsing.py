@@ -1,4 +1,4 @@
-"""From a response's text to its score: the only place with regular expressions.
+"""From a response's text to its score or its choice: the only place with regular expressions.
 
 Every step takes time linear in the text, also on megabytes of unclosed or nested tags: tags are found with `str.find`
 and `str.rfind`, and no pattern can give back more than it took.
@@ -6,6 +6,7 @@ and `str.rfind`, and no pattern can give back more than it took.
 
 import math
 import re
+from collections.abc import Collection, Sequence
 from typing import Literal, NamedTuple, get_args
 
 from vqathinker_verl.prompts import SCORE_RANGE
@@ -27,6 +28,12 @@ _NUMBER = re.compile(
     r"|(?<!\w)(?P<not_finite>nan|inf|infinity)(?!\w)",
     re.IGNORECASE,
 )
+
+# The words of a text: letters and digits of any script. Underscores part words, as other marks do.
+_WORD = re.compile(r"[^\W_]+")
+
+# Of the options of a question, in their order.
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 class ParsedAnswer(NamedTuple):
@@ -119,3 +126,71 @@ def check_choice(name: str, value: object, choices: object) -> None:
     allowed = get_args(choices)
     if value not in allowed:
         raise ValueError(f"{name}: expected one of {', '.join(map(repr, allowed))}, got {value!r}")
+
+
+def words_of(text: str) -> list[str]:
+    """Return the words of a text in order, case folded; marks, brackets and white space part them.
+
+    >>> words_of("(B) Motion-blur.")
+    ['b', 'motion', 'blur']
+    """
+    return [word.casefold() for word in _WORD.findall(text)]
+
+
+def parse_choice(text: str, options: Sequence[str], *, letters: bool = True) -> int | None:
+    """Return the index of the option that a response chooses, or None for no answer.
+
+    As strict as `parse_answer`: the answer is the last `<answer>…</answer>` block, and all of the block must be one
+    option: its letter ("B", "(b)"), its text, or both ("B. Motion blur"). Case, marks and spaces do not count, words
+    do. A block that says anything else ("B or C", "probably B", "B. Blur" where C is blur) is no answer, and neither
+    is one that means two options, as where option A reads "B".
+
+    Args:
+        text: the response; any string is accepted.
+        options: the options' texts, two or more, in the order of their letters.
+        letters: whether the options were shown with letters; a question for yes or no has none.
+
+    Raises:
+        TypeError: if `text` is not a string.
+        ValueError: if `options` are fewer than two or more than there are letters.
+
+    >>> parse_choice("<think>Soft edges.</think><answer>B. Blur</answer>", ["Noise", "Blur"])
+    1
+    >>> parse_choice("<answer>No.</answer>", ["Yes", "No"], letters=False)
+    1
+    >>> parse_choice("B", ["Noise", "Blur"]) is None
+    True
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"text: expected a string, got {type(text).__name__}")
+    if not 2 <= len(options) <= len(LETTERS):
+        raise ValueError(f"options: expected 2 to {len(LETTERS)}, got {len(options)}")
+    answer = last_answer(text)
+    chosen = [] if answer is None else option_matches(answer, options, letters=letters)
+    return chosen[0] if len(chosen) == 1 else None
+
+
+def option_matches(answer: str, options: Sequence[str], *, letters: bool = True) -> list[int]:
+    """Return the indices of the options that all of `answer` names, by letter, text or both; see `parse_choice`."""
+    said = words_of(answer)
+    matches = []
+    for index, option in enumerate(options):
+        words = words_of(option)
+        letter = [LETTERS[index].casefold()]
+        ways = (words, letter, letter + words) if letters else (words,)
+        if said and said in ways:
+            matches.append(index)
+    return matches
+
+
+def named_words(text: str, words: Collection[str]) -> frozenset[str]:
+    """Return which of `words` (single words, lower case) a text names, each as a whole word in any case.
+
+    Only what stands before the last `<answer>` counts: the reasoning. Words are found, not understood: "not blurry"
+    names "blurry".
+
+    >>> sorted(named_words("<think>Dark, and very Grainy.</think><answer>2.00</answer>", {"dark", "grainy", "sharp"}))
+    ['dark', 'grainy']
+    """
+    opening = text.rfind(_ANSWER_OPEN)
+    return frozenset(words_of(text if opening < 0 else text[:opening])) & frozenset(words)

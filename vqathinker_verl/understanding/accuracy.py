@@ -1,0 +1,117 @@
+"""How often the answers are right, by question type, with chance beside it."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from statistics import NormalDist
+
+from vqathinker_verl.understanding.questions import Question
+
+# How a response fared: the index that it chose, or None for no answer.
+Answered = tuple[Question, int | None]
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Accuracy over the questions that were answered at all, a response without an answer being wrong.
+
+    Attributes:
+        questions: Questions that have a response.
+        correct: Responses that choose the right option.
+        no_answer: Responses that choose none, by the rules of `parsing.parse_choice`; they are never guessed.
+        accuracy: correct / questions; NaN without questions.
+        low: Lower end of its 95% interval (Wilson).
+        high: Upper end.
+        chance: Mean accuracy of a blind guess among the options.
+        commonest: Accuracy of giving the commonest right answer every time, letter or yes or no: what a model that
+            sees nothing can reach where the answers are unbalanced.
+    """
+
+    questions: int
+    correct: int
+    no_answer: int
+    accuracy: float
+    low: float
+    high: float
+    chance: float
+    commonest: float
+
+    def as_json(self) -> dict[str, float | None]:
+        """The fields, with null for NaN."""
+        return {name: None if math.isnan(value) else value for name, value in asdict(self).items()}
+
+
+def wilson_interval(correct: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the Wilson score interval of a share (E. B. Wilson, JASA 22, 1927, page 209).
+
+    Args:
+        correct: Successes, 0 to `total`.
+        total: Trials; (NaN, NaN) for none.
+        confidence: In (0, 1).
+
+    Raises:
+        ValueError: A number is out of range.
+
+    >>> low, high = wilson_interval(8, 10)
+    >>> round(low, 4), round(high, 4)
+    (0.4902, 0.9433)
+    """
+    if not 0 <= correct <= total:
+        raise ValueError(f"correct, total: expected 0 <= correct <= total, got {correct}, {total}")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence: expected a number between 0 and 1, got {confidence}")
+    if total == 0:
+        return math.nan, math.nan
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    share, weight = correct / total, z * z / total
+    centre = (share + weight / 2) / (1 + weight)
+    half = z * math.sqrt(share * (1 - share) / total + weight / (4 * total)) / (1 + weight)
+    # Rounding must not leave the ends of the scale.
+    low = 0.0 if correct == 0 else max(0.0, centre - half)
+    return low, 1.0 if correct == total else min(1.0, centre + half)
+
+
+def accuracy_of(answered: Sequence[Answered]) -> Accuracy:
+    """Return the accuracy over some answered questions."""
+    total = len(answered)
+    correct = sum(choice == question.answer for question, choice in answered)
+    low, high = wilson_interval(correct, total)
+    right = Counter(question.label(question.answer) for question, _ in answered)
+    return Accuracy(
+        questions=total,
+        correct=correct,
+        no_answer=sum(choice is None for _, choice in answered),
+        accuracy=correct / total if total else math.nan,
+        low=low,
+        high=high,
+        chance=sum(question.chance for question, _ in answered) / total if total else math.nan,
+        commonest=max(right.values()) / total if total else math.nan,
+    )
+
+
+def accuracy_by_type(answered: Iterable[Answered]) -> dict[str, Accuracy]:
+    """Return the accuracy of each question type, in the order in which the types first occur."""
+    by_type: dict[str, list[Answered]] = {}
+    for question, choice in answered:
+        by_type.setdefault(question.type, []).append((question, choice))
+    return {kind: accuracy_of(members) for kind, members in by_type.items()}
+
+
+def accuracy_table(by_type: dict[str, Accuracy], overall: Accuracy) -> str:
+    """The accuracies as a table in text; the last row is over all types."""
+    rows = [*by_type.items(), ("overall", overall)]
+    width = max(len("type"), *(len(kind) for kind, _ in rows))
+    lines = [
+        f"{'type':{width}}  questions  correct  no answer  accuracy  95% interval  chance  commonest answer",
+    ]
+    for kind, row in rows:
+        lines.append(
+            f"{kind:{width}}  {row.questions:9}  {row.correct:7}  {row.no_answer:9}  {_share(row.accuracy):>8}  "
+            f"{_share(row.low):>5} - {_share(row.high):>4}  {_share(row.chance):>6}  {_share(row.commonest):>16}"
+        )
+    return "\n".join(lines)
+
+
+def _share(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3f}"
