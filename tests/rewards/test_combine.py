@@ -189,6 +189,23 @@ def test_it_is_the_single_rewards_put_together(batch, config):
     assert np.all(rewards.total[np.isnan(rewards.pred_mos)] == rewards.format[np.isnan(rewards.pred_mos)])
 
 
+@given(batches(), st.integers(2, 4))
+def test_parts_of_the_batch_are_ranked_as_batches_of_their_own(batch, size):
+    rows, perturbed = batch
+    rewards = score(rows, perturbed, RewardConfig(ranking_videos=size))
+    videos = list(dict.fromkeys(row[2] for row in rows))
+    for begin in range(0, len(videos), size):
+        part = videos[begin : begin + size]
+        alone = score(
+            [row for row in rows if row[2] in part],
+            [pair for pair in perturbed if pair[1] in part],
+            RewardConfig(),
+        )
+        of_part = [position for position, row in enumerate(rows) if row[2] in part]
+        for name in ("ranking", "temporal", "total"):
+            np.testing.assert_allclose(getattr(rewards, name)[of_part], getattr(alone, name), atol=1e-12)
+
+
 @given(batches(), CONFIGS, st.randoms())
 def test_the_order_and_the_names_in_the_batch_do_not_matter(batch, config, rng):
     rows, perturbed = batch
@@ -267,6 +284,8 @@ def test_one_string_is_not_a_batch():
         ({"decimals": "all"}, "decimals: expected one of"),
         ({"temporal_scope": "gpu"}, "temporal_scope: expected one of 'video', 'batch'"),
         ({"perturbed_rivals": "all"}, "perturbed_rivals: expected one of 'original', 'perturbed'"),
+        ({"ranking_videos": 1}, "ranking_videos: expected a whole number of at least 2, or null, got 1"),
+        ({"ranking_videos": 2.0}, "ranking_videos: "),
         ({"cross_dataset": "no"}, "cross_dataset: expected true or false, got 'no'"),
         ({"score_range": (5.0, 1.0)}, "score_range: expected"),
         ({"score_range": [1.0]}, "score_range: expected"),

@@ -1,7 +1,7 @@
 """From responses to rewards: every constant in one config, the four rewards put together."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -31,6 +31,8 @@ class RewardConfig:
         decimals: how decimals are counted, see `parse_answer`.
         score_range: lowest and highest score accepted; None accepts any number.
         cross_dataset: whether videos of different data sources are compared in the ranking reward.
+        ranking_videos: None compares all videos of the batch. A number cuts the batch, in its order, into parts of so
+            many videos that know nothing of each other: 2 is the released code, which ranks what one GPU holds.
         temporal_bonus: bonus on a reward for using the order of the frames; 0 switches it off.
         ranking_threshold: ranking reward that must be exceeded for the bonus.
         regression_threshold: regression reward that must be exceeded for the bonus.
@@ -51,6 +53,7 @@ class RewardConfig:
     decimals: Decimals = "written"
     score_range: tuple[float, float] | None = SCORE_RANGE
     cross_dataset: bool = False
+    ranking_videos: int | None = None
     temporal_bonus: float = 0.3
     ranking_threshold: float = 0.5
     regression_threshold: float = 0.9
@@ -67,6 +70,9 @@ class RewardConfig:
         check_choice("perturbed_rivals", self.perturbed_rivals, PerturbedRivals)
         if not isinstance(self.cross_dataset, bool):
             raise ValueError(f"cross_dataset: expected true or false, got {self.cross_dataset!r}")
+        parts = self.ranking_videos
+        if parts is not None and (not isinstance(parts, int) or isinstance(parts, bool) or parts < 2):
+            raise ValueError(f"ranking_videos: expected a whole number of at least 2, or null, got {parts!r}")
         for name in ("sigma", "eps"):
             self._check_number(name, above=0.0)
         for name in ("temporal_bonus", "regression_weight", "ranking_weight", "format_weight", "min_decimals"):
@@ -250,7 +256,8 @@ def score_batch(
     scores, decimals, well_formed = _parse("responses", responses, config)
     index, videos = batch_videos(scores, mos, group_ids, None if config.cross_dataset else data_sources)
     regression = _regression(scores, decimals, index, videos, config)
-    ranking = mean_fidelity(scores, index, videos.variance[index], videos, eps=config.eps)
+    ranked = _parts(videos, config.ranking_videos)
+    ranking = mean_fidelity(scores, index, ranked.variance[index], ranked, eps=config.eps)
     warn_if_unrivalled(scores, ranking)
 
     perturbed = list(perturbed_responses) if perturbed_responses is not None else []
@@ -260,7 +267,7 @@ def score_batch(
     own = index_among("perturbed_group_ids", perturbed_ids, videos.ids, len(perturbed))
     p_scores, p_decimals, _ = _parse("perturbed_responses", perturbed, config)
     p_regression = _regression(p_scores, p_decimals, own, videos, config)
-    p_ranking = _perturbed_ranking(p_scores, own, videos, config)
+    p_ranking = _perturbed_ranking(p_scores, own, ranked, config)
 
     # No verdict, so no part in the means of either side: responses without a score, and those without a rival.
     comparisons = (
@@ -326,6 +333,14 @@ def _regression(
         decimal_penalty=config.decimal_penalty,
         min_decimals=config.min_decimals,
     )
+
+
+def _parts(videos: Videos, size: int | None) -> Videos:
+    """Return the videos with a source of their own for each part of the batch, see `RewardConfig.ranking_videos`."""
+    if size is None:
+        return videos
+    part = np.arange(len(videos.ids)) // size
+    return replace(videos, source=videos.source * (len(videos.ids) + 1) + part)
 
 
 def _perturbed_ranking(scores: FloatArray, index: IntArray, videos: Videos, config: RewardConfig) -> FloatArray:
