@@ -1,6 +1,3 @@
-import math
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -135,20 +132,13 @@ HARD_TEXTS = {
 }
 
 
+# As for scores: linear time needs about a second for four megabytes, quadratic time minutes to hours.
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize("name", HARD_TEXTS)
-def test_time_is_linear_in_the_text(name):
-    def seconds(num_characters):
-        text = HARD_TEXTS[name](num_characters)
-        best = math.inf
-        for _ in range(3):
-            begin = time.perf_counter()
-            parse_choice(text, OPTIONS)
-            named_words(text, {"b"})
-            best = min(best, time.perf_counter() - begin)
-        return best
-
-    # Eight times the text: linear time grows by 8, quadratic by 64.
-    assert seconds(1_280_000) < 24 * seconds(160_000) + 0.02
+def test_megabytes_take_linear_time(name):
+    text = HARD_TEXTS[name](4_000_000)
+    parse_choice(text, OPTIONS)
+    named_words(text, {"b"})
 
 
 def test_what_cannot_be_asked_is_refused():

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vqathinker_verl.demo.clips import SPLITS, ClipLabel, make_split, write_whole
+from vqathinker_verl.demo.questions import write_questions
 
 SCENES_A_BATCH = 4  # each with all seven distortions
 # the warm-up's parts (see warmup.py): share of the steps, learning rate
@@ -44,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"vqathinker demo: {error}")
         return 2
     labels = {split: _make_clips(split, settings, folder) for split in SPLITS}
+    write_questions(labels["val"], settings["seed"], folder / "labels" / "questions.jsonl")
     facts |= _make_policy(settings, folder / "model")
     if "measured" not in facts:
         facts["mos_histogram"] = {split: _histogram(labels[split]) for split in SPLITS}

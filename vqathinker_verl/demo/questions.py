@@ -1,0 +1,88 @@
+"""Questions on the demo's clips, whose true degradation is known: an attribution set that needs no annotator."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from vqathinker_verl.demo.clips import ClipLabel, write_whole
+from vqathinker_verl.demo.degradations import DISTORTION_WORDS, DISTORTIONS
+from vqathinker_verl.parsing import LETTERS
+
+# distortion -> what a viewer sees, as an option to choose
+DESCRIPTIONS = {
+    "pristine": "No distortion: it looks sharp",
+    "compression": "Compression: it looks blocky",
+    "blur": "Blur: it looks smeared",
+    "noise": "Noise: it looks grainy",
+    "darkness": "Underexposure: it looks dark",
+    "drops": "Lost frames: it looks flickering",
+    "stutter": "Stutter: it looks jerky",
+}
+NUM_OPTIONS = 4
+WHICH = "Which of these describes the quality of this video best?"
+
+
+def plan_questions(labels: Sequence[ClipLabel], seed: int) -> list[dict[str, object]]:
+    """Three questions a clip, in the plain layout of `vqathinker understand`.
+
+    One asks which of four descriptions fits, with their order and the three wrong ones drawn by the seed. Two ask for
+    yes or no: one about what is true, one about what is true of another clip. So each description is asked about as
+    often with the answer yes as with no, and a model that always says yes is right half the time.
+
+    Args:
+        labels: The clips; no distortion may be on more than half of them.
+        seed: The same seed gives the same questions.
+
+    Raises:
+        ValueError: One distortion is on more than half of the clips, or a clip's is unknown.
+    """
+    rng = np.random.default_rng([seed, len(labels)])
+    asked_in_vain = _another_distortion(labels, rng)
+    rows: list[dict[str, object]] = []
+    for label, other in zip(labels, asked_in_vain, strict=True):
+        wrong = [name for name in DISTORTIONS if name != label.distortion]
+        options = rng.permutation([label.distortion, *rng.choice(wrong, NUM_OPTIONS - 1, replace=False)]).tolist()
+        asked = [
+            {
+                "type": "which of four",
+                "question": WHICH,
+                "options": [DESCRIPTIONS[name] for name in options],
+                "answer": LETTERS[options.index(label.distortion)],
+            },
+            {"type": "yes/no", "question": _yes_no(label.distortion), "answer": "yes"},
+            {"type": "yes/no", "question": _yes_no(other), "answer": "no"},
+        ]
+        for number, question in enumerate(asked, start=1):
+            rows.append({"id": f"{Path(label.video).stem}-{number}", "video": label.video, **question})
+    return rows
+
+
+def write_questions(labels: Sequence[ClipLabel], seed: int, path: Path) -> None:
+    """Write `plan_questions` as JSON lines; the same arguments give the same bytes."""
+    rows = plan_questions(labels, seed)
+    write_whole(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
+
+
+def _yes_no(distortion: str) -> str:
+    return f"Is this a good description of the quality of this video: it looks {DISTORTION_WORDS[distortion]}?"
+
+
+def _another_distortion(labels: Sequence[ClipLabel], rng: np.random.Generator) -> list[str]:
+    """For each clip the distortion of another one, not its own; each distortion as often as it is true.
+
+    Clips are put in a ring, those of one distortion side by side, and each takes the distortion of the clip that is a
+    fixed way ahead: further than the largest group is long, from either side.
+    """
+    order = rng.permutation(len(labels))
+    rank = {name: place for place, name in enumerate(rng.permutation(DISTORTIONS).tolist())}
+    ring = sorted(order.tolist(), key=lambda index: rank[labels[index].distortion])
+    longest = max(sum(label.distortion == name for label in labels) for name in DISTORTIONS)
+    if 2 * longest > len(labels):
+        raise ValueError(f"{longest} of {len(labels)} clips have one distortion; expected at most half of them")
+    ahead = int(rng.integers(longest, len(labels) - longest + 1))
+    others = [""] * len(labels)
+    for place, index in enumerate(ring):
+        others[index] = labels[ring[(place + ahead) % len(ring)]].distortion
+    return others
