@@ -62,4 +62,6 @@ def open_engine(
         from vqathinker_verl.inference.engines.transformers_engine import TransformersEngine
 
         return TransformersEngine(model, frames, sampling, answer_prefix=answer_prefix, dtype=dtype)
-    raise ValueError(f"the backend {backend!r} is not available")
+    from vqathinker_verl.inference.engines.vllm_engine import VllmEngine
+
+    return VllmEngine(model, frames, sampling, answer_prefix=answer_prefix, dtype=dtype)

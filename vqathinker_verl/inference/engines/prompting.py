@@ -16,6 +16,9 @@ from vqathinker_verl.inference.engines.contract import EngineError, Request
 
 DECODERS = 2  # videos decoded at the same time, while the model works on earlier ones
 DECODE_SECONDS = 60.0
+# vLLM gives these processors bare frames, in training too, and they then assume 24 frames a second. With the true rate
+# transformers would space the frames further apart in time than the policy has ever seen them.
+BARE_FRAMES = ("Qwen2VLProcessor", "Qwen2_5_VLProcessor")
 
 
 class Prompting:
@@ -43,13 +46,14 @@ class Prompting:
     def features(self, prompt: str, video: DecodedVideo) -> Any:
         """The processor's output for one prompt: token ids with a placeholder for each video token, and pixels."""
         frames, metadata = frames_and_metadata(video)
+        options = {} if type(self.processor).__name__ in BARE_FRAMES else {"video_metadata": [metadata]}
         return self.processor(
             text=[self.text(prompt)],
             images=None,
             videos=[frames],
-            video_metadata=[metadata],
             do_sample_frames=False,  # they are sampled
             return_tensors="pt",
+            **options,
         )
 
 
@@ -82,10 +86,9 @@ def load_processor(model: str) -> Any:
     try:
         processor = AutoProcessor.from_pretrained(model)
     except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
         raise EngineError(
-            f"{model}: no model can be loaded from there ({reason}); expected a Hugging Face folder or name; "
-            "make one of a training checkpoint with `vqathinker export`"
+            f"{model}: no model can be loaded from there ({first_line(error)}); expected a Hugging Face folder or "
+            "name, such as `vqathinker export` makes of a training checkpoint"
         ) from error
     if not hasattr(processor, "video_processor"):
         raise EngineError(f"{model}: its processor takes no videos; expected a model that does, such as a Qwen-VL")
@@ -122,6 +125,11 @@ def decode_ahead(
         finally:  # the caller may stop early
             for _, future in pending:
                 future.cancel()
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, which may be a page long."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _result(request: Request, future: "Future[DecodedVideo]") -> tuple[Request, DecodedVideo | VideoError]:

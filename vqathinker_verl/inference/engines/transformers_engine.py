@@ -5,7 +5,7 @@ from typing import Any
 
 from vqathinker_verl.frames import DecodedVideo, FrameSpec, VideoError
 from vqathinker_verl.inference.engines.contract import Answer, EngineError, Request, Sampling, check_samples
-from vqathinker_verl.inference.engines.prompting import Prompting, decode_ahead, request_seed
+from vqathinker_verl.inference.engines.prompting import Prompting, decode_ahead, first_line, request_seed
 
 
 class TransformersEngine:
@@ -35,8 +35,9 @@ class TransformersEngine:
         try:
             self.model = AutoModelForImageTextToText.from_pretrained(model, dtype=getattr(torch, dtype))
         except (OSError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise EngineError(f"{model}: its weights cannot be loaded ({reason}); is the folder complete?") from error
+            raise EngineError(
+                f"{model}: its weights cannot be loaded ({first_line(error)}); is the folder complete?"
+            ) from error
         self.model.to(self.device).eval()
 
     def generate(self, requests: Sequence[Request], *, samples: int = 1) -> Iterator[Answer]:
@@ -65,20 +66,23 @@ class TransformersEngine:
         return tuple(self.prompting.answer_prefix + text for text in texts)
 
     def _generation_config(self, samples: int) -> Any:
-        """Where to stop is the model's own; how to draw is ours alone, as it is in verl's rollouts."""
+        """Where to stop is the model's own; how to draw is ours alone, as it is in verl's rollouts.
+
+        transformers fills fields that are left out from the model's own: Qwen's penalise repeated tokens, for one.
+        """
         from transformers import GenerationConfig
 
-        own = self.model.generation_config
-        drawing = {"do_sample": False}
+        drawing: dict[str, Any] = {"do_sample": False}
         if self.sampling.temperature > 0:
-            drawing = {
-                "do_sample": True, "temperature": self.sampling.temperature, "top_p": self.sampling.top_p,
-                "top_k": 0, "num_return_sequences": samples,
-            }  # fmt: skip
-        return GenerationConfig(
+            drawing = {"do_sample": True, "temperature": self.sampling.temperature, "top_p": self.sampling.top_p}
+        own = self.model.generation_config
+        return GenerationConfig(  # type: ignore[no-untyped-call]
             max_new_tokens=self.sampling.max_tokens,
+            num_return_sequences=samples,
+            num_beams=1,
+            top_k=0,
+            repetition_penalty=1.0,
             eos_token_id=own.eos_token_id,
             pad_token_id=own.pad_token_id,
-            bos_token_id=own.bos_token_id,
             **drawing,
         )

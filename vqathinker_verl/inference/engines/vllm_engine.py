@@ -1,0 +1,139 @@
+"""Answers through vLLM in this process: many videos at a time.
+
+vLLM gets what verl's agent loop hands to its vLLM server in training: token ids with one placeholder for the video,
+and the frames with their metadata. So it runs the processor as it does there.
+"""
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+from vqathinker_verl.frames import DecodedVideo, FrameSpec, VideoError
+from vqathinker_verl.inference.engines.contract import Answer, EngineError, Request, Sampling, check_samples
+from vqathinker_verl.inference.engines.prompting import (
+    Prompting,
+    decode_ahead,
+    first_line,
+    frames_and_metadata,
+    request_seed,
+)
+
+BATCH = 32  # videos handed to vLLM at once; the next ones are decoded meanwhile
+TEXT_TOKENS = 2048  # room for the question, beside the video and the response
+
+# vLLM's CPU backend: the recipe sets the same for training (recipes/run_vqathinker.sh). One process, since its workers
+# would share the same cores.
+CPU_ENVIRONMENT = {
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "TORCHDYNAMO_DISABLE": "1",
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_LOGGING_LEVEL": "ERROR",  # it warns of thread settings at every step
+}
+
+
+class VllmEngine:
+    """A model in vLLM's offline engine.
+
+    Args:
+        model: Hugging Face folder or name.
+        frames: What to show.
+        sampling: How tokens are drawn.
+        answer_prefix: What every response begins with.
+        dtype: A torch dtype's name; "auto" is bfloat16 on a GPU and float32 without one.
+
+    Raises:
+        EngineError: The model cannot be loaded.
+    """
+
+    def __init__(self, model: str, frames: FrameSpec, sampling: Sampling, *, answer_prefix: str, dtype: str) -> None:
+        import torch
+        from transformers import AutoConfig
+
+        self.prompting = Prompting(model, frames, answer_prefix)
+        self.frames = self.prompting.frames
+        self.sampling = sampling
+        on_gpu = torch.cuda.is_available()
+        options: dict[str, Any] = {"dtype": "bfloat16" if dtype == "auto" else dtype}
+        if not on_gpu:
+            for name, value in CPU_ENVIRONMENT.items():
+                os.environ.setdefault(name, value)
+            options = {"dtype": "float32" if dtype == "auto" else dtype, "enforce_eager": True}
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+        from vllm import LLM  # reads its environment when it is imported
+
+        positions = AutoConfig.from_pretrained(model).get_text_config().max_position_embeddings
+        try:
+            self.llm = LLM(
+                model,
+                max_model_len=longest_request(self.frames, sampling.max_tokens, positions),
+                limit_mm_per_prompt={"video": 1, "image": 0},
+                skip_mm_profiling=not on_gpu,
+                enable_prefix_caching=False,  # its hits would change the batches, and with them the last bits
+                disable_log_stats=True,
+                seed=sampling.seed,
+                **options,
+            )
+        except (OSError, ValueError, RuntimeError) as error:
+            raise EngineError(f"{model}: vLLM cannot load it ({first_line(error)}); its own log says more") from error
+
+    def generate(self, requests: Sequence[Request], *, samples: int = 1) -> Iterator[Answer]:
+        """See `Engine.generate`."""
+        check_samples(samples, self.sampling)
+        return self._generate(requests, samples)
+
+    def _generate(self, requests: Sequence[Request], samples: int) -> Iterator[Answer]:
+        decoded = decode_ahead(requests, self.frames, ahead=BATCH)
+        while batch := list(islice(decoded, BATCH)):
+            shown = [(request.prompt, video) for request, video in batch if not isinstance(video, VideoError)]
+            responses = iter(self._respond(shown, samples) if shown else [])
+            for _, video in batch:
+                yield Answer((), str(video)) if isinstance(video, VideoError) else Answer(next(responses))
+
+    def _respond(self, shown: list[tuple[str, DecodedVideo]], samples: int) -> list[tuple[str, ...]]:
+        from vllm import SamplingParams
+
+        drawing = [
+            SamplingParams(
+                n=samples,
+                temperature=self.sampling.temperature,
+                top_p=self.sampling.top_p,
+                max_tokens=self.sampling.max_tokens,
+                seed=request_seed(self.sampling.seed, prompt, video),
+            )
+            for prompt, video in shown
+        ]
+        try:
+            outputs = self.llm.generate([self.prompt(*one) for one in shown], drawing, use_tqdm=False)
+        except ValueError as error:  # a request that does not fit; it would fit for no video of this size
+            raise EngineError(f"vLLM refuses a request ({first_line(error)}); show fewer or smaller frames") from error
+        prefix = self.prompting.answer_prefix
+        return [tuple(prefix + response.text for response in output.outputs) for output in outputs]
+
+    def prompt(self, prompt: str, video: DecodedVideo) -> Any:
+        """What vLLM is given for one request."""
+        token_ids = self.prompting.processor.tokenizer(self.prompting.text(prompt))["input_ids"]
+        return {"prompt_token_ids": token_ids, "multi_modal_data": {"video": [frames_and_metadata(video)]}}
+
+
+def longest_request(frames: FrameSpec, max_tokens: int, positions: int) -> int:
+    """Tokens of the longest request, prompt and response, at most what the model's positions allow.
+
+    vLLM reserves memory for a request of this length: by default for all positions of the model, which are many more.
+
+    Args:
+        frames: What is shown.
+        max_tokens: Longest response.
+        positions: Most tokens that the model can tell apart.
+    """
+    if frames.size is not None:
+        pixels = math.prod(frames.size)
+    elif frames.max_pixels is not None:
+        pixels = frames.max_pixels
+    else:
+        return positions  # the videos decide
+    # Two frames share a token; one token more a frame pair for the time stamps that some models write.
+    video_tokens = math.ceil(frames.num_frames / 2) * (math.ceil(pixels / frames.factor**2) + 16)
+    return min(positions, video_tokens + TEXT_TOKENS + max_tokens)
