@@ -37,7 +37,7 @@ def open_engine(
     """Load a model, or reach a server that has.
 
     Args:
-        model: Hugging Face folder or name.
+        model: Hugging Face folder or name; for a server also the name under which it is served.
         backend: "auto" is "server" where one is given, else "vllm" where it is installed, else "transformers".
         server: Address of an OpenAI-compatible server, for the backend "server".
         frames: Which frames of a video the model is shown; their factor is the model's own.
@@ -62,6 +62,10 @@ def open_engine(
         from vqathinker_verl.inference.engines.transformers_engine import TransformersEngine
 
         return TransformersEngine(model, frames, sampling, answer_prefix=answer_prefix, dtype=dtype)
+    if server is not None:
+        from vqathinker_verl.inference.engines.server_engine import ServerEngine
+
+        return ServerEngine(server, model, frames, sampling, answer_prefix=answer_prefix)
     from vqathinker_verl.inference.engines.vllm_engine import VllmEngine
 
     return VllmEngine(model, frames, sampling, answer_prefix=answer_prefix, dtype=dtype)

@@ -74,13 +74,13 @@ class TransformersEngine:
 
         drawing: dict[str, Any] = {"do_sample": False}
         if self.sampling.temperature > 0:
-            drawing = {"do_sample": True, "temperature": self.sampling.temperature, "top_p": self.sampling.top_p}
+            drawing = {"temperature": self.sampling.temperature, "top_p": self.sampling.top_p, "top_k": 0}
+            drawing["do_sample"] = True
         own = self.model.generation_config
         return GenerationConfig(  # type: ignore[no-untyped-call]
             max_new_tokens=self.sampling.max_tokens,
             num_return_sequences=samples,
             num_beams=1,
-            top_k=0,
             repetition_penalty=1.0,
             eos_token_id=own.eos_token_id,
             pad_token_id=own.pad_token_id,
