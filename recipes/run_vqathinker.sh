@@ -20,6 +20,7 @@ TOTAL_STEPS=${TOTAL_STEPS:-}           # empty: 30 for the demo, else 3 epochs
 NNODES=${NNODES:-1}
 NGPUS_PER_NODE=${NGPUS_PER_NODE:-}     # empty: all GPUs of this node, or one worker without a GPU
 DEMO_DIR=${DEMO_DIR:-outputs/demo}
+DEMO_ARGUMENTS=${DEMO_ARGUMENTS:-}     # more for `vqathinker demo`, e.g. "--train-clips 336"
 SEED=${SEED:-0}
 DEVICE=${DEVICE:-}                     # gpu or cpu; empty: gpu when an NVIDIA GPU answers
 # ---------------------------------------------------------------------------------------------------------------------
@@ -48,7 +49,8 @@ else
   EXPERIMENT=demo
   export HF_HUB_OFFLINE=${HF_HUB_OFFLINE:-1}
   case $DEMO_DIR in /*) ;; *) DEMO_DIR=$PWD/$DEMO_DIR ;; esac
-  vqathinker demo --output "$DEMO_DIR" --seed "$SEED"
+  read -ra MORE <<<"$DEMO_ARGUMENTS"
+  vqathinker demo --output "$DEMO_DIR" --seed "$SEED" "${MORE[@]}"
   for split in train val; do
     if [ "$DEMO_DIR/$split.parquet" -nt "$DEMO_DIR/labels/$split.csv" ]; then continue; fi
     vqathinker prepare "$DEMO_DIR/labels/$split.csv" --video-root "$DEMO_DIR/videos" --scale 0 100 \

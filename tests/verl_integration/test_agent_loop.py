@@ -172,6 +172,21 @@ def test_validation_draws_no_perturbed_responses(config, processor, tmp_path):
     assert outputs[0].extra_fields["perturbed_response"] is None
 
 
+def test_validation_shows_the_same_perturbation_at_every_step_if_asked(config, processor, tmp_path):
+    changed = config.copy()
+    changed.vqathinker.temporal.validate = True
+    row = row_of(write_clip(tmp_path / "clip.mp4"), split="val")
+    drawn = []
+    for step in (3, 8):
+        row["global_steps"] = step
+        outputs, requests = run_group(changed, processor, row, is_validation=True, sessions=2, expected=4)
+        assert len(requests) == 4
+        assert all("<answer>" in output.extra_fields["perturbed_response"] for output in outputs)
+        drawn.append([output.extra_fields["perturbation"] for output in outputs])
+        assert outputs[0].reward_score is None
+    assert drawn[0] == drawn[1]
+
+
 @pytest.mark.parametrize(("overrides", "perturbed"), [({"enable": False}, 0), ({"perturbed_n": 1}, 1)])
 def test_fewer_perturbed_responses_are_fewer_requests(config, processor, tmp_path, overrides, perturbed):
     changed = config.copy()

@@ -78,7 +78,8 @@ class TestValidation:
     def metrics(self, infos, sources=None, uids=None, expected=None):
         count = len(infos["mos"])
         sources = sources or ["demo"] * count
-        return validation_metrics(sources, uids or [str(number) for number in range(count)], infos, expected or count)
+        uids = uids or [str(number) for number in range(count)]
+        return validation_metrics(sources, uids, infos, expected or count, RewardConfig())
 
     def test_correlations_per_data_source(self):
         infos = {"pred_mos": [1.0, 2.0, 3.0, 5.0, 4.0, 3.0], "mos": [1.5, 2.5, 3.5, 1.0, 2.0, 3.0]}
@@ -113,4 +114,22 @@ class TestValidation:
 
     def test_another_reward_function_is_named(self):
         with pytest.raises(KeyError, match=r"adapters\.verl"):
-            validation_metrics(["demo"], ["a"], {"acc": [1.0]}, 1)
+            validation_metrics(["demo"], ["a"], {"acc": [1.0]}, 1, RewardConfig())
+
+    def test_the_gap_to_the_perturbed_copies_is_per_video(self):
+        def answer(score):
+            return f"<think>x</think><answer>{score}</answer>"
+
+        infos = {
+            "pred_mos": [4.0, 3.0, 2.0, 3.0, 5.0],
+            "mos": [4.0, 4.0, 2.0, 3.0, 5.0],
+            "perturbed_response": [answer("3.00"), "no score", answer("2.50"), answer("3.00"), None],
+        }
+        metrics = self.metrics(infos, uids=["a", "a", "b", "c", "d"])
+        # a: 3.5 against 3.0, b: 2.0 against 2.5, c: equal, d: too short to perturb.
+        assert metrics["val/demo/temporal_gap"] == pytest.approx(0.0)
+        assert metrics["val/demo/temporal_win_rate"] == pytest.approx((1 + 0 + 0.5) / 3)
+
+    def test_without_perturbed_responses_there_is_no_gap(self):
+        infos = {"pred_mos": [4.0, 3.0], "mos": [4.0, 4.0], "perturbed_response": [None, None]}
+        assert "val/demo/temporal_gap" not in self.metrics(infos)

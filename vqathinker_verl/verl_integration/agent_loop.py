@@ -91,7 +91,8 @@ class VideoQualityAgentLoop(AgentLoopBase):
         Args:
             sampling_params: vLLM's sampling parameters.
             priority: the request's priority at the server.
-            is_validation: no perturbed responses are drawn in validation; the worker below sets it.
+            is_validation: in validation, perturbed responses are drawn if `temporal.validate` says so; the worker below
+                sets it.
             kwargs: the dataset's row, with `uid`, `session_id` and `global_steps`.
 
         Returns:
@@ -101,7 +102,11 @@ class VideoQualityAgentLoop(AgentLoopBase):
         Raises:
             VideoError: the video cannot be decoded; verl then counts the session as failed and goes on.
         """
-        sessions = 0 if is_validation else self.temporal.sessions_with_perturbed(self.rollout_config.n)
+        if is_validation:
+            sessions = self.rollout_config.val_kwargs.n if self.temporal.validate else 0
+            kwargs["global_steps"] = 0  # one perturbation a video in all validations, so that they can be compared
+        else:
+            sessions = self.temporal.sessions_with_perturbed(self.rollout_config.n)
         async with self.prompts.use(kwargs["uid"], lambda: self._prepare(kwargs, perturbed=sessions > 0)) as prompt:
             requests = [self._generate(prompt.prompt_ids, prompt.videos, sampling_params, int(priority))]
             if kwargs["session_id"] < sessions and prompt.perturbed_videos is not None:
@@ -205,6 +210,7 @@ class VideoQualityAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_cl
         if scored := outputs[-1].extra_fields.get("reward_extra_info"):
             scored["video_id"] = kwargs["extra_info"].get("video_id")
             scored["data_source"] = kwargs["data_source"]
+            scored |= {name: outputs[-1].extra_fields.get(name) for name in ("perturbation", "perturbed_response")}
 
     def _compute_multi_modal_inputs(self, output: AgentLoopOutput, input_ids: torch.Tensor) -> dict[str, Any]:
         features = (output.multi_modal_data or {}).get("features")

@@ -18,12 +18,15 @@ class TemporalConfig:
     Attributes:
         enable: draw perturbed responses at all.
         perturbed_n: perturbed responses per video, 1 to G; None means G / 2 rounded up.
+        validate: draw a perturbed response with every response of validation, and log how the scores differ; the
+            perturbation of a video is then the same in every validation.
         seed: of the perturbations; with global step and video it decides which one is drawn.
         perturbations: the kinds and their odds (vqathinker_verl.perturbations.PerturbationConfig).
     """
 
     enable: bool = True
     perturbed_n: int | None = None
+    validate: bool = False
     seed: int = 0
     perturbations: PerturbationConfig = field(default_factory=PerturbationConfig)
 

@@ -35,6 +35,7 @@ from vqathinker_verl.verl_integration.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
 
+NOT_AVERAGED = ("pred_mos", "mos", "video_id", "data_source", "perturbation", "perturbed_response")
 FIELDS = ["uid", "responses", "data_source", "reward_model", "extra_info", "extra_fields"]
 
 
@@ -97,9 +98,9 @@ class BatchRewards:
         self, data_sources: list, sample_uids: list, reward_extra_infos_dict: dict, sample_turns: list, **kwargs: Any
     ) -> dict[str, float]:
         expected = sum((kwargs.get("expected_acc_counts") or {}).values()) or len(data_sources)
-        ours = validation_metrics(data_sources, sample_uids, reward_extra_infos_dict, expected)
+        ours = validation_metrics(data_sources, sample_uids, reward_extra_infos_dict, expected, self.reward_config)
         # verl averages every entry; a mean score or label per data set says nothing, and NaN would spread.
-        others = {name: values for name, values in reward_extra_infos_dict.items() if name not in ("pred_mos", "mos")}
+        others = {name: values for name, values in reward_extra_infos_dict.items() if name not in NOT_AVERAGED}
         return {**super()._val_metrics_update(data_sources, sample_uids, others, sample_turns, **kwargs), **ours}
 
     # Phases, for the watchdog.
