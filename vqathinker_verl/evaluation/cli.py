@@ -12,6 +12,7 @@ from vqathinker_verl.evaluation.compare import compare_models
 from vqathinker_verl.evaluation.outcome import Outcome, as_json
 from vqathinker_verl.evaluation.predictions import read_predictions
 from vqathinker_verl.evaluation.records import Benchmark, EvaluationError, Prediction
+from vqathinker_verl.evaluation.reference import published
 from vqathinker_verl.evaluation.report import write_html
 from vqathinker_verl.evaluation.results import ModelResult, Settings, evaluate_model
 from vqathinker_verl.evaluation.tables import as_csv, as_latex, paper_table, terminal_tables
@@ -114,6 +115,9 @@ def evaluate(args: argparse.Namespace) -> Outcome:
             raise EvaluationError(f"both models are called {models[0][0]!r}; say --name and --against-name")
     if not benchmarks:
         benchmarks = labels_of_predictions(models[0][2])
+    order = list(published().num_videos)
+    # As in the paper's table; others behind, as they came.
+    benchmarks.sort(key=lambda benchmark: order.index(benchmark.name) if benchmark.name in order else len(order))
     if args.video_root is not None:
         benchmarks = [with_videos_under(benchmark, args.video_root) for benchmark in benchmarks]
     results = [_evaluate(model, benchmarks, settings) for model in models]

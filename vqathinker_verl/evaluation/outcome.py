@@ -168,7 +168,9 @@ def _missing(where: str, result: BenchmarkResult) -> list[str]:
             f"{where}: {len(absent)} of {result.num_videos} labelled videos have no prediction: {_first(absent)}"
         )
     if failed:
-        sentences.append(f"{where}: {len(failed)} videos failed: {failed[0].video_id} ({failed[0].error})")
+        sentences.append(
+            f"{where}: {len(failed)} of {result.num_videos} videos failed: {failed[0].video_id} ({failed[0].error})"
+        )
     return sentences
 
 

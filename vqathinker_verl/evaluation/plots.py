@@ -41,7 +41,7 @@ def scatter(result: BenchmarkResult) -> str:
         if result.fit.converged:
             x = np.linspace(result.pred.min(), result.pred.max(), 200)
             axes.plot(x, result.fit(x), color="#c05621", linewidth=1.8, label="logistic fit")
-            axes.legend(frameon=False, loc="upper left")
+            axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)  # above the points
         axes.set(xlabel="pred_mos", ylabel="MOS")
         axes.grid(alpha=0.25, linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)

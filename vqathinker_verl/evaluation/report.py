@@ -11,13 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from vqathinker_verl.evaluation.outcome import Outcome
+from vqathinker_verl.evaluation.outcome import TITLES, Outcome
 from vqathinker_verl.evaluation.plots import frame_strip, scatter
 from vqathinker_verl.evaluation.records import Label, Prediction
 from vqathinker_verl.evaluation.results import BenchmarkResult
-from vqathinker_verl.evaluation.tables import p_text, paper_table, short, short_interval, short_pair
+from vqathinker_verl.evaluation.tables import SHOWN_FIGURES, p_text, paper_table, short, short_interval, short_pair
 from vqathinker_verl.frames import VideoError
-from vqathinker_verl.metrics import FIGURES
 
 RESPONSES_SHOWN = 3
 MAX_RESPONSE_CHARACTERS = 6000
@@ -81,7 +80,8 @@ def write_html(
         paper=paper_table(outcome, raw_plcc=raw_plcc),
         sections=sections,
         num_worst=num_worst,
-        figures=FIGURES[:5],
+        figures=SHOWN_FIGURES,
+        titles=TITLES,
     )
     path.write_text(page, encoding="utf-8")
 

@@ -5,6 +5,7 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from vqathinker_verl.evaluation.compare import Difference
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 NO_FIGURE = "--"
+# The figures to read, what papers report first; all six are in the JSON and the CSV.
+SHOWN_FIGURES = ("srcc", "plcc", "krcc", "rmse", "plcc_raw")
 Pair = tuple[float, float]
 
 
@@ -86,15 +89,15 @@ def _mean_pair(cells: Sequence[Pair | None], weights: Sequence[float]) -> Pair |
     return srcc, plcc
 
 
-def short(value: float, digits: int = 3) -> str:
+def short(value: float) -> str:
     """A correlation as papers print it.
 
-    >>> short(0.8834), short(-0.05), short(1.0), short(float("nan"))
-    ('.883', '-.050', '1.000', '--')
+    >>> short(0.8834), short(-0.05), short(1.0), short(-0.0001), short(float("nan"))
+    ('.883', '-.050', '1.000', '.000', '--')
     """
     if math.isnan(value):
         return NO_FIGURE
-    text = f"{value:.{digits}f}"
+    text = f"{round(value, 3) + 0.0:.3f}"
     return text.replace("0.", ".", 1) if text.lstrip("-").startswith("0.") else text
 
 
@@ -143,23 +146,25 @@ def terminal_tables(outcome: Outcome, *, raw_plcc: bool = False) -> "list[Table]
     for model in outcome.models:
         table = table_of(
             f"{model.name} (under SRCC and PLCC: {share} intervals)",
-            ["benchmark", "videos", "no score", "missing", *(TITLES[name] for name in FIGURES[:5])],
+            ["benchmark", *(TITLES[name] for name in SHOWN_FIGURES), "videos", "no score", "missing"],
         )
         for result in model.benchmarks:
             counts = [str(result.num_videos), _percent(result), str(result.num_missing)]
-            row(table, result.name, *counts, *_figure_cells(result))
+            row(table, result.name, *_figure_cells(result), *counts)
         if len(model.benchmarks) > 1:
             table.add_section()
-            row(table, "mean", "", "", "", *_figure_cells(model.plain))
-            row(table, "weighted by videos", "", "", "", *_figure_cells(model.weighted))
+            row(table, "mean", *_figure_cells(model.plain), "", "", "")
+            row(table, "weighted by videos", *_figure_cells(model.weighted), "", "", "")
         tables.append(table)
     paper = paper_table(outcome, raw_plcc=raw_plcc)
     if any(line.published for line in paper.rows):
-        table = table_of("SRCC/PLCC beside published results", ["model", *paper.columns])
-        for line in paper.rows:
-            if not line.published and len(table.rows) and table.rows[-1].end_section is False:
+        # Narrow enough for ten benchmarks: SRCC above PLCC, names broken at their hyphens.
+        columns = ["model", *(name.replace("-", "-\n") for name in paper.columns)]
+        table = table_of("SRCC above PLCC, beside published results", columns)
+        for line, following in pairwise([*paper.rows, None]):
+            row(table, line.name, *(short_pair(cell).replace("/", "\n") for cell in line.cells))
+            if following is not None and following.published != line.published:
                 table.add_section()
-            row(table, line.name, *map(short_pair, line.cells))
         tables.append(table)
     if outcome.comparison is not None:
         found = outcome.comparison
@@ -185,7 +190,7 @@ def _percent(result: BenchmarkResult) -> str:
 
 def _figure_cells(found: BenchmarkResult | Mean) -> list[str]:
     cells = []
-    for name in FIGURES[:5]:
+    for name in SHOWN_FIGURES:
         figure = found.figures[name]
         bounds = short_interval(figure) if name in ("srcc", "plcc") else ""
         cells.append(short(figure.value) + (f"\n{bounds}" if bounds else ""))
