@@ -16,9 +16,11 @@ COMMANDS = {
     "prepare": ("vqathinker_verl.labels.cli", "turn label files into the parquet that verl trains on"),
     "demo": ("vqathinker_verl.demo.cli", "make the tiny model and the clips for a run without a GPU or data"),
     "score": ("vqathinker_verl.inference.cli", "score videos with a trained model, through vLLM or transformers"),
+    "export": ("vqathinker_verl.inference.export_cli", "turn a training checkpoint into a Hugging Face folder"),
     "doctor": ("vqathinker_verl.doctor", "show versions, plugin, device, decoder, disk and memory"),
     "evaluate": ("vqathinker_verl.evaluation.cli", "figures, tables and a report of predictions against labels"),
     "understand": ("vqathinker_verl.understanding.cli", "accuracy of a model's answers to questions about videos"),
+    "reasoning": ("vqathinker_verl.understanding.reasoning_cli", "what the reasoning names against what is true"),
     "summary": ("vqathinker_verl.summary", "table and plots of a training run from its metrics.jsonl"),
 }
 

@@ -1,0 +1,150 @@
+"""`vqathinker understand`: questions about videos, asked and evaluated, or the answers of a file evaluated."""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vqathinker_verl.inference.engines import Answer, Engine, EngineError, Request
+from vqathinker_verl.understanding.accuracy import accuracy_by_type, accuracy_of, accuracy_table
+from vqathinker_verl.understanding.asking import (
+    Row,
+    add_engine_arguments,
+    ask_all,
+    engine_of,
+    settings_of,
+    settings_path,
+    write_json,
+    write_rows,
+)
+from vqathinker_verl.understanding.questions import Question, QuestionError, QuestionFile, read_questions, read_rows
+
+# Faults of one kind that are named on the terminal; the files name them all.
+MAX_NAMED = 20
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `vqathinker understand`."""
+    parser.epilog = (
+        "Exit code: 0 all was asked; 1 rows were left out or videos could not be read (each is named); 2 not done."
+    )
+    parser.add_argument("questions", type=Path, help="questions: JSONL, plain, FineVD's or Q-Bench-Video's")
+    parser.add_argument("--video-root", type=Path, help="folder of the videos (default: that of the questions)")
+    parser.add_argument("--answers", type=Path, metavar="FILE", help="JSONL with id and response, in place of a model")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="answers, JSONL; goes on if stopped")
+    add_engine_arguments(parser, model_required=False)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Ask and evaluate; 0 done, 1 done with faults that were reported, 2 not done."""
+    try:
+        return _understand(args)
+    except (QuestionError, EngineError, OSError) as error:
+        print(f"vqathinker understand: {error}", file=sys.stderr)
+        return 2
+
+
+def _understand(args: argparse.Namespace) -> int:
+    if (args.model is None) == (args.answers is None):
+        raise QuestionError("expected either --model or --answers")
+    found = read_questions(args.questions)
+    faults = {"rows of questions left out": found.rejects}
+    if args.answers is not None:
+        if args.output.resolve() == args.answers.resolve():
+            raise QuestionError(f"--output would overwrite the answers in {args.answers}")
+        if settings_path(args.output).exists():
+            raise QuestionError(f"{args.output}: holds answers of a model; choose another --output")
+        rows, unmatched = _of_file(args.answers, found.questions)
+        faults["answers that fit no question, or questions without"] = unmatched
+        args.output.parent.mkdir(parents=True, exist_ok=True)
+        write_rows(args.output, rows)
+    else:
+        rows = _ask(args, found.questions)
+    faults["videos without an answer"] = sorted({row["error"] for row in rows if row["error"] is not None})
+    _report(args, found, rows, faults)
+    return 1 if any(faults.values()) else 0
+
+
+def _ask(args: argparse.Namespace, questions: Sequence[Question]) -> list[Row]:
+    root = args.video_root if args.video_root is not None else args.questions.parent
+    by_id = {question.id: question for question in questions}
+    requests = {name: Request(root / question.video, question.prompt()) for name, question in by_id.items()}
+
+    def make_row(engine: Engine, name: str, request: Request, answer: Answer) -> Row:
+        return _row(by_id[name], answer.responses[0] if answer.responses else None)
+
+    return ask_all(args.output, requests, settings_of(args), lambda: engine_of(args), make_row, "question")
+
+
+def _row(question: Question, response: str | None) -> Row:
+    """What is kept of one answer; `choice` is null where a response gives none."""
+    return {
+        "type": question.type,
+        "response": response,
+        "choice": None if response is None else question.label(question.choice_of(response)),
+        "answer": question.label(question.answer),
+    }
+
+
+def _of_file(path: Path, questions: Sequence[Question]) -> tuple[list[Row], list[str]]:
+    """Rows as `_ask` gives them, from the responses of a file; and what fits on one side only."""
+    by_id = {question.id: question for question in questions}
+    given: dict[str, Row] = {}
+    unmatched = []
+    for where, row in read_rows(path):
+        if not isinstance(row, Mapping) or not isinstance(row.get("id"), str | int) or "response" not in row:
+            raise QuestionError(f"{where}: expected a JSON object with id and response, got {row!r:.80}")
+        name, response = str(row["id"]), row["response"]
+        if response is not None and not isinstance(response, str):
+            raise QuestionError(f"{where}: response: expected text, got {response!r:.80}")
+        if name in given:
+            raise QuestionError(f"{where}: id {name!r} has an answer already; expected one a question")
+        given[name] = dict(row)
+        if name not in by_id:
+            unmatched.append(f"{where}: no question has the id {name!r}")
+    rows = []
+    for name, question in by_id.items():
+        if name not in given:
+            unmatched.append(f"{path.name}: no answer to {name!r}")
+            continue
+        response = given[name]["response"]
+        error = given[name].get("error") or (None if response is not None else f"{name}: no response in {path.name}")
+        rows.append(
+            {"id": name, "video": question.video, "prompt": question.prompt(), **_row(question, response),
+             "error": error}
+        )  # fmt: skip
+    return rows, unmatched
+
+
+def _report(args: argparse.Namespace, found: QuestionFile, rows: list[Row], faults: dict[str, list[str]]) -> None:
+    by_id = {question.id: question for question in found.questions}
+    answered = [(by_id[row["id"]], by_id[row["id"]].choice_of(row["response"]))
+                for row in rows if row["response"] is not None]  # fmt: skip
+    by_type, overall = accuracy_by_type(answered), accuracy_of(answered)
+    summary = args.output.with_name(f"{args.output.stem}.summary.json")
+    facts: dict[str, Any] = {
+        "questions": str(args.questions),
+        "answers_from": str(args.answers) if args.answers is not None else settings_of(args),
+        "overall": overall.as_json(),
+        "types": {kind: row.as_json() for kind, row in by_type.items()},
+        "not_asked": dict(found.skipped),
+        "faults": faults,
+    }
+    write_json(summary, facts)
+    print(accuracy_table(by_type, overall))
+    for kind, count in found.skipped.items():
+        print(f"not asked: {count} {kind}")
+    print(f"{args.output}: answers\n{summary}: accuracies")
+    for kind, messages in faults.items():
+        print_faults(kind, messages)
+
+
+def print_faults(kind: str, messages: Sequence[str]) -> None:
+    """Name and count faults of one kind on the standard error."""
+    if messages:
+        print(f"{len(messages)} {kind}:", file=sys.stderr)
+    for message in messages[:MAX_NAMED]:
+        print(f"  {message}", file=sys.stderr)
+    if len(messages) > MAX_NAMED:
+        print(f"  and {len(messages) - MAX_NAMED} more", file=sys.stderr)
