@@ -1,0 +1,214 @@
+"""Tables and figure of the runs of recipes/learn_demo.sh, as docs/learning.md shows them.
+
+python docs/learning_report.py outputs/learn [--figure docs/images/learning.png]
+
+Reads, for every LEARN_DIR/ARM-seedN, metrics.jsonl and verl's validation dumps, and for every LEARN_DIR/demo-seedN the
+labels of the held-out clips (without them, on real data, the column of temporal distortions is empty). Prints
+Markdown. A run that has not reached its last validation is left out, and named.
+"""
+
+import argparse
+import json
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas
+
+from vqathinker_verl import parse_answer
+from vqathinker_verl.metrics import plcc, rmse, srcc
+
+TEMPORAL_DISTORTIONS = ("drops", "stutter")
+ARMS = {
+    "all": "all three rewards",
+    "regression": "regression only",
+    "ranking": "ranking only",
+    "regression_ranking": "regression + ranking",
+    "local_ranking": "all three, ranking within pairs of videos",
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One finished run: its metrics by step, and its validations joined with the clips' labels."""
+
+    arm: str
+    seed: int
+    metrics: dict[int, dict]
+    validations: dict[int, pandas.DataFrame]
+
+    @property
+    def last(self) -> pandas.DataFrame:
+        """The last validation."""
+        return self.validations[max(self.validations)]
+
+
+def read_runs(folder: Path) -> list[Run]:
+    """Every finished run under `folder`; the others are named on stderr."""
+    runs = []
+    for path in sorted(folder.glob("*-seed*/metrics.jsonl")):
+        name = re.fullmatch(r"(\w+)-seed(\d+)", path.parent.name)
+        if not name or name[1] not in ARMS:
+            continue
+        metrics = {line["step"]: line for line in map(json.loads, path.read_text().splitlines())}
+        dumps = {int(dump.stem): dump for dump in (path.parent / "validation").glob("*.jsonl")}
+        if not dumps or max(dumps) < max(metrics) or max(metrics) == 0:
+            print(f"{path.parent}: not finished, left out", file=sys.stderr)
+            continue
+        label_file = folder / f"demo-seed{name[2]}" / "labels" / "val.csv"
+        labels = pandas.read_csv(label_file) if label_file.exists() else None
+        validations = {step: read_validation(dump, labels) for step, dump in sorted(dumps.items())}
+        runs.append(Run(name[1], int(name[2]), metrics, validations))
+    return runs
+
+
+def read_validation(dump: Path, labels: pandas.DataFrame | None) -> pandas.DataFrame:
+    """One line a response, with the clip's label; `perturbed_mos` where a perturbed copy was shown."""
+    frame = pandas.DataFrame([json.loads(line) for line in dump.read_text().splitlines()])
+    frame["perturbed_mos"] = [
+        parse_answer(text).score if isinstance(text, str) else float("nan") for text in frame["perturbed_response"]
+    ]
+    frame["video"] = frame["video_id"].str.rsplit("/", n=1).str[-1]
+    if labels is None:
+        return frame.assign(distortion="unknown")
+    return frame.merge(labels[["video", "distortion", "strength"]], on="video", validate="many_to_one")
+
+
+def by_video(responses: pandas.DataFrame) -> pandas.DataFrame:
+    """The mean score of each clip's responses, and its MOS; clips without any score are left out."""
+    return responses.groupby("video").agg({"pred_mos": "mean", "mos": "first"}).dropna()
+
+
+def figures(run: Run, step: int) -> dict[str, float]:
+    """One validation in figures."""
+    responses = run.validations[step]
+    videos = by_video(responses)
+    temporal = by_video(responses[responses["distortion"].isin([*TEMPORAL_DISTORTIONS, "pristine"])])
+    return {
+        "SRCC": srcc(videos["pred_mos"], videos["mos"]),
+        "PLCC": plcc(videos["pred_mos"], videos["mos"]),
+        "RMSE": rmse(videos["pred_mos"], videos["mos"]),
+        "SRCC temporal": srcc(temporal["pred_mos"], temporal["mos"]),
+        "format": responses["format"].mean(),
+        "parse failures": responses["parse_failure"].mean(),
+    }
+
+
+def ablation(runs: list[Run]) -> str:
+    """Mean and range over the seeds at the last validation, an arm a line."""
+    lines = [
+        "| arm | seeds | " + " | ".join(figures(runs[0], max(runs[0].validations))) + " |",
+        "|---|---|" + "---|" * 6,
+    ]
+    before = pandas.DataFrame([figures(run, min(run.validations)) for run in runs if run.arm == "all"])
+    if len(before):
+        lines.append(
+            f"| before training | {len(before)} | " + " | ".join(_spread(before[name]) for name in before) + " |"
+        )
+    for arm, title in ARMS.items():
+        after = pandas.DataFrame([figures(run, max(run.validations)) for run in runs if run.arm == arm])
+        if len(after):
+            lines.append(f"| {title} | {len(after)} | " + " | ".join(_spread(after[name]) for name in after) + " |")
+    return "\n".join(lines)
+
+
+def _spread(values: pandas.Series) -> str:
+    if len(values) == 1:
+        return f"{values.iloc[0]:.3f}"
+    return f"{values.mean():.3f} ({values.min():.3f} to {values.max():.3f})"
+
+
+def sensitivity(runs: list[Run]) -> str:
+    """Mean score of the held-out clips against that of their perturbed copies, before and after, over the seeds."""
+    lines = [
+        "| perturbation | clips | gap before | original wins | gap after | original wins |",
+        "|---|---|---|---|---|---|",
+    ]
+    gaps = {}
+    for moment, choose in (("before", min), ("after", max)):
+        frames = [run.validations[choose(run.validations)].assign(seed=run.seed) for run in runs]
+        frame = pandas.concat(frames).dropna(subset=["perturbation"])
+        videos = frame.groupby(["perturbation", "seed", "video"])[["pred_mos", "perturbed_mos"]].mean().dropna()
+        gaps[moment] = videos["pred_mos"] - videos["perturbed_mos"]
+    for kind in [*sorted(gaps["after"].index.unique(level="perturbation")), None]:
+        cells = []
+        for moment in ("before", "after"):
+            gap = gaps[moment] if kind is None else gaps[moment].xs(kind, level="perturbation")
+            wins = (gap > 0).mean() + 0.5 * (gap == 0).mean()
+            cells += [f"{gap.mean():+.3f}", f"{wins:.0%}"]
+        clips = len(gaps["after"] if kind is None else gaps["after"].xs(kind, level="perturbation"))
+        lines.append(f"| {kind or 'all'} | {clips} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def examples(run: Run, count: int = 3) -> str:
+    """Real responses of the last validation: to a good, a middling and a bad clip."""
+    firsts = run.last.groupby("video").first().sort_values("mos")
+    chosen = firsts.iloc[[round(position * (len(firsts) - 1) / (count - 1)) for position in range(count)]]
+    lines = ["| clip | stand-in MOS | response |", "|---|---|---|"]
+    lines += [f"| {name} | {row['mos']:.2f} | `{row['output']}` |" for name, row in chosen.iterrows()]
+    return "\n".join(lines)
+
+
+def draw(runs: list[Run], path: Path) -> None:
+    """Reward components of the runs with all rewards, and held-out SRCC of every arm, against steps."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    full = [run for run in runs if run.arm == "all"] or runs
+    for name in ("regression", "ranking", "temporal", "format"):
+        frame = pandas.DataFrame({run.seed: _series(run, f"reward/{name}") for run in full}).rolling(5, 1).mean()
+        (line,) = left.plot(frame.index, frame.mean(axis=1), label=name)
+        left.fill_between(frame.index, frame.min(axis=1), frame.max(axis=1), color=line.get_color(), alpha=0.2)
+    left.set(xlabel="step", ylabel="mean over the batch", title="Rewards (mean and range of the seeds, 5 steps)")
+    left.set_ylim(0, 1.3)
+    left.legend(ncols=4, loc="upper center", fontsize="small")
+    for arm, title in ARMS.items():
+        frame = pandas.DataFrame({run.seed: _validated(run) for run in runs if run.arm == arm}).dropna()
+        if len(frame):
+            (line,) = right.plot(frame.index, frame.mean(axis=1), "-o", markersize=3, label=title)
+            right.fill_between(frame.index, frame.min(axis=1), frame.max(axis=1), color=line.get_color(), alpha=0.15)
+    right.axhline(0, color="grey", linewidth=0.5)
+    right.set(xlabel="step", ylabel="SRCC", title="Held-out clips, stand-in MOS", ylim=(-0.6, 1))
+    right.legend(fontsize="small", loc="lower right")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+
+
+def _validated(run: Run) -> pandas.Series:
+    """SRCC of the first data source; the demo has one."""
+    return _series(run, min(name for name in run.metrics[max(run.metrics)] if re.fullmatch("val/.*/srcc", name)))
+
+
+def _series(run: Run, name: str) -> pandas.Series:
+    return pandas.Series({step: line[name] for step, line in run.metrics.items() if line.get(name) is not None})
+
+
+def main() -> int:
+    """Print the tables, draw the figure."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, help="LEARN_DIR of recipes/learn_demo.sh")
+    parser.add_argument("--figure", type=Path, help="where the picture goes; default LEARN_DIR/learning.png")
+    args = parser.parse_args()
+    runs = read_runs(args.folder)
+    if not runs:
+        print(f"no finished run of recipes/learn_demo.sh under {args.folder}", file=sys.stderr)
+        return 2
+    full = [run for run in runs if run.arm == "all"] or runs
+    sections = {
+        "Ablation": ablation(runs),
+        "Temporal sensitivity": sensitivity(full),
+        "Responses": examples(full[0]),
+    }
+    for title, text in sections.items():
+        print(f"## {title}\n\n{text}\n")
+    draw(runs, args.figure or args.folder / "learning.png")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
