@@ -1,4 +1,4 @@
-"""The options that `score` and `ui` share: which model, how it is run, what it is shown."""
+"""The options that `score`, `ui`, `understand` and `describe` share: which model, how it is run, what it is shown."""
 
 import argparse
 import dataclasses
@@ -14,10 +14,13 @@ ANSWER_ONLY = "<answer>"
 MODEL_FRAMES = "vqathinker.json"
 
 
-def add_engine_options(parser: argparse.ArgumentParser) -> None:
+def add_engine_options(parser: argparse.ArgumentParser, *, model_required: bool = True) -> None:
     """Add the options that `engine_from` reads."""
     parser.add_argument(
-        "--model", required=True, metavar="PATH", help="Hugging Face folder or name; with --server also as it is served"
+        "--model",
+        required=model_required,
+        metavar="PATH",
+        help="Hugging Face folder or name; with --server also as it is served",
     )
     parser.add_argument("--server", metavar="URL", help="an OpenAI-compatible server, such as `vllm serve`")
     parser.add_argument(

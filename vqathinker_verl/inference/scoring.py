@@ -114,19 +114,20 @@ class PredictionsFile:
     Args:
         path: The JSONL file. The settings lie in PATH.settings.json.
         settings: All that decides what a response says: model, prompt, frames, sampling.
+        key: The field that tells one line from another; other files of answers than predictions have their own.
 
     Raises:
         ScoringError: The file was made with other settings, or is no predictions file.
     """
 
-    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, settings: Mapping[str, Any], key: str = "video_id") -> None:
         self.path = path
         self.done: dict[str, Prediction] = {}
         settings_path = path.with_name(path.name + ".settings.json")
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
             self._check_settings(settings_path, settings)
-            self.done = {line["video_id"]: line for line in read_predictions(path) if line["error"] is None}
+            self.done = {line[key]: line for line in read_predictions(path, key) if line["error"] is None}
             _replace(path, "".join(_as_line(line) for line in self.done.values()))
         else:
             _replace(settings_path, json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
@@ -151,7 +152,7 @@ class PredictionsFile:
                 yield line
 
 
-def read_predictions(path: Path) -> list[Prediction]:
+def read_predictions(path: Path, key: str = "video_id") -> list[Prediction]:
     """Lines of a predictions file; a last one without its end is left out.
 
     Raises:
@@ -164,11 +165,11 @@ def read_predictions(path: Path) -> list[Prediction]:
         try:
             line = json.loads(text)
             lines.append(line)
-            line["video_id"], line["error"]
+            line[key], line["error"]
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise ScoringError(
-                f"{path}, line {number}: not a prediction ({error}); expected a JSON object with video_id, pred_mos, "
-                "response and error, as `vqathinker score` writes it"
+                f"{path}, line {number}: no answer of an earlier start ({error}); expected a JSON object with {key}, "
+                "response and error, as this command writes it"
             ) from None
     return lines
 
