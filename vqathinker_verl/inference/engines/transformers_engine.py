@@ -77,7 +77,7 @@ class TransformersEngine:
             drawing = {"temperature": self.sampling.temperature, "top_p": self.sampling.top_p, "top_k": 0}
             drawing["do_sample"] = True
         own = self.model.generation_config
-        return GenerationConfig(  # type: ignore[no-untyped-call]
+        return GenerationConfig(
             max_new_tokens=self.sampling.max_tokens,
             num_return_sequences=samples,
             num_beams=1,

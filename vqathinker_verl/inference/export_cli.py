@@ -1,0 +1,27 @@
+"""`vqathinker export`: a training checkpoint as a model that other programs load."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from vqathinker_verl.inference.export import DTYPES, ExportError, export_checkpoint
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `vqathinker export`."""
+    parser.add_argument(
+        "checkpoint", type=Path, help="OUTPUT_DIR of a run (its last checkpoint), or its checkpoints/global_step_N"
+    )
+    parser.add_argument("--output", type=Path, metavar="DIR", help="default: huggingface_model in global_step_N")
+    parser.add_argument("--dtype", choices=DTYPES, help="default: that of the run's rollouts")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Export, and print the folder; 2 if there is nothing to export."""
+    try:
+        folder = export_checkpoint(args.checkpoint, args.output, dtype=args.dtype)
+    except ExportError as error:
+        print(f"vqathinker export: {error}", file=sys.stderr)
+        return 2
+    print(folder)
+    return 0
