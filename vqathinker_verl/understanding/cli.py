@@ -1,23 +1,15 @@
 """`vqathinker understand`: questions about videos, asked and evaluated, or the answers of a file evaluated."""
 
 import argparse
+import hashlib
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from vqathinker_verl.inference.engines import Answer, Engine, EngineError, Request
+from vqathinker_verl.inference.options import add_engine_options
 from vqathinker_verl.understanding.accuracy import accuracy_by_type, accuracy_of, accuracy_table
-from vqathinker_verl.understanding.asking import (
-    Row,
-    add_engine_arguments,
-    ask_all,
-    engine_of,
-    settings_of,
-    settings_path,
-    write_json,
-    write_rows,
-)
+from vqathinker_verl.understanding.asking import Row, ask_all, write_json, write_rows
 from vqathinker_verl.understanding.questions import Question, QuestionError, QuestionFile, read_questions, read_rows
 
 # Faults of one kind that are named on the terminal; the files name them all.
@@ -33,14 +25,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--video-root", type=Path, help="folder of the videos (default: that of the questions)")
     parser.add_argument("--answers", type=Path, metavar="FILE", help="JSONL with id and response, in place of a model")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="answers, JSONL; goes on if stopped")
-    add_engine_arguments(parser, model_required=False)
+    add_engine_options(parser, model_required=False)
 
 
 def run(args: argparse.Namespace) -> int:
     """Ask and evaluate; 0 done, 1 done with faults that were reported, 2 not done."""
     try:
         return _understand(args)
-    except (QuestionError, EngineError, OSError) as error:
+    except (ValueError, EngineError, OSError) as error:
         print(f"vqathinker understand: {error}", file=sys.stderr)
         return 2
 
@@ -53,11 +45,10 @@ def _understand(args: argparse.Namespace) -> int:
     if args.answers is not None:
         if args.output.resolve() == args.answers.resolve():
             raise QuestionError(f"--output would overwrite the answers in {args.answers}")
-        if settings_path(args.output).exists():
+        if args.output.with_name(args.output.name + ".settings.json").exists():
             raise QuestionError(f"{args.output}: holds answers of a model; choose another --output")
         rows, unmatched = _of_file(args.answers, found.questions)
         faults["answers that fit no question, or questions without"] = unmatched
-        args.output.parent.mkdir(parents=True, exist_ok=True)
         write_rows(args.output, rows)
     else:
         rows = _ask(args, found.questions)
@@ -70,17 +61,23 @@ def _ask(args: argparse.Namespace, questions: Sequence[Question]) -> list[Row]:
     root = args.video_root if args.video_root is not None else args.questions.parent
     by_id = {question.id: question for question in questions}
     requests = {name: Request(root / question.video, question.prompt()) for name, question in by_id.items()}
+    digest = hashlib.sha256(repr([(name, requests[name].prompt, by_id[name].video) for name in by_id]).encode())
 
-    def make_row(engine: Engine, name: str, request: Request, answer: Answer) -> Row:
+    def make_row(engine: Engine, name: str, answer: Answer) -> Row:
         return _row(by_id[name], answer.responses[0] if answer.responses else None)
 
-    return ask_all(args.output, requests, settings_of(args), lambda: engine_of(args), make_row, "question")
+    return ask_all(
+        args, args.output, requests, asked=f"questions {digest.hexdigest()}", key="id", unit="question",
+        make_row=make_row,
+    )  # fmt: skip
 
 
 def _row(question: Question, response: str | None) -> Row:
     """What is kept of one answer; `choice` is null where a response gives none."""
     return {
+        "video": question.video,
         "type": question.type,
+        "prompt": question.prompt(),
         "response": response,
         "choice": None if response is None else question.label(question.choice_of(response)),
         "answer": question.label(question.answer),
@@ -110,10 +107,7 @@ def _of_file(path: Path, questions: Sequence[Question]) -> tuple[list[Row], list
             continue
         response = given[name]["response"]
         error = given[name].get("error") or (None if response is not None else f"{name}: no response in {path.name}")
-        rows.append(
-            {"id": name, "video": question.video, "prompt": question.prompt(), **_row(question, response),
-             "error": error}
-        )  # fmt: skip
+        rows.append({"id": name, **_row(question, response), "error": error})
     return rows, unmatched
 
 
@@ -123,9 +117,10 @@ def _report(args: argparse.Namespace, found: QuestionFile, rows: list[Row], faul
                 for row in rows if row["response"] is not None]  # fmt: skip
     by_type, overall = accuracy_by_type(answered), accuracy_of(answered)
     summary = args.output.with_name(f"{args.output.stem}.summary.json")
-    facts: dict[str, Any] = {
+    facts = {
         "questions": str(args.questions),
-        "answers_from": str(args.answers) if args.answers is not None else settings_of(args),
+        "answers": str(args.answers or args.output),
+        "model": args.model,
         "overall": overall.as_json(),
         "types": {kind: row.as_json() for kind, row in by_type.items()},
         "not_asked": dict(found.skipped),
@@ -143,7 +138,7 @@ def _report(args: argparse.Namespace, found: QuestionFile, rows: list[Row], faul
 def print_faults(kind: str, messages: Sequence[str]) -> None:
     """Name and count faults of one kind on the standard error."""
     if messages:
-        print(f"{len(messages)} {kind}:", file=sys.stderr)
+        print(f"{kind}: {len(messages)}", file=sys.stderr)
     for message in messages[:MAX_NAMED]:
         print(f"  {message}", file=sys.stderr)
     if len(messages) > MAX_NAMED:
