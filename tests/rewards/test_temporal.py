@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vqathinker_verl import temporal_bonus
+from vqathinker_verl import score_batch, temporal_bonus
 
 NAN = math.nan
 
@@ -90,3 +90,28 @@ def test_faulty_input_is_named(changes, message):
     }
     with pytest.raises(ValueError, match=message):
         temporal_bonus(**(arguments | changes))
+
+
+@pytest.mark.parametrize("scope", ["video", "batch"])
+@given(reward=st.floats(0.5, 1.0), count=st.integers(1, 16), perturbed_count=st.integers(1, 16))
+def test_equal_rewards_are_a_draw_whatever_their_number(reward, count, perturbed_count, scope):
+    """A draw earns; the means of 8 and of 3 equal numbers may differ in their last digit."""
+    earned = temporal_bonus(
+        [reward] * count, [reward] * perturbed_count, ["a"] * count, ["a"] * perturbed_count, threshold=0.4, scope=scope
+    )
+    assert earned.tolist() == [0.3] * count
+
+
+@given(score=st.integers(100, 500), mos=st.lists(st.floats(1.0, 5.0), min_size=2, max_size=12, unique=True))
+def test_one_answer_to_everything_draws_with_itself(score, mos):
+    """Neither side knows anything of the video, so neither can lose."""
+    answer = f"<think>x</think><answer>{score / 100:.2f}</answer>"
+    videos = range(len(mos))
+    rewards = score_batch(
+        [answer] * 8 * len(mos),
+        np.repeat(mos, 8),
+        np.repeat(videos, 8).tolist(),
+        perturbed_responses=[answer] * 3 * len(mos),
+        perturbed_group_ids=np.repeat(videos, 3).tolist(),
+    )
+    assert rewards.metrics()["temporal_win_rate"] == 1.0

@@ -12,6 +12,9 @@ from vqathinker_verl.rewards.groups import GroupIds, group_mean, index_among, la
 
 TemporalScope = Literal["video", "batch"]
 
+# Equal rewards have means that differ in their last digits when one side has more of them: still a draw.
+_ROUNDING = 1e-9
+
 
 @dataclass(frozen=True, eq=False)
 class TemporalComparison:
@@ -98,6 +101,6 @@ def compare_temporally(
     compared = ~np.isnan(mean) & ~np.isnan(mean_perturbed)
     if scope == "batch" and compared.any():
         # Over responses, not over videos: that is what the released code averages.
-        won = np.nanmean(original[compared[index]]) >= np.nanmean(perturbed[compared[perturbed_index]])
+        won = np.nanmean(original[compared[index]]) >= np.nanmean(perturbed[compared[perturbed_index]]) - _ROUNDING
         return TemporalComparison(compared, compared & won)
-    return TemporalComparison(compared, compared & (mean >= mean_perturbed))
+    return TemporalComparison(compared, compared & (mean >= mean_perturbed - _ROUNDING))

@@ -1,0 +1,100 @@
+import math
+
+import numpy as np
+import pytest
+from evaluation.evaluation_files import benchmark, noisy, predictions
+
+from vqathinker_verl.evaluation.compare import bootstrap_p_value, compare_models, williams_test
+from vqathinker_verl.evaluation.records import EvaluationError
+from vqathinker_verl.evaluation.results import Settings, evaluate_model
+from vqathinker_verl.metrics import plcc, srcc
+
+SETTINGS = Settings(num_resamples=300)
+
+
+def model(name, mos, scores, benchmark_name="made"):
+    labels = benchmark(mos, benchmark_name)
+    return evaluate_model(name, [labels], {benchmark_name: predictions(scores, benchmark_name)}, SETTINGS)
+
+
+def test_a_better_model_is_found_better_by_both_tests():
+    mos, good = noisy(200, noise=0.4)
+    worse = np.clip(mos + np.random.default_rng(5).normal(0, 1.5, 200), 1, 5)
+    found = compare_models(model("good", mos, good), model("worse", mos, worse), SETTINGS)
+    (one,) = found.benchmarks
+    difference = one.differences["srcc"]
+    assert difference.figure.value == pytest.approx(srcc(good, mos) - srcc(worse, mos))
+    assert difference.figure.low > 0.05
+    assert difference.p_value == pytest.approx(2 / 301)  # the least that 300 resamples can say
+    assert one.williams_p < 1e-6
+    assert one.differences["rmse"].figure.value < 0
+    assert found.mean["srcc"].figure.value == pytest.approx(difference.figure.value)
+
+
+def test_a_model_does_not_differ_from_itself_nor_from_the_same_order():
+    mos, pred = noisy(50)
+    for other in (pred, pred / 2 + 1):
+        (one,) = compare_models(model("a", mos, pred), model("b", mos, other), SETTINGS).benchmarks
+        assert one.differences["srcc"].figure.value == 0
+        assert one.differences["srcc"].p_value == 1
+        assert (one.williams_t, one.williams_p) == (0, 1)
+
+
+def test_only_videos_that_both_scored_are_compared():
+    mos, pred = noisy(30)
+    first, second = list(pred), list(pred + np.linspace(0, 0.5, 30))
+    first[0], second[1], second[2] = math.nan, None, math.nan
+    (one,) = compare_models(model("a", mos, first), model("b", mos, second), SETTINGS).benchmarks
+    assert (one.num_videos, one.num_left_out) == (27, 3)
+    assert one.differences["plcc_raw"].figure.value == pytest.approx(
+        plcc(pred[3:], mos[3:]) - plcc((pred + np.linspace(0, 0.5, 30))[3:], mos[3:])
+    )
+
+
+def test_nothing_to_compare_is_nan():
+    mos, pred = noisy(10)
+    (one,) = compare_models(model("a", mos, pred), model("b", mos, [3.0] * 10), SETTINGS).benchmarks
+    assert math.isnan(one.differences["srcc"].figure.value)
+    assert math.isnan(one.differences["srcc"].p_value)
+    assert math.isnan(one.williams_p)
+    with pytest.raises(EvaluationError, match="same benchmarks"):
+        compare_models(model("a", mos, pred), model("b", mos, pred, "other"), SETTINGS)
+
+
+def test_williams_by_a_published_example_and_by_its_limits():
+    # r.test(103, .4, .5, .1) of the R package psych: t = -0.89, p < 0.37.
+    t, p = williams_test(0.4, 0.5, 0.1, 103)
+    assert t == pytest.approx(-0.89, abs=0.005)
+    assert p == pytest.approx(0.37, abs=0.005)
+    assert williams_test(0.5, 0.4, 0.1, 103) == (-t, p)
+    assert math.isnan(williams_test(0.5, 0.4, 0.1, 3)[1])
+    assert math.isnan(williams_test(math.nan, 0.4, 0.1, 30)[1])
+    # Models that agree more with each other leave less to chance.
+    assert williams_test(0.5, 0.4, 0.9, 103)[1] < p
+
+
+def test_under_no_difference_both_tests_rarely_find_one():
+    """Two equally noisy models: p below 0.05 in about one of twenty sets of videos."""
+    rng = np.random.default_rng(0)
+    found = {"bootstrap": 0, "williams": 0}
+    settings = Settings(num_resamples=200)
+    for repeat in range(100):
+        mos = rng.normal(size=40)
+        shared = rng.normal(size=40)
+        first, second = (mos + shared + rng.normal(size=40) for _ in range(2))
+        labels = benchmark(mos, f"set {repeat}")
+        models = [
+            evaluate_model(name, [labels], {labels.name: predictions(pred, labels.name)}, Settings(num_resamples=0))
+            for name, pred in (("a", first), ("b", second))
+        ]
+        (one,) = compare_models(*models, settings).benchmarks
+        found["bootstrap"] += one.differences["plcc_raw"].p_value < 0.05
+        found["williams"] += one.williams_p < 0.05
+    assert found["bootstrap"] <= 12
+    assert found["williams"] <= 12
+
+
+def test_the_bootstraps_p_value_by_hand():
+    assert bootstrap_p_value(np.array([-1.0, 1.0, 2.0, 3.0])) == pytest.approx(2 * 2 / 5)
+    assert bootstrap_p_value(np.array([0.0, 0.0])) == 1.0
+    assert math.isnan(bootstrap_p_value(np.array([math.nan])))

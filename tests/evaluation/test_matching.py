@@ -1,0 +1,97 @@
+from pathlib import Path
+
+import pytest
+from evaluation.evaluation_files import write_labels
+from shared_files import shared_file
+
+from vqathinker_verl.evaluation.benchmarks import labels_of_predictions, match, read_benchmarks, with_videos_under
+from vqathinker_verl.evaluation.records import Benchmark, EvaluationError, Label, Prediction
+from vqathinker_verl.labels.output import write_parquet
+from vqathinker_verl.labels.records import RawLabel, Record
+from vqathinker_verl.labels.registry import load_registry
+from vqathinker_verl.labels.sources import LabelSource
+
+ONE = Benchmark("one", (Label("one/a.mp4", "a.mp4", 3.0, "/x/a.mp4"), Label("one/b.mp4", "b.mp4", 4.0)))
+TWO = Benchmark("two", (Label("two/a.mp4", "a.mp4", 2.0),))
+
+
+def said(video_id, **more):
+    return Prediction("p: 1", video_id, 3.0, **more)
+
+
+@pytest.mark.parametrize(
+    "prediction", [said("one/a.mp4"), said("/x/a.mp4"), said("a.mp4", benchmark="one"), said("?", path="/x/a.mp4")]
+)
+def test_a_video_is_named_by_id_path_or_relative_path(prediction):
+    found, unlabelled = match([prediction], [ONE, TWO])
+    assert found == {"one": [prediction, None], "two": [None]}
+    assert unlabelled == []
+
+
+def test_nothing_is_guessed():
+    other = said("elsewhere/b.mp4")
+    assert match([other], [ONE, TWO])[1] == [other]
+    with pytest.raises(EvaluationError, match="a.mp4 fits videos of one and two; say which with BENCHMARK=FILE"):
+        match([said("a.mp4")], [ONE, TWO])
+    with pytest.raises(EvaluationError, match="b.mp4 has a prediction already"):
+        match([said("b.mp4"), said("one/b.mp4")], [ONE, TWO])
+
+
+def test_the_parquet_of_prepare(tmp_path):
+    records = [
+        Record(RawLabel("w", "a.mp4", "75", "one"), "a.mp4", "/x/a.mp4", 75.0, (0.0, 100.0), "a.mp4"),
+        Record(RawLabel("w", "a.mp4", "3", "two"), "a.mp4", "/y/a.mp4", 3.0, (1.0, 5.0), "a.mp4"),
+    ]
+    write_parquet(tmp_path / "val.parquet", records, "val", "q")
+    one, two = read_benchmarks([LabelSource(tmp_path / "val.parquet")], {})
+    assert one == Benchmark("one", (Label("one/a.mp4", "a.mp4", 4.0, "/x/a.mp4"),))
+    assert two.labels[0].mos == 3.0
+    with pytest.raises(EvaluationError, match="one/a.mp4 is labelled twice"):
+        read_benchmarks([LabelSource(tmp_path / "val.parquet")] * 2, {})
+
+
+def test_label_files_are_mapped_to_the_scale_of_predictions(tmp_path):
+    path = write_labels(tmp_path / "labels.csv", {"a.mp4": 0, "b.mp4": 100})
+    source = LabelSource(path, dataset="mine", scale=(0.0, 100.0))
+    (found,) = read_benchmarks([source], {})
+    assert [label.mos for label in found.labels] == [1.0, 5.0]
+    assert found.labels[0].video_id == "mine/a.mp4"
+    assert with_videos_under(found, Path("/v")).labels[0].path == "/v/a.mp4"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("video,mos\na.mp4,3\nb.mp4,\n", r"labels.csv: line 3: 'b.mp4': no MOS; expected a number \(1 faulty labels"),
+        ("video,mos\na.mp4,3\na.mp4,4\n", "the same video as in"),
+        ("video,mos\na.mp4,7\n", "expected a MOS between 1 and 5, got 7"),
+        ("video,score\na.mp4,3\n", "no column 'mos'"),
+    ],
+)
+def test_a_faulty_label_stops(tmp_path, text, message):
+    path = tmp_path / "labels.csv"
+    path.write_text(text)
+    with pytest.raises(EvaluationError, match=message):
+        read_benchmarks([LabelSource(path, dataset="mine", scale=(1.0, 5.0))], {})
+
+
+def test_what_is_no_parquet_of_prepare(tmp_path):
+    (tmp_path / "x.parquet").write_bytes(b"no")
+    with pytest.raises(EvaluationError, match="expected a parquet file of `vqathinker prepare`"):
+        read_benchmarks([LabelSource(tmp_path / "x.parquet")], {})
+
+
+def test_labels_beside_the_predictions():
+    (found,) = labels_of_predictions([said("a", mos=2.0, benchmark="one"), said("b", mos=3.0, benchmark="one")])
+    assert found == Benchmark("one", (Label("a", "a", 2.0), Label("b", "b", 3.0)))
+    with pytest.raises(EvaluationError, match="no mos beside the prediction; say --labels FILE"):
+        labels_of_predictions([said("a")])
+
+
+def test_all_ten_benchmark_files_are_read_whole():
+    names = shared_file("labels/LIVE-VQC_total_ds_score.json").parent.glob("*.json")
+    found = read_benchmarks([LabelSource(path) for path in names], load_registry())
+    assert (
+        sum(len(benchmark.labels) for benchmark in found)
+        == 7182 + 3573 + 1200 + 585 + 1020 + 600 + 357 + 480 + 1200 + 839
+    )

@@ -1,0 +1,146 @@
+import csv
+import io
+import json
+import math
+
+import pytest
+from evaluation.evaluation_files import benchmark, noisy, predictions
+from shared_files import shared_file
+
+from vqathinker_verl.evaluation.compare import compare_models
+from vqathinker_verl.evaluation.outcome import Outcome, as_json
+from vqathinker_verl.evaluation.reference import published
+from vqathinker_verl.evaluation.results import Settings, evaluate_model
+from vqathinker_verl.evaluation.tables import as_csv, as_latex, paper_table, terminal_tables
+
+SETTINGS = Settings(num_resamples=20)
+
+
+def outcome(names=("KoNViD-1k", "LIVE-VQC"), constant=False):
+    labels, said, other = [], {}, {}
+    for number, name in enumerate(names):
+        mos, pred = noisy(30 + 10 * number, seed=number)
+        labels.append(benchmark(mos, name))
+        said[name] = predictions([3.0] * len(pred) if constant else pred, name)
+        other[name] = predictions(noisy(30 + 10 * number, noise=2.0, seed=number)[1], name)
+    models = [evaluate_model("ours_1", labels, said, SETTINGS), evaluate_model("other", labels, other, SETTINGS)]
+    return Outcome(models, SETTINGS, compare_models(*models, SETTINGS))
+
+
+def printed(found):
+    from rich.console import Console
+
+    console = Console(width=160, record=True, file=io.StringIO())
+    for table in terminal_tables(found):
+        console.print(table)
+    return console.export_text()
+
+
+def test_the_published_rows_are_those_of_the_reference_table():
+    lines = [line for line in shared_file("RESULTS.md").read_text().splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    names = [{"Waterloo-4K": "Waterloo-IVC-4K"}.get(name, name) for name in cells[0][1:]]
+    table = published()
+    assert [model.name for model in table.models] == [row[0] for row in cells[2:]]
+    for model, row in zip(table.models, cells[2:], strict=True):
+        pairs = [tuple(float(number) for number in cell.split("/")) for cell in row[1:]]
+        assert model.srcc_plcc == dict(zip(names, pairs, strict=True))
+    assert "arXiv 2508.06051" in table.source
+
+
+def test_the_published_numbers_of_videos_are_those_of_the_registry():
+    from vqathinker_verl.labels.registry import load_registry
+
+    for name, dataset in load_registry().items():
+        for annotations in dataset.annotations.values():
+            assert published().num_videos[name] == annotations.videos
+
+
+def test_the_papers_layout():
+    found = outcome()
+    table = paper_table(found)
+    assert table.columns == ("KoNViD-1k", "LIVE-VQC", "mean", "weighted")
+    vqathinker = next(row for row in table.rows if row.name == "VQAThinker (8B)")
+    assert vqathinker.cells[:2] == ((0.881, 0.884), (0.808, 0.847))
+    assert vqathinker.cells[2][0] == pytest.approx((0.881 + 0.808) / 2)
+    assert vqathinker.cells[3][1] == pytest.approx((1200 * 0.884 + 585 * 0.847) / 1785)
+    ours = next(row for row in table.rows if row.name == "ours_1")
+    figures = found.models[0].benchmarks[0].figures
+    assert ours.cells[0] == (figures["srcc"].value, figures["plcc"].value)
+    assert "KoNViD-1k: 30 videos here, 1200 in the published rows." in table.notes
+    raw = next(row for row in paper_table(found, raw_plcc=True).rows if row.name == "ours_1")
+    assert raw.cells[0][1] == figures["plcc_raw"].value
+
+
+def test_benchmarks_without_published_rows():
+    table = paper_table(outcome(("mine",)))
+    assert table.columns == ("mine",)
+    assert [row.name for row in table.rows] == ["ours_1", "other"]
+    assert len(table.rows[0].cells) == 1
+    partly = paper_table(outcome(("mine", "LIVE-VQC")))
+    dover = next(row for row in partly.rows if row.name == "DOVER")
+    assert dover.cells == (None, (0.817, 0.840), None, None)
+
+
+def test_latex():
+    text = as_latex(outcome())
+    lines = text.splitlines()
+    assert r"\begin{tabular}{lcccc}" in lines
+    assert r"Model & KoNViD-1k & LIVE-VQC & mean & weighted \\" in lines
+    assert any(line.startswith(r"VQA\textasciicircum{}2 & \textbf{.881}/.880 &") for line in lines) or any(
+        line.startswith(r"VQA\textasciicircum{}2 & .881/.880 &") for line in lines
+    )
+    ours = next(line for line in lines if line.startswith(r"ours\_1"))
+    assert ours.endswith(r"\\")
+    assert ours.count("&") == 4
+    assert text.count(r"\midrule") == 2
+    body = [line for line in lines if line.endswith(r"\\")]
+    assert sum(r"\textbf" in line for line in body) >= 1
+
+
+def test_json_has_no_nan_and_names_the_reason():
+    content = json.loads(json.dumps(as_json(outcome(constant=True)), allow_nan=False))
+    first = content["models"][0]["benchmarks"][0]
+    assert first["figures"]["srcc"] == {"value": None, "low": None, "high": None}
+    assert first["undefined"]["srcc"] == "all 30 predictions are 3"
+    assert content["models"][0]["mean"]["undefined"]["srcc"] == "undefined for KoNViD-1k, LIVE-VQC"
+    assert content["comparison"]["benchmarks"][0]["differences"]["srcc"]["p"] is None
+    assert content["published"]["models"]["VQAThinker (8B)"]["CGVDS"] == [0.856, 0.845]
+    assert len(content["faults"]) == 2 * 5
+
+
+def test_csv_is_the_json_in_rows():
+    found = outcome()
+    rows = list(csv.DictReader(io.StringIO(as_csv(found))))
+    assert [(row["model"], row["benchmark"]) for row in rows][:4] == [
+        ("ours_1", "KoNViD-1k"),
+        ("ours_1", "LIVE-VQC"),
+        ("ours_1", "mean"),
+        ("ours_1", "weighted mean"),
+    ]
+    assert float(rows[1]["plcc_high"]) == found.models[0].benchmarks[1].figures["plcc"].high
+    assert rows[0]["num_videos"] == "30"
+    empty = next(csv.DictReader(io.StringIO(as_csv(outcome(constant=True)))))
+    assert empty["srcc"] == ""
+    assert "srcc: all 30 predictions are 3" in empty["undefined"]
+
+
+def test_the_terminal_shows_figures_published_rows_and_the_comparison():
+    text = printed(outcome())
+    for part in ("ours_1", "other", "VQAThinker (8B)", "weighted by videos", "Williams t", "ours_1 less other", ".884"):
+        assert part in text
+    assert "nan" not in printed(outcome(constant=True))
+
+
+def test_names_are_no_markup():
+    mos, pred = noisy(10)
+    labels = benchmark(mos, "[red]x[/red]")
+    model = evaluate_model("[b]m", [labels], {labels.name: predictions(pred, labels.name)}, SETTINGS)
+    text = printed(Outcome([model], SETTINGS))
+    assert "[red]x[/red]" in text
+    assert "[b]m" in text
+
+
+def test_a_mean_needs_every_figure():
+    row = next(row for row in paper_table(outcome(constant=True)).rows if row.name == "ours_1")
+    assert math.isnan(row.cells[2][0])
