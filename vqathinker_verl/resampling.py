@@ -16,7 +16,8 @@ from vqathinker_verl.rewards.arrays import FloatArray
 BLOCK_VALUES = 2_000_000
 # Rows of the sign matrix of Kendall's correlation made at once.
 SIGN_ROWS = 512
-MAX_FIT_STEPS = 60
+# Only resamples without much of a relation take more than a few dozen.
+MAX_FIT_STEPS = 300
 
 
 def resample_figures(

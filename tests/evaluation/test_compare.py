@@ -78,7 +78,7 @@ def test_under_no_difference_both_tests_rarely_find_one():
     rng = np.random.default_rng(0)
     found = {"bootstrap": 0, "williams": 0}
     settings = Settings(num_resamples=200)
-    for repeat in range(100):
+    for repeat in range(30):
         mos = rng.normal(size=40)
         shared = rng.normal(size=40)
         first, second = (mos + shared + rng.normal(size=40) for _ in range(2))
@@ -90,8 +90,8 @@ def test_under_no_difference_both_tests_rarely_find_one():
         (one,) = compare_models(*models, settings).benchmarks
         found["bootstrap"] += one.differences["plcc_raw"].p_value < 0.05
         found["williams"] += one.williams_p < 0.05
-    assert found["bootstrap"] <= 12
-    assert found["williams"] <= 12
+    assert found["bootstrap"] <= 5
+    assert found["williams"] <= 5
 
 
 def test_the_bootstraps_p_value_by_hand():

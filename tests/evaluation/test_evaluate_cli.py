@@ -83,7 +83,7 @@ def test_two_models(files, tmp_path, capsys):
 
 
 def test_one_file_a_benchmark(files, tmp_path, capsys):
-    labels, rows = files
+    _, rows = files
     for name in ("one", "two"):
         write_labels(tmp_path / f"{name}.csv", {row["video_id"]: 1 + k / 5 for k, row in enumerate(rows)})
     sets = [{"labels": f"{name}.csv", "dataset": name, "scale": [1, 5]} for name in ("one", "two")]

@@ -31,9 +31,9 @@ def test_a_video_is_named_by_id_path_or_relative_path(prediction):
 def test_nothing_is_guessed():
     other = said("elsewhere/b.mp4")
     assert match([other], [ONE, TWO])[1] == [other]
-    with pytest.raises(EvaluationError, match="a.mp4 fits videos of one and two; say which with BENCHMARK=FILE"):
+    with pytest.raises(EvaluationError, match=r"a\.mp4 fits videos of one and two; say which with BENCHMARK=FILE"):
         match([said("a.mp4")], [ONE, TWO])
-    with pytest.raises(EvaluationError, match="b.mp4 has a prediction already"):
+    with pytest.raises(EvaluationError, match=r"b\.mp4 has a prediction already"):
         match([said("b.mp4"), said("one/b.mp4")], [ONE, TWO])
 
 
@@ -46,7 +46,7 @@ def test_the_parquet_of_prepare(tmp_path):
     one, two = read_benchmarks([LabelSource(tmp_path / "val.parquet")], {})
     assert one == Benchmark("one", (Label("one/a.mp4", "a.mp4", 4.0, "/x/a.mp4"),))
     assert two.labels[0].mos == 3.0
-    with pytest.raises(EvaluationError, match="one/a.mp4 is labelled twice"):
+    with pytest.raises(EvaluationError, match=r"one/a\.mp4 is labelled twice"):
         read_benchmarks([LabelSource(tmp_path / "val.parquet")] * 2, {})
 
 
