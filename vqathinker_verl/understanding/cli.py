@@ -108,6 +108,8 @@ def _of_file(path: Path, questions: Sequence[Question]) -> tuple[list[Row], list
         response = given[name]["response"]
         error = given[name].get("error") or (None if response is not None else f"{name}: no response in {path.name}")
         rows.append({"id": name, **_row(question, response), "error": error})
+    if not rows:
+        raise QuestionError(f"{path}: no answer in it has the id of a question ({'; '.join(unmatched[:2])})")
     return rows, unmatched
 
 
