@@ -4,9 +4,10 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from vqathinker_verl.evaluation.asking import ask_model
 from vqathinker_verl.evaluation.benchmarks import labels_of_predictions, match, read_benchmarks, with_videos_under
 from vqathinker_verl.evaluation.compare import compare_models
 from vqathinker_verl.evaluation.outcome import Outcome, as_json
@@ -16,11 +17,12 @@ from vqathinker_verl.evaluation.reference import published
 from vqathinker_verl.evaluation.report import write_html
 from vqathinker_verl.evaluation.results import ModelResult, Settings, evaluate_model
 from vqathinker_verl.evaluation.tables import as_csv, as_latex, paper_table, terminal_tables
+from vqathinker_verl.inference.engines import EngineError
+from vqathinker_verl.inference.options import add_engine_options
 from vqathinker_verl.labels.output import write_atomically
-from vqathinker_verl.labels.records import LabelError
 from vqathinker_verl.labels.registry import load_registry
 from vqathinker_verl.labels.sources import LabelSource, read_sets
-from vqathinker_verl.prompts import SCORE_RANGE
+from vqathinker_verl.prompts import QUALITY_PROMPT, SCORE_RANGE
 
 # Columns that the tables need where the terminal does not say its own width.
 PIPE_COLUMNS = 140
@@ -45,6 +47,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     predictions.add_argument("--against-name", help="its name")
 
+    asking = parser.add_argument_group("predictions made on the spot, in place of FILE (--model)")
+    add_engine_options(asking, model_required=False)
+    asking.add_argument("--prompt", default=QUALITY_PROMPT, help="default: the question of the training")
+    asking.add_argument("--samples", type=int, default=1, metavar="K", help="mean of K sampled responses")
+
     labels = parser.add_argument_group("labels")
     labels.add_argument(
         "--labels",
@@ -60,7 +67,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     labels.add_argument("--video-column", default="video", help="table: column with the video (default: %(default)s)")
     labels.add_argument("--mos-column", default="mos", help="table: column with the MOS (default: %(default)s)")
     labels.add_argument("--registry", type=Path, help="JSON file with datasets of your own (docs/data.md)")
-    labels.add_argument("--video-root", type=Path, help="folder of the videos, for their frames in the report")
+    labels.add_argument("--video-root", type=Path, help="folder of the videos, for --model and the report")
 
     figures = parser.add_argument_group("figures")
     figures.add_argument(
@@ -72,7 +79,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     figures.add_argument("--raw-plcc", action="store_true", help="PLCC without the logistic fit in the paper's table")
     figures.add_argument("--resamples", type=int, default=1000, metavar="N", help="bootstrap (default: %(default)s)")
     figures.add_argument("--confidence", type=float, default=0.95, help="of the intervals (default: %(default)s)")
-    figures.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: %(default)s)")
+    figures.add_argument("--bootstrap-seed", type=int, default=0, metavar="SEED", help="default: %(default)s")
 
     output = parser.add_argument_group("output")
     output.add_argument(
@@ -92,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
         outcome = evaluate(args)
         if args.output is not None:
             write_outputs(outcome, args.output, num_worst=args.worst, raw_plcc=args.raw_plcc)
-    except (EvaluationError, LabelError, OSError) as error:
+    except (ValueError, EngineError, OSError) as error:
         print(f"vqathinker evaluate: {error}", file=sys.stderr)
         return 2
     _print(outcome, args)
@@ -107,19 +114,13 @@ def evaluate(args: argparse.Namespace) -> Outcome:
     """
     settings = _settings(args)
     sources = _label_sources(args)
-    benchmarks = read_benchmarks(sources, load_registry(args.registry)) if sources else []
-    models = [_read_model(args.predictions, args.name, benchmarks)]
+    benchmarks = _arranged(read_benchmarks(sources, load_registry(args.registry)) if sources else [], args)
+    models = [_first_model(args, benchmarks)]
     if args.against:
         models.append(_read_model(args.against, args.against_name, benchmarks))
-        if models[0][0] == models[1][0]:
-            raise EvaluationError(f"both models are called {models[0][0]!r}; say --name and --against-name")
-    if not benchmarks:
-        benchmarks = labels_of_predictions(models[0][2])
-    order = list(published().num_videos)
-    # As in the paper's table; others behind, as they came.
-    benchmarks.sort(key=lambda benchmark: order.index(benchmark.name) if benchmark.name in order else len(order))
-    if args.video_root is not None:
-        benchmarks = [with_videos_under(benchmark, args.video_root) for benchmark in benchmarks]
+        if models[0].name == models[1].name:
+            raise EvaluationError(f"both models are called {models[0].name!r}; say --name and --against-name")
+    benchmarks = benchmarks or _arranged(labels_of_predictions(models[0].predictions), args)
     results = [_evaluate(model, benchmarks, settings) for model in models]
     return Outcome(results, settings, compare_models(results[0], results[1], settings) if args.against else None)
 
@@ -152,9 +153,11 @@ def _settings(args: argparse.Namespace) -> Settings:
         raise EvaluationError(f"--resamples: expected at least 0, got {args.resamples}")
     if not 0 < args.confidence < 1:
         raise EvaluationError(f"--confidence: expected a number between 0 and 1, got {args.confidence:g}")
-    if args.seed < 0 or args.worst < 0:
-        raise EvaluationError(f"--seed and --worst: expected at least 0, got {args.seed} and {args.worst}")
-    return Settings(_unscored(args.unscored), args.resamples, args.confidence, args.seed)
+    if args.bootstrap_seed < 0 or args.worst < 0:
+        raise EvaluationError(
+            f"--bootstrap-seed and --worst: expected at least 0, got {args.bootstrap_seed} and {args.worst}"
+        )
+    return Settings(_unscored(args.unscored), args.resamples, args.confidence, args.bootstrap_seed)
 
 
 def _unscored(text: str) -> float | None:
@@ -189,13 +192,35 @@ def _label_sources(args: argparse.Namespace) -> list[LabelSource]:
     return sources + (read_sets(args.sets) if args.sets is not None else [])
 
 
-Model = tuple[str, list[str], list[Prediction]]
+def _arranged(benchmarks: list[Benchmark], args: argparse.Namespace) -> list[Benchmark]:
+    """The benchmarks in the order of the paper's table, others behind as they came, their videos where they are."""
+    order = list(published().num_videos)
+    benchmarks = sorted(benchmarks, key=lambda found: order.index(found.name) if found.name in order else len(order))
+    if args.video_root is None:
+        return benchmarks
+    return [with_videos_under(benchmark, args.video_root) for benchmark in benchmarks]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model's predictions, and the files they are from."""
+
+    name: str
+    files: list[str]
+    predictions: list[Prediction]
+
+
+def _first_model(args: argparse.Namespace, benchmarks: Sequence[Benchmark]) -> Model:
+    if (args.model is None) == (not args.predictions):
+        raise EvaluationError("expected either files of predictions or --model PATH")
+    if args.model is None:
+        return _read_model(args.predictions, args.name, benchmarks)
+    if not benchmarks:
+        raise EvaluationError("--model: no videos to ask about; say --labels FILE")
+    return Model(args.name or Path(args.model).name, [args.model], ask_model(args, benchmarks))
 
 
 def _read_model(files: Sequence[str], name: str | None, benchmarks: Sequence[Benchmark]) -> Model:
-    """A model's name, files and predictions."""
-    if not files:
-        raise EvaluationError("no predictions; give a file of them")
     known = {benchmark.name for benchmark in benchmarks}
     predictions = []
     paths = []
@@ -211,11 +236,11 @@ def _read_model(files: Sequence[str], name: str | None, benchmarks: Sequence[Ben
             raise EvaluationError(f"{path}: no such file; expected predictions")
         paths.append(path)
         predictions += read_predictions(path, benchmark if bound else None)
-    return name or paths[0].stem, [str(path) for path in paths], predictions
+    return Model(name or paths[0].stem, [str(path) for path in paths], predictions)
 
 
 def _evaluate(model: Model, benchmarks: Sequence[Benchmark], settings: Settings) -> ModelResult:
-    name, files, predictions = model
+    predictions, files = model.predictions, model.files
     known = {benchmark.name for benchmark in benchmarks}
     # A benchmark's name that the labels do not use says nothing about them.
     predictions = [p if p.benchmark in known else replace(p, benchmark=None) for p in predictions]
@@ -227,7 +252,7 @@ def _evaluate(model: Model, benchmarks: Sequence[Benchmark], settings: Settings)
             f"{predictions[0].video_id!r}, the labels' first about {label.video_id if label else None!r}. A video is "
             "named by DATASET/path, or by its path inside the labels' folder"
         )
-    return evaluate_model(name, benchmarks, matched, settings, files=files, unlabelled=unlabelled)
+    return evaluate_model(model.name, benchmarks, matched, settings, files=files, unlabelled=unlabelled)
 
 
 def _print(outcome: Outcome, args: argparse.Namespace) -> None:

@@ -36,7 +36,7 @@ def read_predictions(path: Path, benchmark: str | None = None) -> list[Predictio
     if not rows:
         raise EvaluationError(f"{path}: no predictions in the file")
     is_dump = "uid" in rows[0][1]
-    predictions = _of_dump(rows, benchmark) if is_dump else [_prediction(*row, benchmark) for row in rows]
+    predictions = _of_dump(rows, benchmark) if is_dump else [prediction_of(*row, benchmark) for row in rows]
     first: dict[tuple[str | None, str], str] = {}
     for prediction in predictions:
         key = (prediction.benchmark, prediction.video_id)
@@ -92,7 +92,8 @@ def _cell(column: str, text: str) -> str | float | None:
     return text or None
 
 
-def _prediction(where: str, row: Row, benchmark: str | None) -> Prediction:
+def prediction_of(where: str, row: Row, benchmark: str | None) -> Prediction:
+    """Return one row as a prediction; arguments and errors as of `read_predictions`."""
     video_id = row.get("video_id")
     if not isinstance(video_id, str) or not video_id:
         raise EvaluationError(f"{where}: video_id: expected the video's name, got {video_id!r}")
