@@ -24,6 +24,7 @@ def test_demo_is_made_once_mended_where_broken_and_never_mixed(tmp_path, capsys)
     facts = json.loads((tmp_path / "demo.json").read_text())
     assert facts["mos_histogram"]["train"].keys() >= {"95"}
     assert 0 <= facts["measured"]["format_rate"] <= 1
+    assert len((tmp_path / "labels" / "questions.jsonl").read_text().splitlines()) == 3 * 14
     weights = tmp_path / "model" / "model.safetensors"
     made = weights.stat().st_mtime_ns
 
