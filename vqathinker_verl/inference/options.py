@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 from vqathinker_verl.frames import FrameSpec
 from vqathinker_verl.inference.engines import EVALUATION_FRAMES, Backend, Engine, Sampling, open_engine
+from vqathinker_verl.inference.engines.contract import check_samples
 
 ANSWER_ONLY = "<answer>"
 # Written by `vqathinker export`: what the model was shown at validation.
@@ -82,11 +83,13 @@ def engine_settings(args: argparse.Namespace, *, samples: int = 1) -> dict[str, 
         ValueError: An option is out of range.
     """
     temperature = args.temperature if args.temperature is not None else float(samples > 1)
+    sampling = Sampling(args.max_tokens, temperature, args.top_p, args.seed)
+    check_samples(samples, sampling)  # before a model is loaded
     return {
         "backend": args.backend,
         "server": args.server,
         "frames": frames_from(args),
-        "sampling": Sampling(args.max_tokens, temperature, args.top_p, args.seed),
+        "sampling": sampling,
         "answer_prefix": ANSWER_ONLY if args.no_thinking else "",
         "dtype": args.dtype,
     }

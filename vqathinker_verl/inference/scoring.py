@@ -159,9 +159,7 @@ def read_predictions(path: Path, key: str = "video_id") -> list[Prediction]:
         ScoringError: A line is not a prediction; the message names it.
     """
     lines = []
-    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(keepends=True), start=1):
-        if not text.endswith("\n"):
-            break
+    for number, text in enumerate(path.read_text(encoding="utf-8").split("\n")[:-1], start=1):
         try:
             line = json.loads(text)
             lines.append(line)

@@ -57,7 +57,10 @@ class ServerEngine:
             timeout=SECONDS,
         )
         try:
-            served = {card.id: getattr(card, "root", None) or card.id for card in self.client.models.list()}
+            served = {
+                card.id: getattr(card, "root", None) or card.id
+                for card in self.client.with_options(max_retries=0).models.list()
+            }
         except openai.OpenAIError as error:
             raise EngineError(f"{server}: no OpenAI-compatible server answers there ({first_line(error)})") from error
         names = [name for name, root in served.items() if model in (name, root)]

@@ -1,0 +1,35 @@
+"""The tiny model and clips for scoring, made in a second or two; nothing here knows how to judge quality."""
+
+import os
+
+import numpy as np
+import pytest
+
+from vqathinker_verl.demo.degradations import encode_h264
+
+# Before anything imports verl, which some of these tests compare with.
+os.environ.setdefault("VERL_PLATFORM", "cpu")
+os.environ.setdefault("VERL_ENGINE_DEVICE", "cuda")
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory):
+    """An untrained policy of the real Qwen2.5-VL architecture: it answers babble, but always the same."""
+    from vqathinker_verl.demo.model import build_model, build_processor, save_policy
+
+    folder = tmp_path_factory.mktemp("tiny") / "model"
+    processor = build_processor()
+    save_policy(build_model(processor.tokenizer, seed=0), processor, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory):
+    """Three clips of 84x112, each with noise and a moving square of its own."""
+    folder = tmp_path_factory.mktemp("clips")
+    for number in range(3):
+        frames = np.random.default_rng(number).integers(0, 80 * (number + 1), (20, 84, 112, 3), dtype=np.uint8)
+        for place, frame in enumerate(frames):
+            frame[30:50, 2 * place : 2 * place + 20] = (220, 40, 40)
+        (folder / f"clip_{number}.mp4").write_bytes(encode_h264(frames, 18))
+    return sorted(folder.glob("*.mp4"))
