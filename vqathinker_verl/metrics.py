@@ -21,6 +21,8 @@ Missing = Literal["exclude", "middle"]
 FIGURES = ("srcc", "krcc", "plcc", "rmse", "plcc_raw", "rmse_raw")
 # Four points always lie on a curve of four parameters.
 MIN_VIDEOS_TO_FIT = 5
+# A fitted curve that varies less than this share of the MOS is flat: what is left of it is rounding.
+FLAT = 1e-6
 # Of lower, upper - lower, centre, scale in standard units: far outside of what data show. A rise that is hardly there,
 # nearly straight, or a step. Beyond, the parameters are no longer told apart, and the search would never end.
 FIT_BOUNDS = (np.array([-20.0, 1e-3, -5.0, 0.02]), np.array([20.0, 40.0, 5.0, 5.0]))
@@ -236,12 +238,16 @@ def evaluate_predictions(
 
 
 def all_figures(pred: ArrayLike, mos: ArrayLike, fit: LogisticFit) -> dict[str, float]:
-    """Return FIGURES of predictions (N,) and MOS (N,); those after a fit that did not converge are NaN."""
+    """Return FIGURES of predictions (N,) and MOS (N,).
+
+    Those after a fit that did not converge are NaN, and so is the PLCC after one that came out flat.
+    """
     fitted = fit(pred) if fit.converged else None
+    rises = fitted is not None and np.std(fitted) > FLAT * np.std(np.asarray(mos, dtype=np.float64))
     return {
         "srcc": srcc(pred, mos),
         "krcc": krcc(pred, mos),
-        "plcc": plcc(fitted, mos) if fitted is not None else math.nan,
+        "plcc": plcc(fitted, mos) if rises and fitted is not None else math.nan,
         "rmse": rmse(fitted, mos) if fitted is not None else math.nan,
         "plcc_raw": plcc(pred, mos),
         "rmse_raw": rmse(pred, mos),

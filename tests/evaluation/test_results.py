@@ -73,6 +73,16 @@ def test_a_fit_that_does_not_converge_is_reported_and_the_raw_value_stays(monkey
     assert result.figures["plcc_raw"].value > 0.8
 
 
+def test_a_flat_curve_has_no_correlation(monkeypatch):
+    # Centred far beyond the predictions: what varies is the last digit.
+    monkeypatch.setattr(results, "fit_logistic", lambda pred, mos: LogisticFit(1.0, 5.0, -40.0, 0.5, True))
+    mos, pred = noisy(20)
+    result = evaluated(mos, pred)
+    assert math.isnan(result.figures["plcc"].value)
+    assert "came out flat" in result.undefined["plcc"]
+    assert result.figures["rmse"].value > 0
+
+
 def test_predictions_against_the_mos_stay_against_it():
     mos, pred = noisy(100, noise=0.2)
     result = evaluated(mos, 6 - pred)

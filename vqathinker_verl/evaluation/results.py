@@ -184,7 +184,7 @@ def evaluate_benchmark(
         figures=_figures(values, draws, settings.confidence),
         fit=fit,
         draws=draws,
-        undefined={name: _reason(name, pred, mos) for name, value in values.items() if math.isnan(value)},
+        undefined={name: _reason(name, pred, mos, fit) for name, value in values.items() if math.isnan(value)},
         notes=_notes(values, len(pred), unscored, settings),
     )
 
@@ -214,7 +214,7 @@ def _figures(values: Mapping[str, float], draws: FloatArray, confidence: float) 
     }
 
 
-def _reason(name: str, pred: FloatArray, mos: FloatArray) -> str:
+def _reason(name: str, pred: FloatArray, mos: FloatArray, fit: LogisticFit) -> str:
     """Why a figure does not exist."""
     if len(pred) == 0:
         return "no video has a score"
@@ -226,8 +226,8 @@ def _reason(name: str, pred: FloatArray, mos: FloatArray) -> str:
         return f"all {len(mos)} MOS are {mos[0]:g}"
     if name in AFTER_FIT and len(pred) < MIN_VIDEOS_TO_FIT:
         return f"{len(pred)} videos; a curve of four parameters needs at least {MIN_VIDEOS_TO_FIT}"
-    if name == "plcc":
-        return "the logistic fit did not converge, or is flat; the raw PLCC stands"
+    if fit.converged:
+        return "the logistic fit came out flat; the raw PLCC stands"
     return "the logistic fit did not converge; the raw figure stands"
 
 
