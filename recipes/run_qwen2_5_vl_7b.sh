@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# VQAThinker with Qwen2.5-VL-7B: the release's hyper-parameters, all weights trained.
+#
+#   TRAIN_FILES=... VAL_FILES=... bash recipes/run_qwen2_5_vl_7b.sh [overrides]
+#
+# Model: Qwen/Qwen2.5-VL-7B-Instruct, 8.29 B parameters.
+# Versions: verl 0.9.1, vLLM 0.24.0, transformers 5.9.0.
+# Hardware: 8 GPUs of 80 GB on one node.
+# Memory: MEMORY
+# Run here: not run on this hardware.
+set -euo pipefail
+export MODEL_PATH=${MODEL_PATH:-Qwen/Qwen2.5-VL-7B-Instruct} EXPERIMENT=qwen2_5_vl_7b OUTPUT_DIR=${OUTPUT_DIR:-outputs/qwen2_5_vl_7b}
+exec bash "$(dirname "${BASH_SOURCE[0]}")/run_vqathinker.sh" "$@"
