@@ -1,4 +1,5 @@
 import csv
+import functools
 import io
 import json
 import math
@@ -16,6 +17,7 @@ from vqathinker_verl.evaluation.tables import as_csv, as_latex, paper_table, sho
 SETTINGS = Settings(num_resamples=20)
 
 
+@functools.cache  # nothing changes it
 def outcome(names=("KoNViD-1k", "LIVE-VQC"), constant=False):
     labels, said, other = [], {}, {}
     for number, name in enumerate(names):
