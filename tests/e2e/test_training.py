@@ -5,14 +5,21 @@ after the input was checked: its responses are lost, named and counted, and noth
 """
 
 import math
+import subprocess
+import sys
 import time
 from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet
 import pytest
+import torch
 from e2e_runs import START_SECONDS, marked_processes, read_jsonl, start_recipe
 
+from vqathinker_verl.inference.engines import Sampling, open_engine
+from vqathinker_verl.inference.export import export_checkpoint
+from vqathinker_verl.inference.options import model_frames
+from vqathinker_verl.inference.scoring import find_videos, score_videos
 from vqathinker_verl.perturbations import draw_perturbation, perturbation_rng
 from vqathinker_verl.rewards.combine import score_batch
 from vqathinker_verl.verl_integration.launch import orphaned_shared_memory
@@ -180,3 +187,35 @@ def test_the_validation_dump_names_every_answers_video(run):
         lines = read_jsonl(run.folder / "validation" / f"{step}.jsonl")
         assert {line["video_id"] for line in lines} == mos.keys()
         assert all(line["mos"] == mos[line["video_id"]] and line["data_source"] == "demo" for line in lines)
+
+
+def test_the_exported_model_has_the_trained_weights_and_gives_their_scores(run, tmp_path):
+    """Exported, reloaded by transformers and by vLLM, against the checkpoint's own tensors in the demo's model."""
+    actor = run.folder / "checkpoints" / f"global_step_{STEPS}" / "actor"
+    folder = export_checkpoint(run.folder, tmp_path / "model")
+    frames = model_frames(str(folder))
+    assert frames.num_frames == NUM_FRAMES
+
+    options = {"backend": "transformers", "frames": frames, "sampling": Sampling(max_tokens=32)}
+    untrained = open_engine(str(run.demo / "model"), **options)
+    exported = open_engine(str(folder), **options)
+    shards = torch.load(actor / "model_world_size_1_rank_0.pt", weights_only=False)
+    trained = {name: getattr(tensor, "_local_tensor", tensor) for name, tensor in shards.items()}
+    assert any(not torch.equal(tensor, trained[name]) for name, tensor in untrained.model.state_dict().items())
+    assert all(torch.equal(tensor, trained[name]) for name, tensor in exported.model.state_dict().items())
+    assert exported.model.generation_config.eos_token_id == untrained.model.generation_config.eos_token_id
+
+    untrained.model.load_state_dict(trained)
+    videos = find_videos([run.demo / "videos"])
+    videos = {name: path for name, path in videos.items() if name.startswith("val_")}
+    before = {line["video_id"]: line for line in score_videos(videos, untrained)}
+    after = {line["video_id"]: line for line in score_videos(videos, exported)}
+    assert after == before
+    assert len({line["response"] for line in after.values()}) > 1
+
+    output = tmp_path / "scores.jsonl"
+    command = [sys.executable, "-m", "vqathinker_verl.cli", "score", *map(str, videos.values())]
+    command += ["--model", str(folder), "--backend", "vllm", "--max-tokens", "32", "--output", str(output)]
+    subprocess.run(command, check=True, timeout=300)
+    scores = {line["video_id"]: line["pred_mos"] for line in read_jsonl(output)}
+    assert scores == {name: line["pred_mos"] for name, line in after.items()}
