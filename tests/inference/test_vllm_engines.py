@@ -1,4 +1,4 @@
-"""vLLM itself, offline and as a server, on the tiny model: what it is given, and that it answers as transformers does."""
+"""vLLM itself, offline and as a server, on the tiny model: what it is given, and the same answers as transformers."""
 
 import json
 import os
@@ -81,10 +81,15 @@ def server(tiny_model, tmp_path_factory):
         process.wait(timeout=60)
 
 
+def whole_characters(responses):
+    """Without a character that the last token only began: a server leaves it out."""
+    return [text.rstrip("\ufffd") for text in responses]
+
+
 def test_a_server_sees_the_same_and_answers_the_same(server, tiny_model, clips, expected):
     engine = open_engine(str(tiny_model), server=server, frames=FRAMES, sampling=SAMPLING)
     answers = list(engine.generate([Request(clip, QUALITY_PROMPT) for clip in clips]))
-    assert [list(answer.responses) for answer in answers] == expected
+    assert [whole_characters(answer.responses) for answer in answers] == [whole_characters(one) for one in expected]
     video = decode(clips[0], engine.frames)
     arguments = engine.arguments(QUALITY_PROMPT, video, 1)
     arguments["extra_body"]["return_token_ids"] = True
@@ -98,4 +103,6 @@ def test_a_server_goes_on_from_the_answer_prefix(server, tiny_model, clips):
     requests = [Request(clip, QUALITY_PROMPT) for clip in clips]
     through_server = list(open_engine(str(tiny_model), server=server, **options).generate(requests))
     here = list(open_engine(str(tiny_model), backend="transformers", **options).generate(requests))
-    assert through_server == here
+    assert [whole_characters(answer.responses) for answer in through_server] == [
+        whole_characters(answer.responses) for answer in here
+    ]

@@ -109,8 +109,12 @@ class VllmEngine:
             outputs = self.llm.generate([self.prompt(*one) for one in shown], drawing, use_tqdm=False)
         except ValueError as error:  # a request that does not fit; it would fit for no video of this size
             raise EngineError(f"vLLM refuses a request ({first_line(error)}); show fewer or smaller frames") from error
-        prefix = self.prompting.answer_prefix
-        return [tuple(prefix + response.text for response in output.outputs) for output in outputs]
+        prefix, tokenizer = self.prompting.answer_prefix, self.prompting.processor.tokenizer
+        # From the tokens, as verl does: vLLM's own text leaves out a character that the last token only began.
+        return [
+            tuple(prefix + tokenizer.decode(one.token_ids, skip_special_tokens=True) for one in output.outputs)
+            for output in outputs
+        ]
 
     def prompt(self, prompt: str, video: DecodedVideo) -> Any:
         """What vLLM is given for one request."""
