@@ -73,13 +73,14 @@ def marked_processes() -> list[psutil.Process]:
     return found
 
 
-def start_recipe(demo: Path, output_dir: Path, *overrides: str, **environment: str) -> Recipe:
-    """Start the recipe with the demo's files given as a user gives their own."""
+def start_recipe(demo: Path, output_dir: Path, *overrides: str, recipe: Path = RECIPE, **environment: str) -> Recipe:
+    """Start a recipe with the demo's files given as a user gives their own; the main one at the demo's sizes."""
+    sizes = ["experiment=demo"] if recipe == RECIPE else []
     output_dir.mkdir(parents=True, exist_ok=True)
     log = output_dir / "recipe.out"
     with log.open("ab") as file:
         process = subprocess.Popen(
-            ["bash", str(RECIPE), "experiment=demo", *overrides],
+            ["bash", str(recipe), *sizes, *overrides],
             cwd=ROOT,
             env={
                 **os.environ,

@@ -1,0 +1,94 @@
+"""Every recipe takes two real steps without a GPU, with a tiny random model of its own architecture.
+
+What a recipe sets stays as it is, but for sizes. The answers are noise, so the rewards are mostly 0; that they are
+computed, that the weights move and reach vLLM, is what is looked at.
+"""
+
+import math
+
+import pytest
+from e2e_runs import ROOT, START_SECONDS, marked_processes, read_jsonl, start_recipe
+from tiny_models import SIDE, save_tiny
+
+pytestmark = [pytest.mark.e2e, pytest.mark.soak]
+
+STEPS, VIDEOS, GROUP_SIZE = 2, 8, 4
+SIZES = [
+    "data.max_prompt_length=512",
+    "data.max_response_length=24",
+    "data.dataloader_num_workers=0",
+    "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=8",
+    f"actor_rollout_ref.rollout.n={GROUP_SIZE}",
+    "actor_rollout_ref.rollout.gpu_memory_utilization=0.2",
+    "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=8",
+    "actor_rollout_ref.rollout.max_model_len=640",
+    "actor_rollout_ref.rollout.max_num_seqs=32",
+    "actor_rollout_ref.rollout.max_num_batched_tokens=4096",
+    "actor_rollout_ref.rollout.agent.num_workers=1",
+    "+actor_rollout_ref.rollout.engine_kwargs.vllm.skip_mm_profiling=true",
+    "actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=8",
+    "trainer.val_before_train=false",
+    "trainer.test_freq=-1",
+    "trainer.save_freq=-1",
+    "trainer.total_epochs=10",
+]
+
+
+def frames(architecture):
+    if architecture == "internvl":  # one size only
+        size = f"[{SIDE[architecture]}, {SIDE[architecture]}]"
+        return [f"data.frames.{split}.size={size}" for split in ("train", "val")]
+    return [f"data.frames.{split}.max_pixels={SIDE[architecture] ** 2}" for split in ("train", "val")]
+
+
+def batch(videos, mini_batch=VIDEOS):
+    return [f"data.train_batch_size={videos}", f"actor_rollout_ref.actor.ppo_mini_batch_size={mini_batch}"]
+
+
+RECIPES = {
+    "run_qwen2_5_vl_7b": ("qwen2_5_vl", batch(VIDEOS)),
+    "run_qwen2_5_vl_3b_1gpu": ("qwen2_5_vl", batch(VIDEOS)),
+    "run_qwen2_5_vl_7b_lora": ("qwen2_5_vl", [*batch(VIDEOS), "actor_rollout_ref.model.lora_rank=8"]),
+    "run_qwen3_vl_8b": ("qwen3_vl", batch(VIDEOS)),
+    "run_internvl3_8b": ("internvl", batch(VIDEOS)),
+    "run_colocate_async": ("qwen2_5_vl", batch(VIDEOS)),
+    # A step is two updates; one worker trains and one generates, and gloo carries the weights.
+    "run_separate_async": (
+        "qwen2_5_vl",
+        [
+            *batch(2 * VIDEOS),
+            "actor_rollout_ref.rollout.n_gpus_per_node=1",
+            "actor_rollout_ref.rollout.checkpoint_engine.backend=naive",
+            "ray_kwargs.ray_init.num_gpus=2",
+            "ray_kwargs.ray_init.num_cpus=12",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_two_steps_on_the_cpu_stack(recipe, demo, tmp_path):
+    architecture, overrides = RECIPES[recipe]
+    save_tiny(architecture, tmp_path / "model")
+    run = start_recipe(
+        demo,
+        tmp_path / "run",
+        *SIZES,
+        *frames(architecture),
+        *overrides,
+        recipe=ROOT / "recipes" / f"{recipe}.sh",
+        MODEL_PATH=str(tmp_path / "model"),
+        NGPUS_PER_NODE="1",
+        TOTAL_STEPS=str(STEPS),
+    )
+    assert run.wait(START_SECONDS) == 0, run.text()[-3000:]
+    assert marked_processes() == []
+    steps = [line for line in read_jsonl(tmp_path / "run" / "metrics.jsonl") if "reward/total" in line]
+    assert [line["step"] for line in steps] == list(range(1, STEPS + 1))
+    for line in steps:
+        assert line["rollout/failed_responses"] == 0
+        assert line["rollout/perturbed_responses"] > 0
+        assert math.isfinite(line["reward/total"])
+        assert math.isfinite(line["actor/kl_loss"])
+    # The sampler's probabilities are the trainer's: prompt, frames and weights are the same on both sides.
+    assert steps[-1]["training/rollout_probs_diff_max"] < 0.02
