@@ -1,0 +1,93 @@
+"""Finding a checkpoint and its run's settings; the merge itself is in tests/e2e/test_training.py."""
+
+import json
+
+import pytest
+
+from vqathinker_verl.cli import main
+from vqathinker_verl.inference import export
+from vqathinker_verl.inference.export import ExportError, export_checkpoint, find_actor, run_config
+
+CONFIG = """
+data: {frames: {val: {num_frames: 6, max_pixels: 7056}}}
+actor_rollout_ref: {rollout: {dtype: float32}}
+"""
+
+
+@pytest.fixture
+def run(tmp_path):
+    """OUTPUT_DIR of a run with two checkpoints of two workers; the shards are empty."""
+    for step in (9, 10):
+        actor = tmp_path / "checkpoints" / f"global_step_{step}" / "actor"
+        (actor / "huggingface").mkdir(parents=True)
+        (actor / "huggingface" / "config.json").write_text("{}")
+        for rank in range(2):
+            (actor / f"model_world_size_2_rank_{rank}.pt").touch()
+    (tmp_path / "hydra" / ".hydra").mkdir(parents=True)
+    (tmp_path / "hydra" / ".hydra" / "config.yaml").write_text(CONFIG)
+    return tmp_path
+
+
+def test_a_run_gives_its_last_checkpoint_and_a_checkpoint_itself(run):
+    last = run / "checkpoints" / "global_step_10" / "actor"  # 10 after 9, not before
+    assert find_actor(run) == last
+    assert find_actor(run / "checkpoints") == last
+    earlier = run / "checkpoints" / "global_step_9"
+    assert find_actor(earlier) == find_actor(earlier / "actor") == earlier / "actor"
+
+
+def test_what_is_missing_is_named(run, tmp_path_factory):
+    actor = find_actor(run)
+    (actor / "huggingface" / "config.json").unlink()
+    with pytest.raises(ExportError, match=r"no huggingface/config\.json"):
+        find_actor(run)
+    (actor / "model_world_size_2_rank_0.pt").unlink()
+    with pytest.raises(ExportError, match="the shards of 1 of 2 ranks are missing, first 0"):
+        find_actor(run)
+    with pytest.raises(ExportError, match="no verl checkpoint"):
+        find_actor(tmp_path_factory.mktemp("empty"))
+    with pytest.raises(ExportError, match="no verl checkpoint"):
+        find_actor(run / "nowhere")
+
+
+def test_the_runs_frames_and_dtype_go_into_the_folder(run, monkeypatch):
+    asked = []
+
+    def merge(actor, target, dtype):
+        asked.append(dtype)
+        (target / "config.json").write_text("{}")
+
+    monkeypatch.setattr(export, "_merge", merge)
+    folder = export_checkpoint(run)
+    assert folder == run / "checkpoints" / "global_step_10" / "huggingface_model"
+    facts = json.loads((folder / "vqathinker.json").read_text())
+    assert facts["checkpoint"] == "global_step_10"
+    assert (facts["frames"]["num_frames"], facts["frames"]["max_pixels"]) == (6, 7056)
+    export_checkpoint(run, run / "rounded", dtype="bfloat16")
+    (run / "hydra" / ".hydra" / "config.yaml").unlink()
+    bare = export_checkpoint(run, run / "bare")
+    assert not (bare / "vqathinker.json").exists()
+    assert asked == ["float32", "bfloat16", "bfloat16"]
+
+
+def test_nothing_is_overwritten_and_no_half_is_left(run, monkeypatch, capsys):
+    (run / "model").mkdir()
+    assert main(["export", str(run), "--output", str(run / "model")]) == 2
+    assert "exists already" in capsys.readouterr().err
+
+    def fail(actor, target, dtype):
+        (target / "half.safetensors").touch()
+        raise ExportError("the merger failed")
+
+    monkeypatch.setattr(export, "_merge", fail)
+    with pytest.raises(ExportError, match="the merger failed"):
+        export_checkpoint(run, run / "new")
+    assert not (run / "new").exists()
+    assert list(run.glob(".new*")) == []
+
+
+def test_a_configuration_that_is_none_of_ours_is_named(run):
+    path = run / "hydra" / ".hydra" / "config.yaml"
+    path.write_text("data: {}")
+    with pytest.raises(ExportError, match=r"config\.yaml: expected a run's configuration"):
+        run_config(find_actor(run))
