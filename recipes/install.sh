@@ -22,7 +22,7 @@ need_uv() {
 }
 
 STACK=("requirements/$DEVICE.txt" pyproject.toml)
-TESTS=(requirements/test.txt requirements/trl.txt)
+TESTS=(requirements/test.txt requirements/ui.txt requirements/trl.txt)
 if changed "$DEVICE" "${STACK[@]}"; then
   echo "vqathinker: installing requirements/$DEVICE.txt into .venv (once; about 6.6 GB)"
   need_uv
@@ -34,6 +34,7 @@ fi
 if [ "$WITH_TESTS" = test ] && changed test "${TESTS[@]}"; then
   need_uv
   install --requirement requirements/test.txt
+  install --requirement requirements/ui.txt
   install --target .venv/only-trl --requirement requirements/trl.txt # apart: trl.txt says why
   installed test "${TESTS[@]}"
 fi
