@@ -6,8 +6,9 @@
 # Model: Qwen/Qwen2.5-VL-7B-Instruct, 8.29 B parameters.
 # Versions: verl 0.9.1, vLLM 0.24.0, transformers 5.9.0.
 # Hardware: 8 GPUs of 80 GB on one node.
-# Memory: MEMORY
+# Memory: about 34 GiB per GPU in training and 54 in generation; 31 GiB of host memory per node (vqathinker plan).
 # Run here: not run on this hardware.
 set -euo pipefail
-export MODEL_PATH=${MODEL_PATH:-Qwen/Qwen2.5-VL-7B-Instruct} EXPERIMENT=qwen2_5_vl_7b OUTPUT_DIR=${OUTPUT_DIR:-outputs/qwen2_5_vl_7b}
+export MODEL_PATH=${MODEL_PATH:-Qwen/Qwen2.5-VL-7B-Instruct} EXPERIMENT=qwen2_5_vl_7b
+export OUTPUT_DIR=${OUTPUT_DIR:-outputs/qwen2_5_vl_7b}
 exec bash "$(dirname "${BASH_SOURCE[0]}")/run_vqathinker.sh" "$@"

@@ -7,10 +7,10 @@
 # Versions: verl 0.9.1, vLLM 0.24.0, transformers 5.9.0.
 # Hardware: 8 GPUs of 80 GB on one node, 4 to train (NGPUS_PER_NODE) and 4 that only generate
 # (actor_rollout_ref.rollout.n_gpus_per_node).
-# Memory: MEMORY
+# Memory: about 50 GiB per GPU in training and 66 in generation; 31 GiB of host memory per node (vqathinker plan).
 # Run here: not run on this hardware.
 # NCCL carries the weights over, for which verl needs CuPy (cupy-cuda13x).
 set -euo pipefail
-export MODEL_PATH=${MODEL_PATH:-Qwen/Qwen2.5-VL-7B-Instruct} EXPERIMENT=separate_async OUTPUT_DIR=${OUTPUT_DIR:-outputs/separate_async} \
-  NGPUS_PER_NODE=${NGPUS_PER_NODE:-4}
+export MODEL_PATH=${MODEL_PATH:-Qwen/Qwen2.5-VL-7B-Instruct} EXPERIMENT=separate_async
+export OUTPUT_DIR=${OUTPUT_DIR:-outputs/separate_async} NGPUS_PER_NODE=${NGPUS_PER_NODE:-4}
 exec bash "$(dirname "${BASH_SOURCE[0]}")/run_vqathinker.sh" "$@"
