@@ -8,12 +8,14 @@ import pytest
 from omegaconf import OmegaConf
 
 from vqathinker_verl.perturbations import PerturbationConfig
+from vqathinker_verl.plan.recipe import RECIPES, compose_recipe, flattened, recipe_overrides
 from vqathinker_verl.rewards.combine import RewardConfig
 from vqathinker_verl.verl_integration.config import TemporalConfig
 from vqathinker_verl.verl_integration.preflight import InputError, composed
 
 PATHS = ["data.train_files=train.parquet", "data.val_files=val.parquet", "actor_rollout_ref.model.path=model"]
 COMBINATIONS = list(itertools.product(("cpu", "gpu"), ("demo", "full")))
+SCRIPTS = sorted(script for script in RECIPES.glob("run_*.sh") if script.name != "run_vqathinker.sh")
 
 
 @pytest.fixture(scope="module", params=COMBINATIONS, ids="-".join)
@@ -22,37 +24,80 @@ def config(request, recipe_config_dir):
     return composed(recipe_config_dir, "vqathinker", [f"platform={platform}", f"experiment={experiment}", *PATHS])
 
 
-def test_verl_accepts_it(config):
+@pytest.fixture(
+    scope="module", params=[*COMBINATIONS, *SCRIPTS], ids=lambda it: getattr(it, "stem", None) or "-".join(it)
+)
+def started(request, recipe_config_dir):
+    """What verl is started with: by the main recipe in each of its forms, and by every other."""
+    if request.param in SCRIPTS:
+        return compose_recipe(recipe_overrides(request.param, PATHS[:2]))
+    platform, experiment = request.param
+    return composed(recipe_config_dir, "vqathinker", [f"platform={platform}", f"experiment={experiment}", *PATHS])
+
+
+def test_verl_accepts_it(started):
     from verl.trainer.ppo.utils import need_critic, need_reference_policy
     from verl.utils.config import validate_config
 
-    assert need_reference_policy(config)
-    assert not need_critic(config)
-    validate_config(config, use_reference_policy=True, use_critic=False)
+    assert need_reference_policy(started)
+    assert not need_critic(started)
+    validate_config(started, use_reference_policy=True, use_critic=False)
 
 
-def test_verl_makes_its_dataclasses_of_it(config):
+def test_verl_makes_its_dataclasses_of_it(started):
     from verl.utils.config import omega_conf_to_dataclass
 
-    rollout = omega_conf_to_dataclass(config.actor_rollout_ref.rollout)
+    rollout = omega_conf_to_dataclass(started.actor_rollout_ref.rollout)
     assert rollout.agent.default_agent_loop == "vqathinker"
-    assert omega_conf_to_dataclass(config.actor_rollout_ref.actor).strategy == "fsdp2"
-    omega_conf_to_dataclass(config.algorithm)
+    assert omega_conf_to_dataclass(started.actor_rollout_ref.actor).strategy == "fsdp2"
+    omega_conf_to_dataclass(started.algorithm)
 
 
-def test_every_path_in_it_leads_somewhere(config):
+def test_every_path_in_it_leads_somewhere(started):
     from verl.trainer.ppo.v1 import get_trainer_cls
     from verl.utils.import_utils import load_class_from_fqn, load_extern_object
 
-    reward = config.reward.custom_reward_function
+    reward = started.reward.custom_reward_function
     assert load_extern_object(reward.path, reward.name).__module__ == "vqathinker_verl.adapters.verl"
-    assert load_extern_object(config.data.custom_cls.path, config.data.custom_cls.name)
-    assert load_class_from_fqn(config.actor_rollout_ref.rollout.agent.agent_loop_manager_class, "AgentLoopManager")
-    assert get_trainer_cls(config.trainer.v1.trainer_mode)
+    assert load_extern_object(started.data.custom_cls.path, started.data.custom_cls.name)
+    assert load_class_from_fqn(started.actor_rollout_ref.rollout.agent.agent_loop_manager_class, "AgentLoopManager")
+    assert get_trainer_cls(started.trainer.v1.trainer_mode)
     import_module("vqathinker_verl.verl_integration.agent_loop")
     from verl.experimental.agent_loop.agent_loop import _agent_loop_registry
 
-    assert config.actor_rollout_ref.rollout.agent.default_agent_loop in _agent_loop_registry
+    assert started.actor_rollout_ref.rollout.agent.default_agent_loop in _agent_loop_registry
+
+
+def test_no_other_path_is_in_it(started):
+    """Every pkg:// path is one that the test above resolves, and every class that verl is told to make exists."""
+    from verl.utils.import_utils import load_class_from_fqn
+
+    leaves = dict(flattened(OmegaConf.to_container(started, resolve=True)))
+    assert {name for name, value in leaves.items() if str(value).startswith("pkg://")} == {
+        "data.custom_cls.path",
+        "reward.custom_reward_function.path",
+    }
+    for target in {value for name, value in leaves.items() if name.endswith("_target_")}:
+        assert load_class_from_fqn(target, target)
+
+
+def test_verls_separate_async_trainer_takes_its_recipe(monkeypatch):
+    """Its constructor checks batch sizes, the rollouts' GPUs and the weights' way, before it builds anything."""
+    from verl.trainer.ppo.v1.trainer_base import PPOTrainer
+    from verl.trainer.ppo.v1.trainer_separate_async import PPOTrainerSeparateAsync
+
+    class CheckedError(Exception):
+        pass
+
+    def after_the_checks(*_):
+        raise CheckedError
+
+    monkeypatch.setattr(PPOTrainer, "__init__", after_the_checks)
+    overrides = recipe_overrides(RECIPES / "run_separate_async.sh", PATHS[:2])
+    with pytest.raises(CheckedError):
+        PPOTrainerSeparateAsync(compose_recipe(overrides))
+    with pytest.raises(AssertionError, match="train_batch_size must equal"):
+        PPOTrainerSeparateAsync(compose_recipe([*overrides, "data.train_batch_size=32"]))
 
 
 def test_prompts_of_training_and_validation_fit(config):
