@@ -44,6 +44,7 @@ def test_plain_rewards():
     assert "evaluation:" in printed[2]
 
 
+@pytest.mark.e2e
 def test_verl_rewards():
     pytest.importorskip("verl")
     printed = run("verl_rewards.py")

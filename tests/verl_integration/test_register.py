@@ -14,6 +14,7 @@ def fresh(script, **environment):
     )
 
 
+@pytest.mark.e2e
 def test_importing_verl_registers_the_trainers_and_the_platform():
     script = (
         "import sys, verl\n"
