@@ -234,6 +234,66 @@ def test_the_worker_gives_the_features_that_verl_would_compute_again(config, pro
         torch.testing.assert_close(torch.as_tensor(ours[name]), torch.as_tensor(stock[name]))
 
 
+@pytest.mark.e2e
+class TestPositionsOfFrames:
+    """Against vLLM's own function, for a model whose positions count seconds (the demo's do not)."""
+
+    CONFIG = SimpleNamespace(
+        vision_config=SimpleNamespace(spatial_merge_size=2, tokens_per_second=2),
+        image_token_id=0,
+        video_token_id=1,
+        vision_start_token_id=2,
+    )
+
+    def trained(self, processor, num_frames, spaced):
+        from transformers.models.qwen2_5_vl import Qwen2_5_VLModel
+
+        grid = (num_frames // 2, 6, 8)
+        ids = [9, 9, 2, *[1] * (grid[0] * grid[1] * grid[2] // 4), 3, 9, 9, 9]
+        model = SimpleNamespace(config=self.CONFIG, video_processor=processor.video_processor)
+        model.get_vision_position_ids = lambda *args, **kwargs: Qwen2_5_VLModel.get_vision_position_ids(
+            model, *args, **kwargs
+        )
+        fake = type("Qwen2_5_VLProcessor", (SimpleNamespace,), {})(video_processor=processor.video_processor)
+        loops.space_frames_as_vllm_does(fake)
+        features = {"video_grid_thw": torch.tensor([grid])}
+        positions, _ = Qwen2_5_VLModel.get_rope_index(
+            model,
+            input_ids=torch.tensor([ids]),
+            mm_token_type_ids=2 * (torch.tensor([ids]) == 1).int(),
+            attention_mask=torch.ones(1, len(ids), dtype=torch.int64),
+            **features,
+            **(fake.get_rope_index_kwargs(features) if spaced else {}),
+        )
+        return positions[:, 0], ids, grid
+
+    def sampled(self, processor, ids, grid, num_frames):
+        from vllm.model_executor.models.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration as Sampler
+
+        frames = torch.zeros(num_frames, 3, 84, 112, dtype=torch.uint8)
+        seconds = processor(text=["<|vision_start|><|video_pad|><|vision_end|>"], videos=[frames])["second_per_grid_ts"]
+        feature = SimpleNamespace(
+            modality="video",
+            mm_position=SimpleNamespace(offset=3),
+            data={
+                "video_grid_thw": SimpleNamespace(data=torch.tensor(grid)),
+                "second_per_grid_ts": SimpleNamespace(data=torch.tensor(seconds[0])),
+            },
+        )
+        model = SimpleNamespace(config=self.CONFIG)
+        model.iter_mm_grid_thw = lambda features: Sampler.iter_mm_grid_thw(model, features)
+        return Sampler.get_mrope_input_positions(model, ids, [feature])[0]
+
+    @pytest.mark.parametrize("num_frames", [2, 6, 12])
+    def test_the_trainer_spaces_them_as_vllm_does(self, processor, num_frames):
+        trained, ids, grid = self.trained(processor, num_frames, spaced=True)
+        assert torch.equal(trained, self.sampled(processor, ids, grid, num_frames))
+
+    def test_stock_verl_still_does_not(self, processor):
+        trained, ids, grid = self.trained(processor, 6, spaced=False)
+        assert not torch.equal(trained, self.sampled(processor, ids, grid, 6))
+
+
 class TestDrawFor:
     def video(self, source_frames):
         return torch.zeros(len(source_frames), 3, 4, 4), {"frames_indices": source_frames}

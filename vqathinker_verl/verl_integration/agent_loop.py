@@ -31,6 +31,7 @@ from vqathinker_verl.verl_integration.config import TemporalConfig
 from vqathinker_verl.verl_integration.dataset import Video
 from vqathinker_verl.verl_integration.sharing import SharedWork
 
+VLLM_FRAMES_PER_SECOND = 24.0  # of frames without metadata
 MAX_DRAWS = 100  # until a short video shows a change; nearly always the first draw does
 
 
@@ -196,6 +197,21 @@ class VideoQualityAgentLoop(AgentLoopBase):
         )
 
 
+def space_frames_as_vllm_does(processor: Any) -> None:
+    """Let the trainer's positions of a video's frames be those that vLLM samples with, on Qwen2.5-VL.
+
+    Qwen2.5-VL's positions count the seconds between frames. vLLM 0.24 hands its processor bare frames, which counts
+    them as 24 a second; verl 0.9.1 leaves the seconds out, and transformers then takes 1 s a pair of frames. So the
+    policy that answered was not quite the one that was trained. `get_rope_index_kwargs` is verl's door for it. Equal up
+    to 12 frames; beyond, vLLM rounds the sum and transformers each step.
+    """
+    if type(processor).__name__ == "Qwen2_5_VLProcessor":
+        seconds = processor.video_processor.temporal_patch_size / VLLM_FRAMES_PER_SECOND
+        processor.get_rope_index_kwargs = lambda features: (
+            {"second_per_grid_ts": [seconds] * len(features["video_grid_thw"])} if "video_grid_thw" in features else {}
+        )
+
+
 class VideoQualityAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
     """verl's worker, which tells the loop whether it validates, and does not run the processor again."""
 
@@ -203,6 +219,10 @@ class VideoQualityAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_cl
         return await super()._run_agent_loop(
             sampling_params, trajectory, is_validation=bool(trajectory["validate"]), **kwargs
         )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        space_frames_as_vllm_does(self.processor)
 
     async def _compute_score(self, outputs: list[AgentLoopOutput], kwargs: dict) -> None:
         await super()._compute_score(outputs, kwargs)
