@@ -1,11 +1,15 @@
 """Architectures from their config.json: published parameter counts must come out to the last one."""
 
 import json
+from functools import cache
 
 import pytest
 
-from vqathinker_verl.plan.model import RESTATED, Model, load_model
+from vqathinker_verl.plan import model as module
+from vqathinker_verl.plan.model import RESTATED, Model
 from vqathinker_verl.verl_integration.preflight import InputError
+
+load_model = cache(module.load_model)
 
 # As the checkpoints' own safetensors indices count them.
 KNOWN = {

@@ -1,13 +1,16 @@
+from functools import cache
+
 import numpy as np
 import pytest
 from plan_config import plan_config
 
 from vqathinker_verl.demo.model import build_processor
 from vqathinker_verl.frames.spec import FrameSpec
-from vqathinker_verl.plan.model import load_model
+from vqathinker_verl.plan import model as module
 from vqathinker_verl.plan.tokens import frame_spec, prompt_tokens, text_tokens, video_patches
 from vqathinker_verl.prompts import QUALITY_PROMPT
 
+load_model = cache(module.load_model)
 QWEN25, QWEN3, INTERNVL = "Qwen/Qwen2.5-VL-7B-Instruct", "Qwen/Qwen3-VL-8B-Instruct", "OpenGVLab/InternVL3-8B-hf"
 
 

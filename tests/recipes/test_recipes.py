@@ -4,14 +4,16 @@ import importlib.util
 import os
 import re
 import subprocess
+from functools import cache
 
 import pytest
 
+from vqathinker_verl.plan import model as module
 from vqathinker_verl.plan.figures import faults_of, figures_of
 from vqathinker_verl.plan.memory import GIB
-from vqathinker_verl.plan.model import load_model
 from vqathinker_verl.plan.recipe import RECIPES, compose_recipe, recipe_overrides
 
+load_model = cache(module.load_model)  # five recipes share one model
 MAIN = RECIPES / "run_vqathinker.sh"
 SCRIPTS = sorted(path for path in RECIPES.glob("run_*.sh") if path != MAIN)
 HUB = re.compile(r"\w+/[\w.-]+")
