@@ -67,8 +67,8 @@ else
       ray start --head --node-ip-address="$HEAD" --port="$PORT"
       trap 'ray stop' EXIT
       export RAY_ADDRESS=$HEAD:$PORT
-      until joined=$(python -c 'import ray; ray.init(logging_level="ERROR"); print(sum(n["Alive"] for n in ray.nodes()))') &&
-        [ "$joined" -ge "$NNODES" ]; do
+      COUNT='import ray; ray.init(logging_level="ERROR"); print(sum(node["Alive"] for node in ray.nodes()))'
+      until joined=$(python -c "$COUNT") && [ "$joined" -ge "$NNODES" ]; do
         if [ "$SECONDS" -gt "$JOIN_SECONDS" ]; then
           echo "vqathinker: $joined of $NNODES nodes joined $RAY_ADDRESS within $JOIN_SECONDS s" >&2
           exit 1
