@@ -91,4 +91,6 @@ def test_two_steps_on_the_cpu_stack(recipe, demo, tmp_path):
         assert math.isfinite(line["reward/total"])
         assert math.isfinite(line["actor/kl_loss"])
     # The sampler's probabilities are the trainer's: prompt, frames and weights are the same on both sides.
-    assert steps[-1]["training/rollout_probs_diff_max"] < 0.02
+    # A random model gives every token about the same probability, so it is their correlation that tells.
+    for line in steps:
+        assert line["training/rollout_actor_probs_pearson_corr"] > 0.999

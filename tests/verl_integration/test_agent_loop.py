@@ -10,6 +10,7 @@ import pytest
 import torch
 from verl.experimental.agent_loop.agent_loop import DictConfigWrap
 from verl.workers.rollout.replica import TokenOutput
+from verl.workers.rollout.utils import qwen2_5_vl_dedup_image_tokens
 
 from vqathinker_verl.demo.degradations import encode_h264
 from vqathinker_verl.demo.model import build_processor
@@ -159,6 +160,13 @@ class TestTraining:
         text = processor.tokenizer.decode(output.response_ids, skip_special_tokens=True)
         assert text.startswith("<think>It looks sharp</think><answer>")
         assert len(output.response_logprobs) == len(output.response_ids) == len(output.response_mask)
+
+    def test_the_server_gets_the_prompt_that_it_expands_itself(self, group, processor):
+        """Which is what verl's folding makes of the expanded one, for Qwen2.5-VL."""
+        outputs, requests = group
+        folded = qwen2_5_vl_dedup_image_tokens(outputs[0].prompt_ids, processor)
+        assert all(request["prompt_ids"] == folded for request in requests)
+        assert folded.count(processor.video_token_id) == 1
 
     def test_nothing_of_the_prompt_is_kept(self, group):
         assert not loops.VideoQualityAgentLoop.prompts._tasks

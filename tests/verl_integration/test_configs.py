@@ -1,5 +1,6 @@
 """The recipe's config: composed by Hydra as verl composes it, and accepted by verl's own validation."""
 
+import copy
 import itertools
 from dataclasses import asdict
 from importlib import import_module
@@ -18,21 +19,28 @@ COMBINATIONS = list(itertools.product(("cpu", "gpu"), ("demo", "full")))
 SCRIPTS = sorted(script for script in RECIPES.glob("run_*.sh") if script.name != "run_vqathinker.sh")
 
 
-@pytest.fixture(scope="module", params=COMBINATIONS, ids="-".join)
-def config(request, recipe_config_dir):
-    platform, experiment = request.param
+def combination(recipe_config_dir, platform, experiment):
     return composed(recipe_config_dir, "vqathinker", [f"platform={platform}", f"experiment={experiment}", *PATHS])
+
+
+@pytest.fixture(scope="module")
+def combinations(recipe_config_dir):
+    return {names: combination(recipe_config_dir, *names) for names in COMBINATIONS}
+
+
+@pytest.fixture(scope="module", params=COMBINATIONS, ids="-".join)
+def config(request, combinations):
+    return combinations[request.param]
 
 
 @pytest.fixture(
     scope="module", params=[*COMBINATIONS, *SCRIPTS], ids=lambda it: getattr(it, "stem", None) or "-".join(it)
 )
-def started(request, recipe_config_dir):
+def started(request, combinations):
     """What verl is started with: by the main recipe in each of its forms, and by every other."""
     if request.param in SCRIPTS:
         return compose_recipe(recipe_overrides(request.param, PATHS[:2]))
-    platform, experiment = request.param
-    return composed(recipe_config_dir, "vqathinker", [f"platform={platform}", f"experiment={experiment}", *PATHS])
+    return combinations[request.param]
 
 
 def test_verl_accepts_it(started):
@@ -119,28 +127,30 @@ def test_the_yaml_states_every_field_with_its_default(config):
 
 
 class TestTemporal:
-    def compose(self, recipe_config_dir, *overrides):
-        return composed(recipe_config_dir, "vqathinker", ["platform=cpu", "experiment=demo", *PATHS, *overrides])
+    def changed(self, combinations, *overrides):
+        config = copy.deepcopy(combinations["cpu", "demo"])
+        config.merge_with_dotlist(list(overrides))
+        return config
 
     @pytest.mark.parametrize(("group_size", "expected"), [(1, 1), (4, 2), (5, 3), (8, 4)])
-    def test_half_of_the_group_rounded_up_by_default(self, recipe_config_dir, group_size, expected):
-        config = self.compose(recipe_config_dir, f"actor_rollout_ref.rollout.n={group_size}")
+    def test_half_of_the_group_rounded_up_by_default(self, combinations, group_size, expected):
+        config = self.changed(combinations, f"actor_rollout_ref.rollout.n={group_size}")
         assert TemporalConfig.from_config(config).sessions_with_perturbed(group_size) == expected
 
-    def test_a_number_of_ones_own_or_none_at_all(self, recipe_config_dir):
-        config = self.compose(recipe_config_dir, "vqathinker.temporal.perturbed_n=1")
+    def test_a_number_of_ones_own_or_none_at_all(self, combinations):
+        config = self.changed(combinations, "vqathinker.temporal.perturbed_n=1")
         assert TemporalConfig.from_config(config).sessions_with_perturbed(8) == 1
-        config = self.compose(recipe_config_dir, "vqathinker.temporal.enable=false")
+        config = self.changed(combinations, "vqathinker.temporal.enable=false")
         assert TemporalConfig.from_config(config).sessions_with_perturbed(8) == 0
 
     @pytest.mark.parametrize("wrong", ["0", "9"])
-    def test_more_than_the_group_or_none_is_refused(self, recipe_config_dir, wrong):
-        config = self.compose(recipe_config_dir, f"vqathinker.temporal.perturbed_n={wrong}")
+    def test_more_than_the_group_or_none_is_refused(self, combinations, wrong):
+        config = self.changed(combinations, f"vqathinker.temporal.perturbed_n={wrong}")
         with pytest.raises(ValueError, match="perturbed_n"):
             TemporalConfig.from_config(config)
 
-    def test_the_odds_of_the_perturbations_are_config(self, recipe_config_dir):
-        config = self.compose(recipe_config_dir, "vqathinker.temporal.perturbations.kinds.shuffle=0")
+    def test_the_odds_of_the_perturbations_are_config(self, combinations):
+        config = self.changed(combinations, "vqathinker.temporal.perturbations.kinds.shuffle=0")
         assert TemporalConfig.from_config(config).perturbations.kinds["shuffle"] == 0
 
 

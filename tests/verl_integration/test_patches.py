@@ -3,6 +3,7 @@
 import pytest
 import torch
 from tensordict import TensorDict
+from tiny_models import save_tiny
 
 from vqathinker_verl.verl_integration.patches import fix_3d_position_ids
 from vqathinker_verl.verl_integration.run_mark import RUN_MARK
@@ -97,3 +98,32 @@ class TestSocketsOfARun:
 
         source = inspect.getsource(utils.vLLMColocateWorkerExtension._get_zmq_handle)
         assert "rl-colocate-zmq-{job_id}-replica-{replica_rank}-rank-{trainer_rank}.sock" in source
+
+
+class TestInternVL:
+    @pytest.fixture(scope="class")
+    def folder(self, tmp_path_factory):
+        folder = tmp_path_factory.mktemp("internvl")
+        save_tiny("internvl", folder)
+        return folder
+
+    def test_its_processor_is_found_wherever_verl_asks_for_one(self, folder):
+        from verl.utils import hf_processor
+        from verl.utils.tokenizer import hf_processor as of_the_package
+
+        for find in (hf_processor, of_the_package):
+            processor = find(str(folder))
+            assert type(processor).__name__ == "InternVLProcessor"
+            assert processor.config.model_type == "internvl"
+
+    def test_other_models_get_what_stock_verl_gives(self, tmp_path):
+        from verl.utils import hf_processor
+
+        save_tiny("qwen3_vl", tmp_path)
+        assert hasattr(hf_processor(str(tmp_path)), "get_rope_index")
+
+    def test_stock_verl_still_refuses_it(self, folder):
+        from verl.utils import hf_processor
+
+        with pytest.warns(UserWarning, match="Unsupported processor type: InternVLProcessor"):
+            assert hf_processor.__wrapped__(str(folder)) is None

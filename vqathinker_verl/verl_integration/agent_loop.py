@@ -14,7 +14,7 @@ Doors of verl 0.9.1: `actor_rollout_ref.rollout.agent.default_agent_loop=vqathin
 
 import asyncio
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 from uuid import uuid4
 
@@ -24,6 +24,7 @@ import torch
 from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetrics, AgentLoopOutput, register
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorkerTQ
 from verl.utils.profiler import simple_timer
+from verl.utils.tokenizer.chat_template import apply_chat_template
 from verl.workers.rollout.replica import TokenOutput
 
 from vqathinker_verl.perturbations import Perturbation, PerturbationConfig, draw_perturbation, perturbation_rng
@@ -37,9 +38,14 @@ MAX_DRAWS = 100  # until a short video shows a change; nearly always the first d
 
 @dataclass(frozen=True)
 class PreparedPrompt:
-    """What all sessions of one prompt share; `perturbed_videos` is None where there is nothing to compare."""
+    """What all sessions of one prompt share; `perturbed_videos` is None where there is nothing to compare.
+
+    `prompt_ids` are what the trainer sees, with the video's tokens; `server_prompt_ids` are for vLLM, which puts them
+    in itself.
+    """
 
     prompt_ids: list[int]
+    server_prompt_ids: list[int]
     videos: list[Video] | None
     features: dict[str, Any]
     perturbation: Perturbation | None = None
@@ -109,11 +115,12 @@ class VideoQualityAgentLoop(AgentLoopBase):
         else:
             sessions = self.temporal.sessions_with_perturbed(self.rollout_config.n)
         async with self.prompts.use(kwargs["uid"], lambda: self._prepare(kwargs, perturbed=sessions > 0)) as prompt:
-            requests = [self._generate(prompt.prompt_ids, prompt.videos, sampling_params, int(priority))]
+            shown = [prompt.videos]
             if kwargs["session_id"] < sessions and prompt.perturbed_videos is not None:
-                requests.append(
-                    self._generate(prompt.prompt_ids, prompt.perturbed_videos, sampling_params, int(priority))
-                )
+                shown.append(prompt.perturbed_videos)
+            requests = [
+                self._generate(prompt.server_prompt_ids, videos, sampling_params, int(priority)) for videos in shown
+            ]
             metrics: dict[str, Any] = {}
             with simple_timer("generate_sequences", metrics):
                 outputs = await asyncio.gather(*requests)
@@ -142,8 +149,9 @@ class VideoQualityAgentLoop(AgentLoopBase):
         features: dict[str, Any] = {}
         prompt_ids = await self.ct_build_initial_tokens(messages, videos=videos, mm_inputs_out=features)
         features.pop("attention_mask", None)
+        plain = PreparedPrompt(prompt_ids, self._unexpanded(messages) if videos else prompt_ids, videos, features)
         if not perturbed or not videos:
-            return PreparedPrompt(prompt_ids, videos, features)
+            return plain
 
         extra_info = row["extra_info"]
         if not extra_info.get("video_id"):
@@ -155,8 +163,20 @@ class VideoQualityAgentLoop(AgentLoopBase):
         rng = perturbation_rng(self.temporal.seed, int(row["global_steps"]), extra_info["video_id"])
         perturbation = draw_for(videos[0], rng, self.temporal.perturbations)
         if perturbation is None:  # left out of the comparison, and counted by the trainer
-            return PreparedPrompt(prompt_ids, videos, features)
-        return PreparedPrompt(prompt_ids, videos, features, perturbation, [perturb(videos[0], perturbation)])
+            return plain
+        return replace(plain, perturbation=perturbation, perturbed_videos=[perturb(videos[0], perturbation)])
+
+    def _unexpanded(self, messages: list[dict]) -> list[int]:
+        """The prompt as the chat template writes it: one placeholder a video, which vLLM expands as the processor does.
+
+        verl sends the expanded prompt, and folds runs of Qwen's placeholders before vLLM sees it. That undoes the
+        expansion of Qwen2.5-VL, but not that of Qwen3-VL, which writes a time stamp before each pair of frames, nor
+        InternVL's: there the rollouts would see another prompt than the trainer, or none (docs/models.md).
+        """
+        text = apply_chat_template(
+            self.processor, messages, tokenize=False, add_generation_prompt=True, **self.apply_chat_template_kwargs
+        )
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     async def _generate(
         self, prompt_ids: list[int], videos: list[Video] | None, sampling_params: dict[str, Any], priority: int

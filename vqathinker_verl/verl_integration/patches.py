@@ -72,3 +72,29 @@ def own_socket(zmq_handle: str) -> str:
     """`zmq_handle` with this run's mark in its file's name; as it is where there is no mark or no file."""
     run = run_of_this_process()
     return zmq_handle.replace("rl-colocate-zmq-", f"rl-colocate-zmq-{run[:12]}-", 1) if run else zmq_handle
+
+
+HF_PROCESSOR_MODULES = ("verl.utils.tokenizer.tokenizer", "verl.utils.tokenizer", "verl.utils")
+
+
+def admit_internvl(module: ModuleType) -> None:
+    """Make `hf_processor` return InternVL's processor.
+
+    For verl 0.9.1, which knows processors by name and gives None, with a warning, for one that it does not know. To
+    those that it knows it binds `get_rope_index`; InternVL's positions are plain, so there is nothing to bind.
+
+    Args:
+        module: one of HF_PROCESSOR_MODULES; verl has imported them, one from the other, before it loads its plugins.
+    """
+    wrap_function_wrapper(module, "hf_processor", _hf_processor_or_internvl)
+
+
+def _hf_processor_or_internvl(stock: Any, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    from transformers import AutoConfig, AutoProcessor
+
+    config = AutoConfig.from_pretrained(*args, **kwargs)
+    if config.model_type != "internvl":
+        return stock(*args, **kwargs)
+    processor = AutoProcessor.from_pretrained(*args, **kwargs)
+    processor.config = config
+    return processor

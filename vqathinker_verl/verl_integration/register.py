@@ -20,6 +20,8 @@ def _register_trainers(_: ModuleType) -> None:
 
 register_post_import_hook(_register_trainers, "verl.trainer.ppo.v1")
 register_post_import_hook(patches.keep_layout_of_position_ids, "verl.utils.tensordict_utils")
+for module_name in patches.HF_PROCESSOR_MODULES:
+    register_post_import_hook(patches.admit_internvl, module_name)
 register_post_import_hook(
     patches.give_each_run_its_own_sockets, "verl.workers.rollout.vllm_rollout.bucketed_weight_transfer"
 )

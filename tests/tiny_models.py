@@ -92,6 +92,7 @@ def _internvl():
     config = transformers.InternVLConfig(
         text_config={
             "model_type": "qwen2",
+            "architectures": ["Qwen2ForCausalLM"],  # by which vLLM finds the language model
             "vocab_size": len(tokenizer),
             "hidden_size": 64,
             "intermediate_size": 128,
