@@ -19,13 +19,14 @@ COMBINATIONS = list(itertools.product(("cpu", "gpu"), ("demo", "full")))
 SCRIPTS = sorted(script for script in RECIPES.glob("run_*.sh") if script.name != "run_vqathinker.sh")
 
 
-def combination(recipe_config_dir, platform, experiment):
-    return composed(recipe_config_dir, "vqathinker", [f"platform={platform}", f"experiment={experiment}", *PATHS])
-
-
 @pytest.fixture(scope="module")
 def combinations(recipe_config_dir):
-    return {names: combination(recipe_config_dir, *names) for names in COMBINATIONS}
+    return {
+        (platform, experiment): composed(
+            recipe_config_dir, "vqathinker", [f"platform={platform}", f"experiment={experiment}", *PATHS]
+        )
+        for platform, experiment in COMBINATIONS
+    }
 
 
 @pytest.fixture(scope="module", params=COMBINATIONS, ids="-".join)
