@@ -14,6 +14,7 @@ from vqathinker_verl import __version__
 # subcommand -> (module, one line of help)
 COMMANDS = {
     "prepare": ("vqathinker_verl.labels.cli", "turn label files into the parquet that verl trains on"),
+    "plan": ("vqathinker_verl.plan.cli", "what a recipe would take: config, tokens, steps, memory"),
     "demo": ("vqathinker_verl.demo.cli", "make the tiny model and the clips for a run without a GPU or data"),
     "score": ("vqathinker_verl.inference.cli", "score videos with a trained model, through vLLM or transformers"),
     "ui": ("vqathinker_verl.inference.ui_cli", "a page in the browser: drop a video, see frames, score and reasoning"),
