@@ -8,9 +8,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
+from vqathinker_verl.rewards.combine import RewardBatch, score_batch
 from vqathinker_verl.verl_integration.run_mark import RUN_MARK
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -99,3 +101,16 @@ def start_recipe(demo: Path, output_dir: Path, *overrides: str, recipe: Path = R
 
 def read_jsonl(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def scored_again(rollouts: list[dict]) -> RewardBatch:
+    """All rewards of one step, recomputed over its whole batch from the texts that the trainer dumped."""
+    perturbed = [(line["uid"], line["perturbed_response"]) for line in rollouts if line["perturbed_response"]]
+    return score_batch(
+        [line["response"] for line in rollouts],
+        np.array([line["mos"] for line in rollouts]),
+        [line["uid"] for line in rollouts],
+        perturbed_responses=[text for _, text in perturbed],
+        perturbed_group_ids=[uid for uid, _ in perturbed],
+        data_sources=[line["data_source"] for line in rollouts],
+    )

@@ -6,8 +6,9 @@ computed, that the weights move and reach vLLM, is what is looked at.
 
 import math
 
+import numpy as np
 import pytest
-from e2e_runs import ROOT, START_SECONDS, marked_processes, read_jsonl, start_recipe
+from e2e_runs import ROOT, START_SECONDS, marked_processes, read_jsonl, scored_again, start_recipe
 from tiny_models import SIDE, save_tiny
 
 pytestmark = [pytest.mark.e2e, pytest.mark.soak]
@@ -94,3 +95,32 @@ def test_two_steps_on_the_cpu_stack(recipe, demo, tmp_path):
     # A random model gives every token about the same probability, so it is their correlation that tells.
     for line in steps:
         assert line["training/rollout_actor_probs_pearson_corr"] > 0.999
+
+
+def test_two_workers_earn_what_one_would(demo, tmp_path):
+    """The demo's policy, whose answers parse, on two FSDP workers (gloo) and two vLLM replicas."""
+    run = start_recipe(
+        demo,
+        tmp_path,
+        *batch(VIDEOS),
+        f"actor_rollout_ref.rollout.n={GROUP_SIZE}",
+        "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=8",
+        "actor_rollout_ref.rollout.agent.num_workers=2",
+        "ray_kwargs.ray_init.num_cpus=12",
+        "trainer.val_before_train=false",
+        "trainer.test_freq=-1",
+        "trainer.save_freq=-1",
+        NGPUS_PER_NODE="2",
+        TOTAL_STEPS=str(STEPS),
+    )
+    assert run.wait(START_SECONDS) == 0, run.text()[-3000:]
+    steps = {line["step"]: line for line in read_jsonl(tmp_path / "metrics.jsonl")}
+    for step in range(1, STEPS + 1):
+        rollouts = read_jsonl(tmp_path / "rollouts" / f"{step}.jsonl")
+        rewards = scored_again(rollouts)
+        assert len({line["uid"] for line in rollouts}) == VIDEOS
+        for name in ("regression", "ranking", "temporal", "format", "total"):
+            np.testing.assert_allclose(getattr(rewards, name), [line[name] for line in rollouts], atol=1e-6)
+        # What the two workers' advantages came from.
+        assert steps[step]["critic/score/mean"] == pytest.approx(rewards.total.mean(), abs=1e-5)
+        assert steps[step]["training/rollout_probs_diff_max"] < 0.02

@@ -14,14 +14,13 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 import torch
-from e2e_runs import START_SECONDS, marked_processes, read_jsonl, start_recipe
+from e2e_runs import START_SECONDS, marked_processes, read_jsonl, scored_again, start_recipe
 
 from vqathinker_verl.inference.engines import Sampling, open_engine
 from vqathinker_verl.inference.export import export_checkpoint
 from vqathinker_verl.inference.options import model_frames
 from vqathinker_verl.inference.scoring import find_videos, score_videos
 from vqathinker_verl.perturbations import draw_perturbation, perturbation_rng
-from vqathinker_verl.rewards.combine import score_batch
 from vqathinker_verl.verl_integration.launch import orphaned_shared_memory
 
 pytestmark = pytest.mark.e2e
@@ -105,15 +104,7 @@ def test_every_component_of_every_step_is_logged_and_finite(run):
 def test_the_rewards_are_score_batch_over_the_whole_batch(run):
     """Recomputed from the texts; and verl's own mean of the scores that its advantages come from."""
     for step, lines in run.rollouts.items():
-        perturbed = [(line["uid"], line["perturbed_response"]) for line in lines if line["perturbed_response"]]
-        rewards = score_batch(
-            [line["response"] for line in lines],
-            np.array([line["mos"] for line in lines]),
-            [line["uid"] for line in lines],
-            perturbed_responses=[text for _, text in perturbed],
-            perturbed_group_ids=[uid for uid, _ in perturbed],
-            data_sources=[line["data_source"] for line in lines],
-        )
+        rewards = scored_again(lines)
         for name in COMPONENTS:
             expected = [line[name] for line in lines]
             np.testing.assert_allclose(getattr(rewards, name), expected, atol=1e-6)
