@@ -54,6 +54,10 @@ def test_offline_answers_do_not_depend_on_the_batch(offline, expected):
     assert all(len(set(responses)) > 1 for responses in offline["sampled"])
 
 
+def test_more_samples_than_one_batch_holds(offline, clips):
+    assert offline["many"] == [60] * len(clips)
+
+
 @pytest.fixture(scope="module")
 def server(tiny_model, tmp_path_factory):
     with socket.socket() as free:

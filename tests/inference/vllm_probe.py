@@ -41,6 +41,9 @@ if __name__ == "__main__":
     sampled = [answer.responses for answer in engine.generate(requests, samples=3)]
     sampled_alone = [next(engine.generate([request], samples=3)).responses for request in requests]
 
+    # More prompts at once than fit into one of vLLM's batches.
+    many = [len(answer.responses) for answer in engine.generate(requests, samples=60)]
+
     Qwen2VLVideoProcessor.preprocess = watched
     engine.llm.reset_mm_cache()
     video = decode(clips[0], engine.frames)
@@ -53,6 +56,7 @@ if __name__ == "__main__":
         "backwards": backwards,
         "sampled": sampled,
         "sampled_alone": sampled_alone,
+        "many": many,
         "token_ids": [output.prompt_token_ids, features["input_ids"][0].tolist()],
         "pixels": [in_vllm, [digest(features["pixel_values_videos"])]],
     }

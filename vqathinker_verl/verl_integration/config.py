@@ -1,6 +1,8 @@
-"""`vqathinker.temporal` of the run's config, read by the agent loop and checked by the trainer.
+"""What is ours in the run's config: `vqathinker.temporal` and `data.frames`.
 
-Apart from both, so that neither imports the other. (`vqathinker.reward` is RewardConfig itself.)
+`vqathinker.reward` is RewardConfig itself.
+Apart from the agent loop, the dataset and the trainer, which read it, so that the check before the start imports none
+of them.
 """
 
 import math
@@ -8,6 +10,7 @@ from dataclasses import dataclass, field
 
 from omegaconf import DictConfig, OmegaConf
 
+from vqathinker_verl.frames import FrameSpec
 from vqathinker_verl.perturbations import PerturbationConfig
 
 
@@ -56,3 +59,22 @@ class TemporalConfig:
         if not self.enable:
             return 0
         return math.ceil(group_size / 2) if self.perturbed_n is None else self.perturbed_n
+
+
+def frame_spec(split: str, image_patch_size: int, config: DictConfig) -> FrameSpec:
+    """Which frames a row of `split` gives, from `data.frames.train` or `data.frames.val`.
+
+    Raises:
+        ValueError: `data.frames` is missing, has a field that FrameSpec does not know, or values that do not fit.
+    """
+    name = "train" if split == "train" else "val"
+    section = OmegaConf.select(config, f"frames.{name}")
+    if section is None:
+        raise ValueError(f"data.frames.{name} is missing: set at least data.frames.{name}.num_frames and a size")
+    fields = OmegaConf.to_container(section, resolve=True)
+    if fields.get("size") is not None:
+        fields["size"] = tuple(fields["size"])
+    try:
+        return FrameSpec(**fields, factor=image_patch_size * config.frames.get("merge_size", 2))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"data.frames.{name}: {error}") from error

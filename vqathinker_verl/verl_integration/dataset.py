@@ -21,10 +21,11 @@ from typing import Any
 
 import datasets
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from verl.utils.dataset.rl_dataset import RLHFDataset
 
-from vqathinker_verl.frames import DecodedVideo, FrameSpec, VideoInfo, probe, video_tokens
+from vqathinker_verl.frames import DecodedVideo, VideoInfo, probe, video_tokens
+from vqathinker_verl.verl_integration.config import frame_spec
 from vqathinker_verl.verl_integration.node_frames import frames_of
 
 logger = logging.getLogger(__name__)
@@ -33,25 +34,6 @@ logger = logging.getLogger(__name__)
 COUNTED_PROCESSORS = ("Qwen2VLProcessor", "Qwen2_5_VLProcessor")
 
 Video = tuple[torch.Tensor, dict[str, Any]]
-
-
-def frame_spec(split: str, image_patch_size: int, config: DictConfig) -> FrameSpec:
-    """Which frames a row of `split` gives, from `data.frames.train` or `data.frames.val`.
-
-    Raises:
-        ValueError: `data.frames` is missing or has a field that FrameSpec does not know.
-    """
-    name = "train" if split == "train" else "val"
-    section = OmegaConf.select(config, f"frames.{name}")
-    if section is None:
-        raise ValueError(f"data.frames.{name} is missing: set at least data.frames.{name}.num_frames and a size")
-    fields = OmegaConf.to_container(section, resolve=True)
-    if fields.get("size") is not None:
-        fields["size"] = tuple(fields["size"])
-    try:
-        return FrameSpec(**fields, factor=image_patch_size * config.frames.get("merge_size", 2))
-    except TypeError as error:
-        raise ValueError(f"data.frames.{name}: {error}") from error
 
 
 def as_verl_video(video: DecodedVideo) -> Video:

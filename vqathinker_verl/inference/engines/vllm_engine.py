@@ -21,6 +21,7 @@ from vqathinker_verl.inference.engines.prompting import (
 )
 
 BATCH = 32  # videos handed to vLLM at once; the next ones are decoded meanwhile
+CPU_BATCH_TOKENS = 4096
 TEXT_TOKENS = 2048  # room for the question, beside the video and the response
 
 # vLLM's CPU backend: the recipe sets the same for training (recipes/run_vqathinker.sh). One process, since its workers
@@ -60,15 +61,24 @@ class VllmEngine:
         if not on_gpu:
             for name, value in CPU_ENVIRONMENT.items():
                 os.environ.setdefault(name, value)
-            options = {"dtype": "float32" if dtype == "auto" else dtype, "enforce_eager": True}
+            # Whole prompts only: a request with a seed whose prompt is cut in two ends vLLM 0.24 here ("CPU Generator
+            # does not use offset"), since it turns the generator back for the part.
+            options = {
+                "dtype": "float32" if dtype == "auto" else dtype,
+                "enforce_eager": True,
+                "enable_chunked_prefill": False,
+            }
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
         from vllm import LLM  # reads its environment when it is imported
 
         positions = AutoConfig.from_pretrained(model).get_text_config().max_position_embeddings
+        longest = longest_request(self.frames, sampling.max_tokens, positions)
+        if not on_gpu:
+            options["max_num_batched_tokens"] = max(longest, CPU_BATCH_TOKENS)
         try:
             self.llm = LLM(
                 model,
-                max_model_len=longest_request(self.frames, sampling.max_tokens, positions),
+                max_model_len=longest,
                 limit_mm_per_prompt={"video": 1, "image": 0},
                 skip_mm_profiling=not on_gpu,
                 enable_prefix_caching=False,  # its hits would change the batches, and with them the last bits
