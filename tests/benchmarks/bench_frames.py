@@ -146,6 +146,7 @@ def make_loop(
     loop = object.__new__(kind)
     loop.processor, loop.tokenizer = processor, processor.tokenizer
     loop.dataset_cls, loop.data_config = type(dataset), dataset.config
+    loop.apply_chat_template_kwargs = {}
     loop.mm_processor_kwargs, loop.loop = {}, asyncio.get_running_loop()
     loop.rollout_config = SimpleNamespace(prompt_length=8192, n=GROUP_SIZE)
     loop.continuous_token_builder = create_continuous_token_builder(
