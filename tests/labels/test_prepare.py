@@ -303,6 +303,7 @@ class TestProbing:
         assert str(changed) in opened
 
 
+@pytest.mark.e2e
 class TestScaleOfTheJob:
     def test_ten_benchmarks_in_one_file(self, tmp_path, capsys):
         folder = shared_file("labels")

@@ -64,6 +64,7 @@ class TestTorchCpu:
         torch.cpu.empty_cache()
         assert torch.cpu.max_memory_allocated() > 2**20
 
+    @pytest.mark.e2e
     def test_torch_still_lacks_them(self):
         script = f"import torch; print([n for n in {PATCHED_IN_TORCH_CPU!r} if hasattr(torch.cpu, n)])"
         assert stock(script) == "[]", "torch.cpu now has these itself: leave them out of complete_torch_cpu"
