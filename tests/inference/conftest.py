@@ -13,17 +13,6 @@ os.environ.setdefault("VERL_ENGINE_DEVICE", "cuda")
 
 
 @pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory):
-    """An untrained policy of the real Qwen2.5-VL architecture: it answers babble, but always the same."""
-    from vqathinker_verl.demo.model import build_model, build_processor, save_policy
-
-    folder = tmp_path_factory.mktemp("tiny") / "model"
-    processor = build_processor()
-    save_policy(build_model(processor.tokenizer, seed=0), processor, folder)
-    return folder
-
-
-@pytest.fixture(scope="session")
 def clips(tmp_path_factory):
     """Three clips of 84x112, each with noise and a moving square of its own."""
     folder = tmp_path_factory.mktemp("clips")

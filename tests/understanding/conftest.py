@@ -11,16 +11,6 @@ from vqathinker_verl.understanding import asking
 
 
 @pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory):
-    from vqathinker_verl.demo.model import build_model, build_processor, save_policy
-
-    folder = tmp_path_factory.mktemp("understanding") / "model"
-    processor = build_processor()
-    save_policy(build_model(processor.tokenizer, seed=0), processor, folder)
-    return folder
-
-
-@pytest.fixture(scope="session")
 def videos(tmp_path_factory):
     """A folder of seven clips, one a distortion."""
     folder = tmp_path_factory.mktemp("clips")
