@@ -45,12 +45,24 @@ class Recipe:
 
     def kill_everything(self) -> None:
         """SIGKILL the shell, the launcher and every process of the run: what a power cut leaves."""
-        for process in [*descendants(self.process.pid), *marked_processes()]:
+        for process in [*descendants(self.process.pid), *self.marked_processes()]:
             try:
                 process.send_signal(signal.SIGKILL)
             except psutil.NoSuchProcess:
                 continue
         self.process.wait(timeout=30)
+
+    def marked_processes(self) -> list[psutil.Process]:
+        """What lives of this run; another one may be alive on the machine."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                environment = process.environ()
+            except psutil.Error:
+                continue
+            if RUN_MARK in environment and environment.get("OUTPUT_DIR") == str(self.output_dir):
+                found.append(process)
+        return found
 
     def text(self) -> str:
         return self.log.read_text(errors="replace")
@@ -62,17 +74,6 @@ def descendants(pid: int) -> list[psutil.Process]:
         return [root, *root.children(recursive=True)]
     except psutil.NoSuchProcess:
         return []
-
-
-def marked_processes() -> list[psutil.Process]:
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if RUN_MARK in process.environ():
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
 
 
 def start_recipe(demo: Path, output_dir: Path, *overrides: str, recipe: Path = RECIPE, **environment: str) -> Recipe:

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 import pytest
-from e2e_runs import START_SECONDS, marked_processes, start_recipe
+from e2e_runs import START_SECONDS, start_recipe
 
 from vqathinker_verl.verl_integration.launch import orphaned_shared_memory
 
@@ -29,7 +29,7 @@ def test_a_failure_inside_the_weight_sync_ends_the_run(demo, tmp_path):
     assert time.monotonic() - failed_at < 120
     assert "Reason: " in run.text().splitlines()[-2]
     assert "injected: the receiver of the weights failed" in run.text()
-    assert marked_processes() == []
+    assert run.marked_processes() == []
     assert orphaned_shared_memory(since=started) == []
 
 
@@ -40,7 +40,7 @@ def test_a_plugin_that_does_not_load_ends_the_run(demo, tmp_path):
     assert run.wait(120) != 0
     assert time.monotonic() - started < 120
     assert "Unknown platform 'cpu'" in run.text()
-    assert marked_processes() == []
+    assert run.marked_processes() == []
 
 
 @pytest.mark.parametrize(

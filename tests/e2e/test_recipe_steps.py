@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 import pytest
-from e2e_runs import ROOT, START_SECONDS, marked_processes, read_jsonl, scored_again, start_recipe
+from e2e_runs import ROOT, START_SECONDS, read_jsonl, scored_again, start_recipe
 from tiny_models import SIDE, save_tiny
 
 pytestmark = [pytest.mark.e2e, pytest.mark.soak]
@@ -75,7 +75,7 @@ def test_two_steps_on_the_cpu_stack(recipe, demo, tmp_path):
         TOTAL_STEPS=str(STEPS),
     )
     assert run.wait(START_SECONDS) == 0, run.text()[-3000:]
-    assert marked_processes() == []
+    assert run.marked_processes() == []
     steps = [line for line in read_jsonl(tmp_path / "run" / "metrics.jsonl") if "reward/total" in line]
     assert [line["step"] for line in steps] == list(range(1, STEPS + 1))
     for line in steps:

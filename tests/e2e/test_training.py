@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 import torch
-from e2e_runs import START_SECONDS, marked_processes, read_jsonl, scored_again, start_recipe
+from e2e_runs import START_SECONDS, read_jsonl, scored_again, start_recipe
 
 from vqathinker_verl.inference.engines import Sampling, open_engine
 from vqathinker_verl.inference.export import export_checkpoint
@@ -64,7 +64,7 @@ def run(demo, tmp_path_factory):
         folder=output_dir,
         metrics={line["step"]: line for line in read_jsonl(output_dir / "metrics.jsonl")},
         rollouts={step: read_jsonl(output_dir / "rollouts" / f"{step}.jsonl") for step in range(1, STEPS + 1)},
-        left_behind=(marked_processes(), orphaned_shared_memory(since=started)),
+        left_behind=(second.marked_processes(), orphaned_shared_memory(since=started)),
         demo=demo,
         broken=broken.name,
     )
