@@ -81,6 +81,8 @@ if [ "$DEVICE" = cpu ]; then
   export VERL_PLATFORM=cpu VERL_ENGINE_DEVICE=cuda VLLM_CPU_KVCACHE_SPACE=${VLLM_CPU_KVCACHE_SPACE:-1} \
     VLLM_CPU_OMP_THREADS_BIND=nobind OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} TQ_NUM_THREADS=${TQ_NUM_THREADS:-1} \
     TORCHDYNAMO_DISABLE=1
+  # The nodes of a cluster that is up have said what they have; Ray refuses to hear it again.
+  if [ -n "${RAY_ADDRESS:-}" ]; then TRAINER+=(ray_kwargs.ray_init.num_cpus=null ray_kwargs.ray_init.num_gpus=null); fi
 else
   if [ -z "$NGPUS_PER_NODE$PLAN" ]; then NGPUS_PER_NODE=$(nvidia-smi --list-gpus | wc -l); fi
   if [ -n "$NGPUS_PER_NODE" ]; then TRAINER+=(trainer.n_gpus_per_node="$NGPUS_PER_NODE"); fi

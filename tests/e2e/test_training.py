@@ -8,6 +8,7 @@ import math
 import subprocess
 import sys
 import time
+from collections import Counter, defaultdict
 from types import SimpleNamespace
 
 import numpy as np
@@ -41,7 +42,7 @@ def run(demo, tmp_path_factory):
         f"actor_rollout_ref.actor.ppo_mini_batch_size={VIDEOS_A_STEP}",
         f"trainer.save_freq={SAVED_AT}",
         "trainer.test_freq=2",
-        "+actor_rollout_ref.rollout.engine_kwargs.vllm.seed=0",
+        "vqathinker.sampling_seed=0",
     ]
     settings = {"TOTAL_STEPS": str(STEPS)}
     started = time.time()
@@ -53,6 +54,7 @@ def run(demo, tmp_path_factory):
     try:
         first.wait_until((output_dir / "rollouts" / f"{KILLED_IN}.jsonl").exists, START_SECONDS)
         first.kill_everything()
+        seen_before = read_jsonl(output_dir / "rollouts" / f"{KILLED_IN}.jsonl")
         broken.write_bytes(whole)  # else the second start refuses the input, rightly
         second = start_recipe(demo, output_dir, *overrides, **settings)
         code = second.wait(START_SECONDS)
@@ -64,10 +66,18 @@ def run(demo, tmp_path_factory):
         folder=output_dir,
         metrics={line["step"]: line for line in read_jsonl(output_dir / "metrics.jsonl")},
         rollouts={step: read_jsonl(output_dir / "rollouts" / f"{step}.jsonl") for step in range(1, STEPS + 1)},
+        seen_before=seen_before,
         left_behind=(second.marked_processes(), orphaned_shared_memory(since=started)),
         demo=demo,
         broken=broken.name,
     )
+
+
+def by_video(lines: list[dict]) -> dict[str, list[dict]]:
+    groups = defaultdict(list)
+    for line in lines:
+        groups[line["video_id"]].append(line)
+    return groups
 
 
 def test_it_ends_well_and_says_what_it_did(run):
@@ -86,6 +96,20 @@ def test_it_went_on_from_the_last_saved_step(run):
     assert trained[0][:SAVED_AT] == list(range(1, SAVED_AT + 1))
     assert trained[1] == list(range(SAVED_AT + 1, STEPS + 1))
     assert (run.folder / "checkpoints" / f"global_step_{STEPS}" / "actor").is_dir()
+
+
+def test_the_step_that_was_killed_is_taken_again_as_it_was(run):
+    """Videos in their order, perturbations and, as sampling is seeded, the responses. Weights: those of step 2."""
+    again, before = by_video(run.rollouts[KILLED_IN]), by_video(run.seen_before)
+    assert again.keys() - before.keys() <= {video_id for video_id in again if run.broken in video_id}
+    assert before.keys() <= again.keys()
+    same = total = 0
+    for video_id, lines in before.items():
+        assert {line["perturbation"] for line in lines} == {line["perturbation"] for line in again[video_id]}
+        responses, others = (Counter(line["response"] for line in group) for group in (lines, again[video_id]))
+        same, total = same + (responses & others).total(), total + responses.total()
+    # Which requests share a batch decides the last digits of the logits, so now and then a response differs.
+    assert same > 0.9 * total
 
 
 def test_nothing_is_left_behind(run):

@@ -172,6 +172,21 @@ class TestTraining:
         assert not loops.VideoQualityAgentLoop.prompts._tasks
 
 
+def test_every_response_of_a_seeded_run_has_a_seed_of_its_own(config, processor, tmp_path):
+    """The same when the step is taken again, another one at another step."""
+    changed = config.copy()
+    changed.vqathinker.sampling_seed = 7
+    row = row_of(write_clip(tmp_path / "clip.mp4"))
+    seeds = []
+    for step in (3, 3, 4):
+        row |= {"global_steps": step, "uid": uuid4().hex}
+        _, requests = run_group(changed, processor, row, expected=GROUP_SIZE + GROUP_SIZE // 2)
+        seeds.append([request["sampling_params"]["seed"] for request in requests])
+    assert len(set(seeds[0])) == GROUP_SIZE + GROUP_SIZE // 2
+    assert sorted(seeds[0]) == sorted(seeds[1])
+    assert not set(seeds[0]) & set(seeds[2])
+
+
 def test_validation_draws_no_perturbed_responses(config, processor, tmp_path):
     row = row_of(write_clip(tmp_path / "clip.mp4"), split="val")
     outputs, requests = run_group(config, processor, row, is_validation=True, sessions=1, expected=1)

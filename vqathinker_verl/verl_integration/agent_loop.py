@@ -13,6 +13,8 @@ Doors of verl 0.9.1: `actor_rollout_ref.rollout.agent.default_agent_loop=vqathin
 """
 
 import asyncio
+import hashlib
+import json
 import math
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -80,6 +82,26 @@ def perturb(video: Video, perturbation: Perturbation) -> Video:
     return frames, metadata
 
 
+def video_id_of(row: dict[str, Any]) -> str:
+    """The video's id in a row of the dataset.
+
+    Raises:
+        KeyError: the row has none.
+    """
+    extra_info = row["extra_info"]
+    if not extra_info.get("video_id"):
+        raise KeyError(
+            f"row {extra_info.get('index')} has no extra_info.video_id; make the parquet with `vqathinker prepare`"
+        )
+    return extra_info["video_id"]
+
+
+def response_seed(sampling_seed: int, global_step: int, video_id: str, session_id: int, perturbed: bool) -> int:
+    """The seed that vLLM samples one response with, the same in a resumed run and on every machine: 32 bits."""
+    key = json.dumps([int(sampling_seed), int(global_step), str(video_id), int(session_id), bool(perturbed)]).encode()
+    return int.from_bytes(hashlib.sha256(key).digest()[:4], "big")
+
+
 @register("vqathinker")
 class VideoQualityAgentLoop(AgentLoopBase):
     """One question about one video, answered once, or once more with the video's frames perturbed in time."""
@@ -89,6 +111,7 @@ class VideoQualityAgentLoop(AgentLoopBase):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.temporal = TemporalConfig.from_config(self.config)
+        self.sampling_seed: int | None = self.config.vqathinker.sampling_seed
 
     async def run(
         self, sampling_params: dict[str, Any], priority: int = 0, *, is_validation: bool, **kwargs: Any
@@ -119,7 +142,10 @@ class VideoQualityAgentLoop(AgentLoopBase):
             if kwargs["session_id"] < sessions and prompt.perturbed_videos is not None:
                 shown.append(prompt.perturbed_videos)
             requests = [
-                self._generate(prompt.server_prompt_ids, videos, sampling_params, int(priority)) for videos in shown
+                self._generate(
+                    prompt.server_prompt_ids, videos, self._seeded(sampling_params, kwargs, bool(copy)), int(priority)
+                )
+                for copy, videos in enumerate(shown)
             ]
             metrics: dict[str, Any] = {}
             with simple_timer("generate_sequences", metrics):
@@ -153,14 +179,10 @@ class VideoQualityAgentLoop(AgentLoopBase):
         if not perturbed or not videos:
             return plain
 
-        extra_info = row["extra_info"]
-        if not extra_info.get("video_id"):
-            raise KeyError(
-                f"row {extra_info.get('index')} has no extra_info.video_id; make the parquet with `vqathinker prepare`"
-            )
+        video_id = video_id_of(row)
         if len(videos) != 1:
-            raise ValueError(f"{extra_info['video_id']}: {len(videos)} videos in one prompt, expected one to perturb")
-        rng = perturbation_rng(self.temporal.seed, int(row["global_steps"]), extra_info["video_id"])
+            raise ValueError(f"{video_id}: {len(videos)} videos in one prompt, expected one to perturb")
+        rng = perturbation_rng(self.temporal.seed, int(row["global_steps"]), video_id)
         perturbation = draw_for(videos[0], rng, self.temporal.perturbations)
         if perturbation is None:  # left out of the comparison, and counted by the trainer
             return plain
@@ -177,6 +199,13 @@ class VideoQualityAgentLoop(AgentLoopBase):
             self.processor, messages, tokenize=False, add_generation_prompt=True, **self.apply_chat_template_kwargs
         )
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def _seeded(self, sampling_params: dict[str, Any], row: dict[str, Any], perturbed: bool) -> dict[str, Any]:
+        """The sampling parameters with the response's own seed, where the run asks for one."""
+        if self.sampling_seed is None:
+            return sampling_params
+        where = (int(row["global_steps"]), video_id_of(row), int(row["session_id"]), perturbed)
+        return {**sampling_params, "seed": response_seed(self.sampling_seed, *where)}
 
     async def _generate(
         self, prompt_ids: list[int], videos: list[Video] | None, sampling_params: dict[str, Any], priority: int

@@ -81,7 +81,8 @@ class Rollouts:
     def dump(self, rewards: RewardBatch, path: Path) -> None:
         """Write one JSON line per response, with every component, so that a step can be checked and read."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", encoding="utf-8") as file:
+        partial = path.with_suffix(".partial")  # a run may be killed here, and a step's file is whole or absent
+        with partial.open("w", encoding="utf-8") as file:
             for i in range(len(self)):
                 line = {
                     "uid": self.uids[i],
@@ -99,6 +100,7 @@ class Rollouts:
                     "total": float(rewards.total[i]),
                 }
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        partial.replace(path)
 
 
 def _none_for_nan(value: float) -> float | None:
