@@ -72,6 +72,7 @@ def test_good_input_passes(recipe_config_dir, inputs):
         ("++data.frames.train.fps=2", "fps"),
         ("not an override", "not an override"),
         ("data.train_batch_size=64", "train_batch_size"),
+        ("actor_rollout_ref.model.use_remove_padding=true", "attn_implementation=sdpa"),
     ],
 )
 def test_a_wrong_override_is_named(recipe_config_dir, inputs, override, named):

@@ -40,6 +40,7 @@ def check(config_dir: Path, config_name: str, overrides: list[str]) -> DictConfi
     """
     config = composed(config_dir, config_name, overrides)
     check_model(config.actor_rollout_ref.model.path)
+    check_attention(config.actor_rollout_ref.model)
     try:
         RewardConfig.from_mapping(OmegaConf.to_container(config.vqathinker.reward, resolve=True))
         TemporalConfig.from_config(config)
@@ -101,6 +102,20 @@ def check_model(path: str) -> None:
     looks_like_hub_name = re.fullmatch(r"[\w.-]+/[\w.-]+", path) is not None
     if not looks_like_hub_name or os.environ.get("HF_HUB_OFFLINE") == "1":
         raise InputError(f"model {path}: no such folder; set MODEL_PATH to a Hugging Face checkpoint's folder")
+
+
+def check_attention(model: DictConfig) -> None:
+    """Verl 0.9.1 packs sequences for flash-attn's attention over variable lengths, and does not check that it is used.
+
+    Raises:
+        InputError: `use_remove_padding` with another attention than flash-attn's.
+    """
+    attention = OmegaConf.select(model, "override_config.attn_implementation") or "flash_attention_2"
+    if model.use_remove_padding and not attention.startswith("flash_attention"):
+        raise InputError(
+            f"actor_rollout_ref.model.use_remove_padding=true packs sequences for flash-attn, but attn_implementation="
+            f"{attention}; set use_remove_padding=false, or install flash-attn and set ATTENTION=flash_attention_2"
+        )
 
 
 def check_label_file(path: str) -> int:
