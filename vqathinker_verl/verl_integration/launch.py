@@ -3,9 +3,10 @@
     python -m vqathinker_verl.verl_integration.launch --output-dir DIR [hydra overrides]
 
 verl's own `python -m verl.trainer.main_ppo` does the training; this process checks the input first, in seconds rather
-than after minutes of start-up (preflight.py), lets one run at a time into OUTPUT_DIR, copies the output to
-OUTPUT_DIR/train.log, and afterwards ends every process of the run and removes its shared memory: Ray and vLLM leave
-both behind when they die in the wrong order. Exit codes: verl's own; 2 for bad input, before anything was started.
+than after minutes of start-up (preflight.py), finds the last whole checkpoint (checkpoints.py), lets one run at a time
+into OUTPUT_DIR, copies the output to OUTPUT_DIR/train.log, and afterwards ends every process of the run and removes its
+shared memory: Ray and vLLM leave both behind when they die in the wrong order. Exit codes: verl's own; 2 for bad input,
+before anything was started.
 """
 
 import argparse
@@ -30,6 +31,7 @@ from typing import IO
 import psutil
 
 from vqathinker_verl.summary import merge_metrics
+from vqathinker_verl.verl_integration.checkpoints import resume_overrides
 from vqathinker_verl.verl_integration.memory import MemoryLog
 from vqathinker_verl.verl_integration.preflight import InputError, check
 from vqathinker_verl.verl_integration.run_mark import RUN_MARK
@@ -54,7 +56,8 @@ def main() -> int:
     output_dir.mkdir(parents=True, exist_ok=True)
     try:
         with only_run_in(output_dir):
-            check(args.config_dir, args.config_name, overrides)
+            config = check(args.config_dir, args.config_name, overrides)
+            overrides += resume_overrides(config)
             return train(args.config_dir, args.config_name, overrides, output_dir)
     except InputError as error:
         print(f"vqathinker: {error}", file=sys.stderr)

@@ -1,0 +1,101 @@
+"""From which checkpoint a start goes on, when files were cut off, emptied or removed."""
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from vqathinker_verl.verl_integration.checkpoints import TRACKER, resume_overrides
+from vqathinker_verl.verl_integration.preflight import InputError
+
+CONTENTS = ("model", "optim", "extra_state")
+
+
+@pytest.fixture
+def config(tmp_path):
+    return OmegaConf.create(
+        {
+            "trainer": {"resume_mode": "auto", "default_local_dir": str(tmp_path)},
+            "actor_rollout_ref": {"actor": {"checkpoint": {"load_contents": ["model", "optimizer", "extra"]}}},
+        }
+    )
+
+
+def save(folder, step, world_size=2):
+    """What verl writes: files of every rank, the data loader's state, and last the tracker."""
+    actor = folder / f"global_step_{step}" / "actor"
+    actor.mkdir(parents=True)
+    for content in CONTENTS:
+        for rank in range(world_size):
+            torch.save({"step": step}, actor / f"{content}_world_size_{world_size}_rank_{rank}.pt")
+    torch.save({}, actor.parent / "data.pt")
+    (folder / TRACKER).write_text(str(step))
+    return actor
+
+
+def cut_off(path):
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+def test_verl_goes_on_by_itself_from_a_whole_one(config, tmp_path, capsys):
+    assert resume_overrides(config) == []  # nothing saved yet
+    save(tmp_path, 20)
+    save(tmp_path, 40)
+    assert resume_overrides(config) == []
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("name", [f"actor/{content}_world_size_2_rank_1.pt" for content in CONTENTS] + ["data.pt"])
+@pytest.mark.parametrize("damage", [cut_off, lambda path: path.unlink(), lambda path: path.write_bytes(b"\0" * 4096)])
+def test_a_damaged_one_is_named_and_the_one_before_taken(config, tmp_path, capsys, name, damage):
+    save(tmp_path, 20)
+    save(tmp_path, 40)
+    damage(tmp_path / "global_step_40" / name)
+    assert resume_overrides(config) == [
+        "trainer.resume_mode=resume_path",
+        f"trainer.resume_from_path={tmp_path}/global_step_20",
+    ]
+    said = capsys.readouterr().err
+    assert f"global_step_40 is not whole ({name} is " in said
+    assert "going on from global_step_20" in said
+
+
+def test_a_save_that_was_interrupted_is_not_taken(config, tmp_path):
+    save(tmp_path, 20)
+    later = save(tmp_path, 40)
+    (tmp_path / TRACKER).write_text("20")  # verl writes it last
+    (later / "model_world_size_2_rank_0.pt").unlink()
+    assert resume_overrides(config) == []
+
+
+def test_an_empty_tracker_does_not_lose_the_checkpoints(config, tmp_path, capsys):
+    save(tmp_path, 20)
+    (tmp_path / TRACKER).write_text("")
+    assert resume_overrides(config)[1].endswith("global_step_20")
+    assert "names no step" in capsys.readouterr().err
+
+
+def test_a_removed_folder_does_not_start_from_scratch_in_silence(config, tmp_path, capsys):
+    save(tmp_path, 20)
+    (tmp_path / TRACKER).write_text("40")
+    assert resume_overrides(config)[1].endswith("global_step_20")
+    assert "global_step_40 is not there" in capsys.readouterr().err
+
+
+def test_without_any_whole_one_the_start_is_refused(config, tmp_path):
+    actor = save(tmp_path, 20)
+    cut_off(actor / "model_world_size_2_rank_0.pt")
+    with pytest.raises(InputError, match=r"global_step_20 is not whole .* choose another OUTPUT_DIR"):
+        resume_overrides(config)
+
+
+def test_a_first_save_that_was_interrupted_starts_anew(config, tmp_path):
+    actor = save(tmp_path, 20)
+    (tmp_path / TRACKER).unlink()
+    cut_off(actor / "optim_world_size_2_rank_1.pt")
+    assert resume_overrides(config) == []
+
+
+def test_what_the_user_asks_for_stays(config, tmp_path):
+    cut_off(save(tmp_path, 20) / "model_world_size_2_rank_0.pt")
+    config.trainer.resume_mode = "disable"
+    assert resume_overrides(config) == []
