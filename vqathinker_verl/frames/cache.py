@@ -7,7 +7,8 @@ import time
 from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from vqathinker_verl.frames.decoding import DecodedVideo, VideoError, decode
+from vqathinker_verl.frames.decoding import DecodedVideo, VideoError
+from vqathinker_verl.frames.processes import decode
 from vqathinker_verl.frames.spec import FrameSpec
 
 Key = tuple[str, FrameSpec]

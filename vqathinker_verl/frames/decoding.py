@@ -9,7 +9,6 @@ machine without decord trains on the same pictures.
 import logging
 import os
 import stat
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -30,6 +29,13 @@ MIN_SHARE = 0.9
 
 # 8-bit formats that decord's FFmpeg and PyAV's convert to equal RGB, at even heights.
 SAME_RGB_FORMATS = frozenset({"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p"})
+
+# FFmpeg's names of the containers that hold their video themselves. Playlists, such as HLS and concat, are left out:
+# they have FFmpeg open other files, which may lie anywhere.
+FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,mxf,nut,dv,rm,gif,ivf,obu,av1,"
+    "h264,hevc,vvc,m4v,vc1,yuv4mpegpipe"
+)
 
 Result = TypeVar("Result")
 
@@ -62,65 +68,40 @@ class DecodedVideo:
         return self.frames.nbytes
 
 
-def probe(path: str | os.PathLike[str], *, timeout_seconds: float = 20.0) -> VideoInfo:
-    """Read a video's size, frame count and frame rate from its header, without decoding its frames.
-
-    Where the container does not state a frame count (Matroska, WebM) its packets are counted, which reads the file
-    once but decodes nothing.
-
-    Args:
-        path: The video file.
-        timeout_seconds: Longest wait.
+def read_info(path: str) -> VideoInfo:
+    """What `processes.probe` returns, read in this process.
 
     Raises:
-        VideoError: The file is missing, not a regular file, empty, not a video, or took too long.
+        VideoError: See there.
     """
-    path = os.fspath(path)
-    return _within(timeout_seconds, path, "reading its header", lambda _stopped: _read_header(path).info)
+    return _named(path, lambda: _read_header(path).info)
 
 
-def decode(path: str | os.PathLike[str], spec: FrameSpec, *, timeout_seconds: float = 60.0) -> DecodedVideo:
-    """Decode the frames at the segment centres of a video and resize them (bicubic, antialiased).
-
-    One full-size frame is held at a time. A decoder that hangs is left behind in its own thread when the time is up.
-
-    Args:
-        path: The video file.
-        spec: How many frames and their size.
-        timeout_seconds: Longest wait, over all the backends tried.
+def decode_here(path: str, spec: FrameSpec) -> DecodedVideo:
+    """What `processes.decode` returns, decoded in this process, which a damaged file can abort or hold up.
 
     Raises:
-        VideoError: The file is missing, empty, not a video, cut off, or took too long.
+        VideoError: See there.
     """
-    path = os.fspath(path)
-    return _within(timeout_seconds, path, "decoding", lambda stopped: _decode(path, spec, stopped))
+    return _named(path, lambda: _decode(path, spec))
 
 
-def _within(seconds: float, path: str, doing: str, work: Callable[[threading.Event], Result]) -> Result:
-    """Return work(stopped) or raise VideoError after `seconds`; `stopped` then tells the work to give up."""
-    stopped = threading.Event()
-    outcome: dict[str, Any] = {}
+def _named(path: str, read: Callable[[], Result]) -> Result:
+    """read(); any error that a decoder raises about a file's content becomes one that names the file."""
+    try:
+        return read()
+    except (VideoError, ImportError, MemoryError):
+        raise
+    except Exception as error:  # damaged files bring PyAV to raise FFmpeg's errors, and IndexError and others besides
+        raise _unreadable(path, error) from error
 
-    def run() -> None:
-        try:
-            outcome["result"] = work(stopped)
-        except BaseException as error:
-            outcome["error"] = error
 
-    # A daemon, so that a decoder stuck in foreign code cannot keep the process alive.
-    thread = threading.Thread(target=run, name=f"video {os.path.basename(path)}", daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if thread.is_alive():
-        stopped.set()
-        raise VideoError(
-            f"{path}: {doing} took longer than {seconds:g} s; expected a readable video on a disk that answers; "
-            "check the disk, raise the time limit, or leave the video out"
-        )
-    if "error" in outcome:
-        raise outcome["error"]
-    result: Result = outcome["result"]
-    return result
+def _open(path: str) -> Any:
+    """Open a container with PyAV."""
+    import av
+
+    # Tags in other encodings than UTF-8 are no reason to refuse a video.
+    return av.open(path, options={"format_whitelist": FORMATS}, metadata_errors="replace")
 
 
 def _check_file(path: str) -> None:
@@ -144,29 +125,26 @@ class _Header:
 
 def _read_header(path: str) -> _Header:
     """Header of a video. Its first frame is decoded too: only frames carry the rotation that the file asks for."""
-    import av
-
     _check_file(path)
-    try:
-        with av.open(path) as container:
-            if not container.streams.video:
-                raise VideoError(f"{path}: no video stream in the file; expected a video; check the file")
-            stream = container.streams.video[0]
-            frame = next(container.decode(stream), None)
-            rate = stream.average_rate or stream.guessed_rate
-            stated = stream.frames
-        if frame is None:
-            raise VideoError(f"{path}: no frame can be decoded; expected at least one; fetch it again")
-        if not rate:
-            raise VideoError(f"{path}: the header states no frame rate; expected one; convert it to MP4")
-        height, width = frame.height, frame.width
-        if _quarter_turns(frame) % 2:
-            height, width = width, height
-        info = VideoInfo(path, stated or _count_packets(path), float(rate), height, width)
-        same_rgb = frame.format.name in SAME_RGB_FORMATS and frame.height % 2 == 0
-        return _Header(info, bool(stated), same_rgb)
-    except av.error.FFmpegError as error:
-        raise _unreadable(path, error) from error
+    with _open(path) as container:
+        if not container.streams.video:
+            raise VideoError(f"{path}: no video stream in the file; expected a video; check the file")
+        stream = container.streams.video[0]
+        frame = next(container.decode(stream), None)
+        rate = stream.average_rate or stream.guessed_rate
+        stated = stream.frames
+    if frame is None:
+        raise VideoError(f"{path}: no frame can be decoded; expected at least one; fetch it again")
+    if not rate:
+        raise VideoError(f"{path}: the header states no frame rate; expected one; convert it to MP4")
+    if stated > os.path.getsize(path):  # decord makes a table of as many entries, and aborts where memory ends
+        raise VideoError(f"{path}: states {stated} frames, more than it has bytes; fetch it again or leave it out")
+    height, width = frame.height, frame.width
+    if _quarter_turns(frame) % 2:
+        height, width = width, height
+    info = VideoInfo(path, stated or _count_packets(path), float(rate), height, width)
+    same_rgb = frame.format.name in SAME_RGB_FORMATS and frame.height % 2 == 0
+    return _Header(info, bool(stated), same_rgb)
 
 
 def _quarter_turns(frame: Any) -> int:
@@ -180,7 +158,7 @@ def _count_packets(path: str) -> int:
     import av
 
     count, seconds = 0, 0.0
-    with av.open(path) as container:
+    with _open(path) as container:
         for packet in container.demux(container.streams.video[0]):
             if packet.size:
                 count += 1
@@ -195,13 +173,13 @@ def _count_packets(path: str) -> int:
     return count
 
 
-def _unreadable(path: str, error: object) -> VideoError:
+def _unreadable(path: str, error: Exception) -> VideoError:
     lines = str(error).splitlines()
     reason = lines[0] if lines else type(error).__name__
     return VideoError(f"{path}: cannot be decoded ({reason}); expected a video; fetch it again or leave it out")
 
 
-def _decode(path: str, spec: FrameSpec, stopped: threading.Event) -> DecodedVideo:
+def _decode(path: str, spec: FrameSpec) -> DecodedVideo:
     header = _read_header(path)
     try:
         target = spec.target_size(header.info.height, header.info.width)
@@ -209,9 +187,9 @@ def _decode(path: str, spec: FrameSpec, stopped: threading.Event) -> DecodedVide
         raise VideoError(f"{path}: {error}; leave the video out or give the frames a fixed size") from error
     video = None
     if header.same_rgb:
-        video = _decode_with_decord(path, spec.num_frames, target, stopped)
+        video = _decode_with_decord(path, spec.num_frames, target)
     if video is None:
-        video = _decode_with_pyav(path, spec.num_frames, target, header.info.fps, stopped)
+        video = _decode_with_pyav(path, spec.num_frames, target, header.info.fps)
     stated = header.info.total_frames
     if header.frames_stated and video.total_frames != stated:
         message = f"{path}: the file states {stated} frames and {video.total_frames} can be decoded"
@@ -221,9 +199,7 @@ def _decode(path: str, spec: FrameSpec, stopped: threading.Event) -> DecodedVide
     return video
 
 
-def _decode_with_decord(
-    path: str, num_frames: int, target: tuple[int, int], stopped: threading.Event
-) -> DecodedVideo | None:
+def _decode_with_decord(path: str, num_frames: int, target: tuple[int, int]) -> DecodedVideo | None:
     """Decode with decord; None where it is absent or cannot decode the file, which is then PyAV's to judge."""
     try:
         import decord
@@ -234,13 +210,13 @@ def _decode_with_decord(
         indices = segment_centres(len(reader), num_frames)
         frames = np.empty((num_frames, 3, *target), np.uint8)
         for row, index in enumerate(indices):
-            if stopped.is_set():
-                return None
             if row and index == indices[row - 1]:
                 frames[row] = frames[row - 1]
             else:
                 frames[row] = _resized(_as_numpy(reader[int(index)]), target)
         fps = float(reader.get_avg_fps())
+    except MemoryError:
+        raise
     except Exception as error:  # decord raises its own classes, RuntimeError, AssertionError and StopIteration
         logger.info("%s: decord failed (%s), trying PyAV", path, str(error).splitlines()[0] if str(error) else error)
         return None
@@ -252,35 +228,26 @@ def _as_numpy(frame: Any) -> NDArray[np.uint8]:
     return frame.asnumpy() if hasattr(frame, "asnumpy") else np.asarray(frame)
 
 
-def _decode_with_pyav(
-    path: str, num_frames: int, target: tuple[int, int], fps: float, stopped: threading.Event
-) -> DecodedVideo:
+def _decode_with_pyav(path: str, num_frames: int, target: tuple[int, int], fps: float) -> DecodedVideo:
     """Decode with PyAV, from the first frame on: exact for any container, and right for a fallback."""
-    import av
-
-    try:
-        total_frames = _count_packets(path)
-        while total_frames > 0:
-            wanted = segment_centres(total_frames, num_frames)
-            frames = np.empty((num_frames, 3, *target), np.uint8)
-            index = -1
-            with av.open(path) as container:
-                stream = container.streams.video[0]
-                stream.thread_type = "AUTO"
-                stream.codec_context.thread_count = DECODER_THREADS
-                for index, frame in enumerate(container.decode(stream)):
-                    if stopped.is_set():
-                        raise VideoError(f"{path}: decoding was given up")
-                    rows = np.flatnonzero(wanted == index)
-                    if rows.size:
-                        upright = np.rot90(frame.to_ndarray(format="rgb24"), _quarter_turns(frame))
-                        frames[rows] = _resized(np.asarray(upright, np.uint8), target)
-                    if index == wanted[-1]:
-                        return _finished(frames, wanted, fps, total_frames, "pyav")
-            # Some packets carry no frame of their own: the frames that came out are the ones to count.
-            total_frames = index + 1
-    except av.error.FFmpegError as error:
-        raise _unreadable(path, error) from error
+    total_frames = _count_packets(path)
+    while total_frames > 0:
+        wanted = segment_centres(total_frames, num_frames)
+        frames = np.empty((num_frames, 3, *target), np.uint8)
+        index = -1
+        with _open(path) as container:
+            stream = container.streams.video[0]
+            stream.thread_type = "AUTO"
+            stream.codec_context.thread_count = DECODER_THREADS
+            for index, frame in enumerate(container.decode(stream)):
+                rows = np.flatnonzero(wanted == index)
+                if rows.size:
+                    upright = np.rot90(frame.to_ndarray(format="rgb24"), _quarter_turns(frame))
+                    frames[rows] = _resized(np.asarray(upright, np.uint8), target)
+                if index == wanted[-1]:
+                    return _finished(frames, wanted, fps, total_frames, "pyav")
+        # Some packets carry no frame of their own: the frames that came out are the ones to count.
+        total_frames = index + 1
     raise VideoError(f"{path}: no frame can be decoded; expected at least one; fetch it again or leave it out")
 
 
