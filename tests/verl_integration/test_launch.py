@@ -155,12 +155,14 @@ class TestTrain:
             assert run.returncode == 0
         assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
 
-    def test_ctrl_c_ends_the_whole_run(self, tmp_path):
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_ctrl_c_ends_the_whole_run(self, tmp_path, number):
         run = start_launcher(tmp_path, "import time; print('started', flush=True); time.sleep(600)")
         assert run.stdout.readline().strip() == "started"
-        run.send_signal(signal.SIGINT)
-        run.communicate(timeout=60)
-        assert run.returncode not in (0, None)
+        run.send_signal(number)
+        _, errors = run.communicate(timeout=60)
+        assert run.returncode == 128 + number
+        assert f"stopped by {number.name}" in errors
 
 
 def test_outputs_stay_under_the_output_folder():

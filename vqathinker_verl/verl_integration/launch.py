@@ -119,8 +119,9 @@ def train(config_dir: Path, config_name: str, overrides: list[str], output_dir: 
     child = subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=_die_with_parent
     )
+    asked: list[int] = []  # the signals that asked this process to stop
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: child.terminate())
+        signal.signal(number, lambda number, _: (asked.append(number), child.terminate()))
     assert child.stdout is not None
     output = OutputCopy(child.stdout, output_dir / "train.log")
     memory = MemoryLog(output_dir / "memory.jsonl", lambda: [process.pid for process in processes_of(run_id)])
@@ -139,6 +140,12 @@ def train(config_dir: Path, config_name: str, overrides: list[str], output_dir: 
         if ray_dir:
             shutil.rmtree(ray_dir, ignore_errors=True)
         return 0
+    if asked:
+        print(
+            f"vqathinker: stopped by {signal.Signals(asked[0]).name}; the same command goes on from the last save",
+            file=sys.stderr,
+        )
+        return 128 + asked[0]
     print(
         f"vqathinker: the run stopped with exit code {code}. Reason: {output.reason or 'none was printed'}\n"
         f"vqathinker: whole log: {output_dir / 'train.log'}; Ray's logs: {ray_dir or 'on the cluster'}",
