@@ -91,11 +91,9 @@ else
     ATTENTION=flash_attention_2
   fi
   # Packed sequences need an attention that keeps neighbours in a row apart: flash-attn's does, sdpa's does not.
-  case ${ATTENTION:=sdpa} in
-    flash_*) MODEL+=(actor_rollout_ref.model.use_remove_padding=true actor_rollout_ref.model.use_fused_kernels=false) ;;
-    *) MODEL+=(actor_rollout_ref.model.use_remove_padding=false) ;;
-  esac
-  MODEL+=(actor_rollout_ref.model.override_config.attn_implementation="$ATTENTION")
+  case ${ATTENTION:=sdpa} in flash_*) PACKED=true ;; *) PACKED=false ;; esac
+  MODEL+=(actor_rollout_ref.model.override_config.attn_implementation="$ATTENTION"
+    actor_rollout_ref.model.use_remove_padding="$PACKED")
 fi
 
 OVERRIDES=(platform="$DEVICE" experiment="$EXPERIMENT" "${DATA[@]}" "${MODEL[@]}" "${TRAINER[@]}" "$@")

@@ -127,3 +127,50 @@ class TestInternVL:
 
         with pytest.warns(UserWarning, match="Unsupported processor type: InternVLProcessor"):
             assert hf_processor.__wrapped__(str(folder)) is None
+
+
+class TestLogProbsByChunks:
+    @pytest.fixture
+    def inputs(self):
+        torch.manual_seed(0)
+        return torch.randn(1200, 37, requires_grad=True), torch.randint(37, (1200,))
+
+    @pytest.fixture
+    def sums(self, monkeypatch):
+        """How many tokens each call of logsumexp is given."""
+        counted, stock = [], torch.logsumexp
+        monkeypatch.setattr(
+            torch, "logsumexp", lambda x, dim: counted.append(x.numel() // x.shape[-1]) or stock(x, dim)
+        )
+        return counted
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+    def test_values_and_gradients_are_those_of_log_softmax(self, inputs, dtype):
+        from verl.utils.torch_functional import logprobs_from_logits
+
+        logits, labels = inputs
+        expected = logits.to(dtype).log_softmax(-1).gather(-1, labels[:, None])[:, 0]
+        (wanted,) = torch.autograd.grad(expected.sum(), logits)
+        log_probs = logprobs_from_logits(logits.to(dtype), labels)
+        (gradient,) = torch.autograd.grad(log_probs.sum(), logits)
+        torch.testing.assert_close(log_probs, expected)
+        torch.testing.assert_close(gradient, wanted)
+
+    def test_a_batch_of_rows_goes_as_before(self, inputs):
+        from verl.utils.torch_functional import logprobs_from_logits
+
+        logits, labels = inputs
+        rows = logprobs_from_logits(logits.reshape(4, 300, 37), labels.reshape(4, 300))
+        torch.testing.assert_close(rows.flatten(), logprobs_from_logits(logits, labels))
+
+    def test_many_tokens_at_once(self, inputs, sums):
+        from verl.utils.torch_functional import logprobs_from_logits
+
+        logprobs_from_logits(*inputs)
+        assert sums == [512, 512, 176]
+
+    def test_stock_verl_still_takes_one_at_a_time(self, inputs, sums):
+        from verl.utils.torch_functional import logprobs_from_logits_v2
+
+        logprobs_from_logits_v2.__wrapped__(*inputs)
+        assert sums == [1] * 1200, "verl changed it: see whether the patch is still needed"

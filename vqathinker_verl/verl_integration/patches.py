@@ -74,6 +74,33 @@ def own_socket(zmq_handle: str) -> str:
     return zmq_handle.replace("rl-colocate-zmq-", f"rl-colocate-zmq-{run[:12]}-", 1) if run else zmq_handle
 
 
+TOKENS_A_CHUNK = 512
+
+
+def take_log_probs_by_chunks(torch_functional: ModuleType) -> None:
+    """Make `logprobs_from_logits_v2` take many tokens at once.
+
+    For verl 0.9.1, without flash-attn. It loops over the first dimension to save memory, which was the batch; the FSDP
+    engine now gives it (tokens, vocabulary), so it loops over tokens, and autograd goes back through each: a third of
+    a step of the demo. (verl's fused kernel in plain torch would do, but fails under FSDP2 when the output layer's
+    weights are its own, as Qwen2.5-VL-7B's are: they are sharded apart from the model, and it takes them as they are.)
+
+    Args:
+        torch_functional: the module verl.utils.torch_functional.
+    """
+    wrap_function_wrapper(torch_functional, "logprobs_from_logits_v2", _by_chunks)
+
+
+def _by_chunks(stock: Any, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    import torch
+
+    logits, labels = args or (kwargs["logits"], kwargs["labels"])
+    if logits.dim() != 2:
+        return stock(logits, labels)
+    chunks = zip(logits.split(TOKENS_A_CHUNK), labels.split(TOKENS_A_CHUNK), strict=True)
+    return torch.cat([stock(chunk[None], chunk_labels[None])[0] for chunk, chunk_labels in chunks])
+
+
 HF_PROCESSOR_MODULES = ("verl.utils.tokenizer.tokenizer", "verl.utils.tokenizer", "verl.utils")
 
 
