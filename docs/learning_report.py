@@ -17,7 +17,9 @@ from pathlib import Path
 import pandas
 
 from vqathinker_verl import parse_answer
+from vqathinker_verl.evaluation.predictions import read_predictions
 from vqathinker_verl.metrics import plcc, rmse, srcc
+from vqathinker_verl.understanding.reasoning import findings, read_reasoning, read_truth
 
 TEMPORAL_DISTORTIONS = ("drops", "stutter")
 ARMS = {
@@ -37,6 +39,8 @@ class Run:
     seed: int
     metrics: dict[int, dict]
     validations: dict[int, pandas.DataFrame]
+    dumps: dict[int, Path]
+    label_file: Path
 
     @property
     def last(self) -> pandas.DataFrame:
@@ -59,7 +63,7 @@ def read_runs(folder: Path) -> list[Run]:
         label_file = folder / f"demo-seed{name[2]}" / "labels" / "val.csv"
         labels = pandas.read_csv(label_file) if label_file.exists() else None
         validations = {step: read_validation(dump, labels) for step, dump in sorted(dumps.items())}
-        runs.append(Run(name[1], int(name[2]), metrics, validations))
+        runs.append(Run(name[1], int(name[2]), metrics, validations, dumps, label_file))
     return runs
 
 
@@ -142,6 +146,34 @@ def sensitivity(runs: list[Run]) -> str:
     return "\n".join(lines)
 
 
+WORDS = {
+    "distortion_right": "a distortion that is named is the true one",
+    "score_named": "mean score where one is named",
+    "score_rest": "mean score of the rest",
+    "score_slightly": 'mean score with "slightly"',
+    "score_clearly": 'mean score with "clearly"',
+    "score_very": 'mean score with "very"',
+}
+
+
+def words(runs: list[Run]) -> str:
+    """Whether words and score agree, before and after: mean and range over the seeds (vqathinker reasoning)."""
+    if not runs:
+        return "Only for the demo's clips, whose distortions are known."
+    columns = {}
+    for moment, choose in (("before", min), ("after", max)):
+        found = []
+        for run in runs:
+            responses, _ = read_reasoning(read_predictions(run.dumps[choose(run.dumps)]), read_truth(run.label_file))
+            figures = findings(responses, num_resamples=10)
+            found.append({name: figures[name].value for name in WORDS})
+        columns[moment] = pandas.DataFrame(found)
+    lines = ["| | before | after |", "|---|---|---|"]
+    for name, title in WORDS.items():
+        lines.append(f"| {title} | " + " | ".join(_spread(table[name]) for table in columns.values()) + " |")
+    return "\n".join(lines)
+
+
 def examples(run: Run, count: int = 3) -> str:
     """Real responses of the last validation: to a good, a middling and a bad clip."""
     firsts = run.last.groupby("video").first().sort_values("mos")
@@ -202,6 +234,7 @@ def main() -> int:
     sections = {
         "Ablation": ablation(runs),
         "Temporal sensitivity": sensitivity(full),
+        "Words and score": words([run for run in full if run.label_file.exists()]),
         "Responses": examples(full[0]),
     }
     for title, text in sections.items():
