@@ -57,7 +57,7 @@ def read_runs(folder: Path) -> list[Run]:
             continue
         metrics = {line["step"]: line for line in map(json.loads, path.read_text().splitlines())}
         dumps = {int(dump.stem): dump for dump in (path.parent / "validation").glob("*.jsonl")}
-        if not dumps or max(dumps) < max(metrics) or max(metrics) == 0:
+        if not dumps or not metrics or max(dumps) < max(metrics) or max(metrics) == 0:
             print(f"{path.parent}: not finished, left out", file=sys.stderr)
             continue
         label_file = folder / f"demo-seed{name[2]}" / "labels" / "val.csv"
