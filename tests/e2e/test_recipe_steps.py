@@ -14,20 +14,23 @@ from tiny_models import SIDE, save_tiny
 pytestmark = [pytest.mark.e2e, pytest.mark.soak]
 
 STEPS, VIDEOS, GROUP_SIZE = 2, 8, 4
+MICRO_BATCHES = [
+    "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=8",
+    "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=8",
+    "actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=8",
+]
 SIZES = [
     "data.max_prompt_length=512",
     "data.max_response_length=24",
     "data.dataloader_num_workers=0",
-    "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=8",
+    *MICRO_BATCHES,
     f"actor_rollout_ref.rollout.n={GROUP_SIZE}",
     "actor_rollout_ref.rollout.gpu_memory_utilization=0.2",
-    "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=8",
     "actor_rollout_ref.rollout.max_model_len=640",
     "actor_rollout_ref.rollout.max_num_seqs=32",
     "actor_rollout_ref.rollout.max_num_batched_tokens=4096",
     "actor_rollout_ref.rollout.agent.num_workers=1",
     "+actor_rollout_ref.rollout.engine_kwargs.vllm.skip_mm_profiling=true",
-    "actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=8",
     "trainer.val_before_train=false",
     "trainer.test_freq=-1",
     "trainer.save_freq=-1",
@@ -96,7 +99,7 @@ def test_two_workers_earn_what_one_would(demo, tmp_path):
         tmp_path,
         *batch(VIDEOS),
         f"actor_rollout_ref.rollout.n={GROUP_SIZE}",
-        "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=8",
+        *MICRO_BATCHES,
         "actor_rollout_ref.rollout.agent.num_workers=2",
         "ray_kwargs.ray_init.num_cpus=12",
         "trainer.val_before_train=false",

@@ -12,6 +12,11 @@ from ray.cluster_utils import Cluster
 pytestmark = [pytest.mark.e2e, pytest.mark.soak]
 
 STEPS, VIDEOS, GROUP_SIZE = 2, 8, 4
+MICRO_BATCHES = [  # of the 16 responses that each worker has
+    "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=8",
+    "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=8",
+    "actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=8",
+]
 # What the recipe exports on a machine without a GPU; the workers of this cluster are children of its nodes.
 NODE_ENVIRONMENT = {
     "VERL_PLATFORM": "cpu",
@@ -60,7 +65,7 @@ def test_the_ranking_batch_spans_both_nodes(cluster, demo, tmp_path):
         "trainer.nnodes=2",
         f"data.train_batch_size={VIDEOS}",
         f"actor_rollout_ref.actor.ppo_mini_batch_size={VIDEOS}",
-        "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=8",
+        *MICRO_BATCHES,
         f"actor_rollout_ref.rollout.n={GROUP_SIZE}",
         "actor_rollout_ref.rollout.agent.num_workers=2",
         "trainer.val_before_train=false",
