@@ -20,7 +20,7 @@ EXPERIMENT=${EXPERIMENT:-}             # a file of recipes/config/experiment; em
 OUTPUT_DIR=${OUTPUT_DIR:-outputs/vqathinker}
 TOTAL_STEPS=${TOTAL_STEPS:-}           # empty: 30 for the demo, else 3 epochs
 NNODES=${NNODES:-}                     # empty: the experiment's, 1 unless it says otherwise
-NGPUS_PER_NODE=${NGPUS_PER_NODE:-}     # empty: all GPUs of this node, or one worker without a GPU
+NGPUS_PER_NODE=${NGPUS_PER_NODE:-}     # empty: all GPUs of this node; one for the demo or without a GPU
 DEMO_DIR=${DEMO_DIR:-outputs/demo}
 DEMO_ARGUMENTS=${DEMO_ARGUMENTS:-}     # more for `vqathinker demo`, e.g. "--train-clips 336"
 SEED=${SEED:-0}
@@ -84,6 +84,7 @@ if [ "$DEVICE" = cpu ]; then
   # The nodes of a cluster that is up have said what they have; Ray refuses to hear it again.
   if [ -n "${RAY_ADDRESS:-}" ]; then TRAINER+=(ray_kwargs.ray_init.num_cpus=null ray_kwargs.ray_init.num_gpus=null); fi
 else
+  if [ -n "$DEMO" ]; then NGPUS_PER_NODE=${NGPUS_PER_NODE:-1}; fi # a tiny model and batch: more would not help
   if [ -z "$NGPUS_PER_NODE$PLAN" ]; then NGPUS_PER_NODE=$(nvidia-smi --list-gpus | wc -l); fi
   if [ -n "$NGPUS_PER_NODE" ]; then TRAINER+=(trainer.n_gpus_per_node="$NGPUS_PER_NODE"); fi
   if [ -z "$ATTENTION" ] &&

@@ -42,7 +42,8 @@ def run(config_dir, folder, *overrides):
         f"data.val_files={folder}/val.parquet",
         f"actor_rollout_ref.model.path={folder}/model",
     ]
-    return check(config_dir, "vqathinker", ["platform=cpu", "experiment=demo", *paths, *overrides])
+    sizes = ["platform=cpu", "experiment=demo", "trainer.n_gpus_per_node=1"]
+    return check(config_dir, "vqathinker", [*sizes, *paths, *overrides])
 
 
 def refused(config_dir, folder, *overrides):
@@ -73,6 +74,9 @@ def test_good_input_passes(recipe_config_dir, inputs):
         ("not an override", "not an override"),
         ("data.train_batch_size=64", "train_batch_size"),
         ("actor_rollout_ref.model.use_remove_padding=true", "attn_implementation=sdpa"),
+        ("actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=24", "actor.ppo_micro_batch_size_per_gpu=24"),
+        ("actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=24", "ref.log_prob_micro_batch_size_per_gpu=24"),
+        ("trainer.n_gpus_per_node=8", "each of 8 workers"),
     ],
 )
 def test_a_wrong_override_is_named(recipe_config_dir, inputs, override, named):

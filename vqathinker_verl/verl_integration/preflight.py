@@ -41,6 +41,7 @@ def check(config_dir: Path, config_name: str, overrides: list[str]) -> DictConfi
     config = composed(config_dir, config_name, overrides)
     check_model(config.actor_rollout_ref.model.path)
     check_attention(config.actor_rollout_ref.model)
+    check_micro_batches(config)
     try:
         RewardConfig.from_mapping(OmegaConf.to_container(config.vqathinker.reward, resolve=True))
         TemporalConfig.from_config(config)
@@ -116,6 +117,31 @@ def check_attention(model: DictConfig) -> None:
             f"actor_rollout_ref.model.use_remove_padding=true packs sequences for flash-attn, but attn_implementation="
             f"{attention}; set use_remove_padding=false, or install flash-attn and set ATTENTION=flash_attention_2"
         )
+
+
+# Which batch of videos each micro batch of responses is a part of, and the switch that lets verl choose its size.
+MICRO_BATCHES = {
+    "actor.ppo_micro_batch_size_per_gpu": ("actor_rollout_ref.actor.ppo_mini_batch_size", "actor.use_dynamic_bsz"),
+    "rollout.log_prob_micro_batch_size_per_gpu": ("data.train_batch_size", "rollout.log_prob_use_dynamic_bsz"),
+    "ref.log_prob_micro_batch_size_per_gpu": ("data.train_batch_size", "ref.log_prob_use_dynamic_bsz"),
+}
+
+
+def check_micro_batches(config: DictConfig) -> None:
+    """Micro batches must divide what one worker has; verl 0.9.1 finds that out in the first step, minutes later.
+
+    Raises:
+        InputError: one does not.
+    """
+    parts = config.actor_rollout_ref
+    workers = config.trainer.nnodes * config.trainer.n_gpus_per_node // parts.actor.ulysses_sequence_parallel_size
+    for field, (batch, dynamic) in MICRO_BATCHES.items():
+        size, videos = OmegaConf.select(parts, field), OmegaConf.select(config, batch)
+        if size and not OmegaConf.select(parts, dynamic) and videos * parts.rollout.n % (workers * size):
+            raise InputError(
+                f"actor_rollout_ref.{field}={size} does not divide the responses of each of {workers} workers: {batch}="
+                f"{videos} x rollout.n={parts.rollout.n} / {workers}; choose a divisor, or fewer workers"
+            )
 
 
 def check_label_file(path: str) -> int:
