@@ -13,6 +13,7 @@ import argparse
 import ctypes
 import fcntl
 import glob
+import json
 import os
 import re
 import shutil
@@ -105,14 +106,16 @@ def train(config_dir: Path, config_name: str, overrides: list[str], output_dir: 
     run_id = uuid.uuid4().hex
     # Unix sockets allow about 100 characters of path, so Ray's folder is not under OUTPUT_DIR.
     ray_dir = None if os.environ.get("RAY_ADDRESS") else tempfile.mkdtemp(prefix="vqa-")
-    environment = {
-        **os.environ,
+    ours = {
         RUN_MARK: run_id,
         "VERL_FILE_LOGGER_PATH": str(metrics_dir / f"{len(list(metrics_dir.glob('*.jsonl'))):04d}.jsonl"),
         "TENSORBOARD_DIR": str(output_dir / "tensorboard"),
     }
+    environment = {**os.environ, **ours}
     command = [sys.executable, "-m", "verl.trainer.main_ppo", f"--config-path={config_dir}"]
     command += [f"--config-name={config_name}", *overrides]
+    # For the workers of a cluster that is up: they inherit its nodes' environment and not this process's.
+    command += [f"++ray_kwargs.ray_init.runtime_env.env_vars.{name}={json.dumps(ours[name])}" for name in ours]
     if ray_dir:
         command.append(f"+ray_kwargs.ray_init._temp_dir={ray_dir}")
     started = time.time()
