@@ -81,6 +81,7 @@ class TestCheckLabels:
             ("/etc/passwd", "50", "leaves the video root"),
             (".", "50", "leaves the video root"),
             ("a\0.mp4", "50", "zero byte"),
+            ("a\ud800.mp4", "50", "no valid text"),
         ],
     )
     def test_each_fault_has_its_reason(self, root, video, mos, reason):
@@ -113,6 +114,39 @@ class TestCheckLabels:
     def test_a_rejected_row_does_not_block_a_good_one(self, root):
         records, rejects, _ = self.check(root, label("a.mp4", "bad"), label("a.mp4", "50"))
         assert len(records) == len(rejects) == 1
+
+    @pytest.fixture
+    def linked(self, root):
+        outside = root.parent / "elsewhere"
+        outside.mkdir()
+        (outside / "x.mp4").write_bytes(b"x")
+        (root / "file.mp4").symlink_to(outside / "x.mp4")
+        (root / "folder").symlink_to(outside)
+        (root / "twice").symlink_to("folder")
+        (root / "up").symlink_to("..")
+        (root / "broken.mp4").symlink_to(outside / "absent.mp4")
+        (root / "inside.mp4").symlink_to("sub/a.mp4")
+        return root
+
+    OUT_BY_LINK = ("file.mp4", "folder/x.mp4", "twice/x.mp4", "up/outside.mp4", "up/elsewhere/x.mp4", "broken.mp4")
+
+    @pytest.mark.parametrize("video", OUT_BY_LINK)
+    def test_a_link_out_of_the_root_is_refused(self, linked, video):
+        for spelling in (video, f"./sub/../{video}", str(linked / video)):
+            records, (reject,), _ = self.check(linked, label(spelling), label("a.mp4"), allow_missing=True)
+            assert [record.video for record in records] == ["a.mp4"]
+            assert "leaves the video root by a symbolic link" in reject.reason
+            assert "--follow-links" in reject.reason
+
+    def test_links_that_stay_inside_and_a_root_that_is_a_link(self, linked):
+        root = linked.parent / "link to root"
+        root.symlink_to(linked)
+        records, rejects, _ = self.check(root, label("inside.mp4"), label("a.mp4"))
+        assert (len(records), rejects) == (2, [])
+
+    def test_links_are_followed_when_asked(self, linked):
+        records, rejects, _ = self.check(linked, *map(label, self.OUT_BY_LINK[:4]), follow_links=True)
+        assert (len(records), rejects) == (4, [])
 
     def test_missing_files_are_counted(self, root):
         records, _, missing = self.check(root, label("a.mp4"), label("c.mp4"), allow_missing=True)

@@ -23,7 +23,7 @@ class TestAnnotations:
         )
         assert read_annotations(path, "set") == [RawLabel("a.json: annotation 1", "x.mp4", "62.4", "set")]
 
-    @pytest.mark.parametrize("text", ["", "[1]", '{"annotation": []}', '{"annotations": [3]}'])
+    @pytest.mark.parametrize("text", ["", "[" * 100_000, "[1]", '{"annotation": []}', '{"annotations": [3]}'])
     def test_another_form_is_named(self, tmp_path, text):
         with pytest.raises(LabelError, match=r"a\.json"):
             read_annotations(write(tmp_path / "a.json", text), "set")
@@ -56,6 +56,9 @@ class TestConversations:
             {"conversations": [{"from": "human", "value": "?"}]},
             {"conversations": 3},
             {"dataset_name": None},
+            {"dataset_name": 3},
+            {"dataset_name": "a\ud800"},
+            {"dataset_name": "\x1b[2J"},
         ],
     )
     def test_names_the_line(self, tmp_path, change):
@@ -128,6 +131,23 @@ class TestTable:
 
 
 LABELS = [RawLabel("w", "park_crf20.mp4", "3", "set"), RawLabel("w", "sea_crf20.mp4", "3", "set")]
+
+
+class TestDamagedMatlabFile:
+    def test_is_named_with_its_reason(self, tmp_path):
+        path = tmp_path / "t.mat"
+        path.write_bytes(b"no MATLAB file" * 100)
+        with pytest.raises(LabelError, match=r"t\.mat: cannot be read as a MATLAB file \(.+\); save its labels as CSV"):
+            read_rows(path)
+
+    def test_one_that_kills_its_reader_is_named_with_the_signal(self, tmp_path, monkeypatch):
+        """scipy's reader can; here it is told to."""
+        killer = tmp_path / "python"
+        killer.write_text("#!/bin/sh\nkill -SEGV $$\n")
+        killer.chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(killer))
+        with pytest.raises(LabelError, match=r"t\.mat: .*killed the reading process, SIGSEGV"):
+            read_rows(tmp_path / "t.mat")
 
 
 class TestSources:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import time
 
 import pyarrow.parquet as pq
@@ -126,7 +127,7 @@ class TestFaults:
         root = tmp_path / "root"
         root.mkdir()
         for path in videos.iterdir():
-            (root / path.name).symlink_to(path)
+            shutil.copy(path, root)
         (root / "broken.mp4").write_text("not a video")
         return root
 

@@ -32,6 +32,20 @@ def understand(questions, videos, output, *options):
     return main(["understand", str(questions), "--video-root", str(videos), "--output", str(output), *options])
 
 
+@pytest.mark.parametrize("video", ["../x.mp4", "/etc/passwd", "link/x.mp4"])
+def test_a_question_about_a_file_outside_the_video_root_is_refused(tmp_path, capsys, told, video):
+    engine = told(lambda video, prompt: "<answer>yes</answer>")
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "link").symlink_to(tmp_path)
+    questions = written(tmp_path / "q.jsonl", yes_no(video))
+    assert understand(questions, root, tmp_path / "answers.jsonl", "--model", "m") == 2
+    error = capsys.readouterr().err
+    assert "question '1'" in error
+    assert "leaves the video root" in error
+    assert engine.asked == []
+
+
 def test_right_wrong_and_no_answer(tmp_path, capsys, videos, first_two, told):
     a, b = first_two
     questions = written(

@@ -118,7 +118,7 @@ def _of_parquet(path: Path) -> dict[str, list[Label]]:
             info = row["extra_info"]
             mos = float(row["reward_model"]["ground_truth"])
             labels[row["data_source"]].append(Label(info["video_id"], info["video"], mos, info["path"]))
-    except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
         raise EvaluationError(f"{path}: expected a parquet file of `vqathinker prepare` ({error})") from error
     if not rows:
         raise EvaluationError(f"{path}: no labels in the file")
@@ -131,7 +131,9 @@ def _of_label_file(source: LabelSource, registry: Registry) -> dict[str, list[La
     except LabelError as error:
         raise EvaluationError(str(error)) from error
     # Figures are compared over whole benchmarks, so a faulty label stops, where `prepare` would set it aside.
-    records, rejects, _ = check_labels(raw, scale, source.video_root, allow_missing=True)
+    records, rejects, _ = check_labels(
+        raw, scale, source.video_root, allow_missing=True, follow_links=source.follow_links
+    )
     if rejects:
         first = rejects[0]
         raise EvaluationError(

@@ -68,6 +68,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     labels.add_argument("--mos-column", default="mos", help="table: column with the MOS (default: %(default)s)")
     labels.add_argument("--registry", type=Path, help="JSON file with datasets of your own (docs/data.md)")
     labels.add_argument("--video-root", type=Path, help="folder of the videos, for --model and the report")
+    labels.add_argument(
+        "--follow-links", action="store_true", help="videos may be symbolic links out of the video root"
+    )
 
     figures = parser.add_argument_group("figures")
     figures.add_argument(
@@ -184,6 +187,7 @@ def _label_sources(args: argparse.Namespace) -> list[LabelSource]:
             dataset=args.dataset,
             scale=None if args.scale is None else (args.scale[0], args.scale[1]),
             video_root=args.video_root,
+            follow_links=args.follow_links,
             video_column=args.video_column,
             mos_column=args.mos_column,
         )

@@ -58,7 +58,7 @@ def _json_rows(path: Path) -> list[tuple[str, Row]]:
             where = f"{path.name}: line {number}"
             try:
                 row = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise EvaluationError(f"{where}: expected a JSON object ({error}); was the file cut off?") from error
             if not isinstance(row, Mapping):
                 raise EvaluationError(f"{where}: expected a JSON object, got {type(row).__name__}")

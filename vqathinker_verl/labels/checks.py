@@ -2,11 +2,11 @@
 
 import math
 import os
-import posixpath
 import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from vqathinker_verl.labels.paths import inside_root
 from vqathinker_verl.labels.records import RawLabel, Record, Reject
 from vqathinker_verl.labels.scale import map_mos
 
@@ -17,6 +17,7 @@ def check_labels(
     video_root: Path | None,
     *,
     allow_missing: bool = False,
+    follow_links: bool = False,
     taken: Mapping[str, str] | None = None,
 ) -> tuple[list[Record], list[Reject], set[str]]:
     """Check labels: a finite MOS inside the scale, a file inside the video root, no video twice.
@@ -26,6 +27,7 @@ def check_labels(
         scale: The lowest and highest score that a viewer could give.
         video_root: Folder that the paths are relative to; None: there are no videos (needs `allow_missing`).
         allow_missing: Keep rows whose file does not exist, and count them.
+        follow_links: Let symbolic links inside the root lead out of it.
         taken: Paths and ids of videos that other sets hold, and where.
 
     Returns:
@@ -37,7 +39,7 @@ def check_labels(
     missing: set[str] = set()
     for label in labels:
         try:
-            record = _checked(label, scale, video_root)
+            record = _checked(label, scale, video_root, follow_links)
             for key in record.keys:
                 if key in seen:
                     raise ValueError(f"the same video as in {seen[key]}")
@@ -56,7 +58,7 @@ def check_labels(
     return records, rejects, missing
 
 
-def _checked(label: RawLabel, scale: tuple[float, float], video_root: Path | None) -> Record:
+def _checked(label: RawLabel, scale: tuple[float, float], video_root: Path | None, follow_links: bool) -> Record:
     if not label.mos:
         raise ValueError("no MOS; expected a number")
     try:
@@ -66,26 +68,9 @@ def _checked(label: RawLabel, scale: tuple[float, float], video_root: Path | Non
     if not math.isfinite(mos):
         raise ValueError(f"MOS {label.mos!r} is not finite")
     map_mos(mos, scale)
-    video = _inside_root(label.video, video_root)
+    video = inside_root(label.video, video_root, follow_links=follow_links)
     path = video if video_root is None else os.path.join(video_root, *video.split("/"))
     return Record(label, video, path, mos, scale, label.source or video)
-
-
-def _inside_root(video: str, video_root: Path | None) -> str:
-    """The path relative to the root. Decided by the text alone: links that the user made may lead elsewhere."""
-    if not video:
-        raise ValueError("no video; expected a path")
-    if "\0" in video:
-        raise ValueError(f"path {video!r} holds a zero byte")
-    name = video.replace("\\", "/")
-    if posixpath.isabs(name):
-        if video_root is None:
-            raise ValueError(f"{video} is absolute; expected a path relative to the video root")
-        name = os.path.relpath(name, video_root)
-    name = posixpath.normpath(name)
-    if name in (".", "..") or name.startswith("../"):
-        raise ValueError(f"{video} leaves the video root")
-    return name
 
 
 def _check_regular_file(path: str) -> None:

@@ -29,6 +29,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--scale", type=float, nargs=2, metavar=("LOWEST", "HIGHEST"), help="MOS possible, at both ends"
     )
     labels.add_argument("--video-root", type=Path, help="folder that the videos' paths are relative to")
+    labels.add_argument(
+        "--follow-links", action="store_true", help="videos may be symbolic links out of the video root"
+    )
     labels.add_argument("--video-column", default="video", help="table: column with the video (default: video)")
     labels.add_argument("--mos-column", default="mos", help="table: column with the MOS (default: mos)")
     labels.add_argument("--video-pattern", help="table: path with columns in braces, as in 'clips/{flickr_id}.mp4'")
@@ -102,7 +105,14 @@ def _checked_records(args: argparse.Namespace) -> tuple[list[Record], list[Rejec
     for source in _sources(args):
         labels, scale = load(source, registry)
         video_root = _video_root(source, args.allow_missing)
-        good, bad, absent = check_labels(labels, scale, video_root, allow_missing=args.allow_missing, taken=taken)
+        good, bad, absent = check_labels(
+            labels,
+            scale,
+            video_root,
+            allow_missing=args.allow_missing,
+            follow_links=source.follow_links,
+            taken=taken,
+        )
         missing |= absent
         _stop_if_strict(args.strict, bad)
         if args.probe and video_root is not None:
@@ -129,8 +139,9 @@ def _sources(args: argparse.Namespace) -> list[LabelSource]:
             "video_pattern",
             "source_column",
             "source_pattern",
+            "follow_links",
         ):
-            if getattr(args, option) is not None:
+            if getattr(args, option) not in (None, False):
                 raise LabelError(f"--{option.replace('_', '-')} has no effect with --sets; give it in {args.sets}")
         return read_sets(args.sets)
     return [
@@ -146,6 +157,7 @@ def _sources(args: argparse.Namespace) -> list[LabelSource]:
             video_pattern=args.video_pattern,
             source_column=args.source_column,
             source_pattern=args.source_pattern,
+            follow_links=args.follow_links,
         )
     ]
 
@@ -158,7 +170,7 @@ def _video_root(source: LabelSource, allow_missing: bool) -> Path | None:
         if not allow_missing:
             raise LabelError(f"{source.labels}: no --video-root; to check labels without videos add --allow-missing")
         return None
-    if not video_root.is_dir():
+    if not os.path.isdir(video_root):  # unlike Path.is_dir, also for what can be no path
         raise LabelError(f"{video_root}: the video root is no folder")
     # Absolute, so that a worker opens the file from any working directory.
     return video_root.resolve()

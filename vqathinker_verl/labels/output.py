@@ -100,8 +100,9 @@ def read_keys(paths: Sequence[Path]) -> dict[str, str]:
         try:
             rows = pq.read_table(path, columns=["extra_info"]).column("extra_info").to_pylist()
             keys.update((row[field], path.name) for row in rows for field in ("video_id", "path"))
-        except (pa.ArrowInvalid, KeyError, TypeError) as error:
-            raise LabelError(f"{path}: expected a parquet file of `vqathinker prepare` ({error})") from error
+        except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise LabelError(f"{path}: expected a parquet file of `vqathinker prepare` ({reason})") from error
     return keys
 
 
@@ -112,7 +113,8 @@ def write_quarantine(path: Path, rejects: Sequence[Reject]) -> None:
         return
 
     def write(partial: Path) -> None:
-        with partial.open("w", encoding="utf-8", newline="") as file:
+        # A rejected row may hold what is no valid text; it must be listed all the same.
+        with partial.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["where", "dataset", "video", "mos", "reason"])
             for reject in rejects:

@@ -18,7 +18,7 @@ def read_annotations(path: Path, dataset: str) -> list[RawLabel]:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise LabelError(f"{path}: cannot be read as JSON ({error})") from error
     if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
         raise LabelError(f'{path}: expected {{"annotations": [...]}}, got {type(content).__name__} without that list')
@@ -50,7 +50,7 @@ def read_conversations(path: Path, dataset: str | None) -> list[RawLabel]:
             entry = json.loads(line)
             videos = entry["image"] if isinstance(entry["image"], list) else [entry["image"]]
             answers = [turn["value"] for turn in entry["conversations"] if turn["from"] == "gpt"]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise LabelError(
                 f'{where}: expected {{"image": [...], "conversations": [...]}} ({type(error).__name__}: {error})'
             ) from error
@@ -59,7 +59,9 @@ def read_conversations(path: Path, dataset: str | None) -> list[RawLabel]:
         name = dataset or entry.get("dataset_name")
         if not name:
             raise LabelError(f"{where}: no dataset_name; name the dataset with --dataset")
-        labels.append(RawLabel(where, _text(videos[0]), _text(answers[0]), str(name)))
+        if not isinstance(name, str) or not name.isprintable():
+            raise LabelError(f"{where}: dataset_name: expected printable text, got {name!r:.80}")
+        labels.append(RawLabel(where, _text(videos[0]), _text(answers[0]), name))
     return labels
 
 

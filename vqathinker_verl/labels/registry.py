@@ -111,7 +111,7 @@ def dataset_of_annotations(registry: Registry, file_name: str) -> tuple[Dataset,
 def _parse(text: str, where: str) -> dict[str, Dataset]:
     try:
         content = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise LabelError(f"{where}: cannot be read as JSON ({error})") from error
     if not isinstance(content, Mapping):
         raise LabelError(f'{where}: expected {{"NAME": {{...}}, ...}}, got {type(content).__name__}')
@@ -123,7 +123,7 @@ def _dataset(name: str, entry: Any, where: str) -> Dataset:
     values["scale"] = _scale(values["scale"], where)
     _check_count(values.get("videos"), where)
     annotations = {}
-    for file, facts in values.get("annotations", {}).items():
+    for file, facts in _mapping(values, "annotations", where).items():
         known = _fields(AnnotationFile, facts, f"{where}: {file}")
         _check_count(known.get("videos"), f"{where}: {file}")
         annotations[file] = AnnotationFile(_scale(known["scale"], f"{where}: {file}"), known.get("videos"))
@@ -141,8 +141,13 @@ def _layout(entry: Any, where: str) -> FolderLayout:
                 raise LabelError(f"{where}: {key}: expected a list of names, got {values[key]!r}")
             values[key] = tuple(map(str, values[key]))
     subsets = {}
-    for name, subset in values.get("subsets", {}).items():
+    for column, names in _mapping(values, "replace", where).items():
+        if not isinstance(names, Mapping):
+            raise LabelError(f"{where}: replace: {column}: expected {{...}}, got {names!r}")
+    for name, subset in _mapping(values, "subsets", where).items():
         parts = _fields(Subset, subset, f"{where}: subset {name}")
+        if not isinstance(parts["values"], list):
+            raise LabelError(f"{where}: subset {name}: values: expected a list, got {parts['values']!r}")
         subsets[name] = Subset(str(parts["column"]), tuple(map(str, parts["values"])))
     return FolderLayout(**{**values, "subsets": subsets})
 
@@ -162,6 +167,13 @@ def _fields(kind: type[Any], entry: Any, where: str) -> dict[str, Any]:
     return dict(entry)
 
 
+def _mapping(values: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
+    value = values.get(key, {})
+    if not isinstance(value, Mapping):
+        raise LabelError(f"{where}: {key}: expected {{...}}, got {value!r}")
+    return value
+
+
 def _check_count(value: Any, where: str) -> None:
     if value is not None and (not isinstance(value, int) or value < 1):
         raise LabelError(f"{where}: videos: expected a count, got {value!r}")
@@ -170,7 +182,7 @@ def _check_count(value: Any, where: str) -> None:
 def _scale(value: Any, where: str) -> Scale:
     try:
         low, high = (float(number) for number in value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise LabelError(f"{where}: scale: expected [lowest, highest], got {value!r}") from None
     if not low < high:
         raise LabelError(f"{where}: scale: expected [lowest, highest], got {value!r}")

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -42,6 +43,7 @@ class LabelSource:
         video_pattern: Table only: the video's path with columns in braces.
         source_column: Table only: the column that is equal for videos that must stay in one split.
         source_pattern: Regular expression whose first group in the path is that source.
+        follow_links: Let symbolic links inside the video root lead out of it.
     """
 
     labels: Path
@@ -55,6 +57,7 @@ class LabelSource:
     video_pattern: str | None = None
     source_column: str | None = None
     source_pattern: str | None = None
+    follow_links: bool = False
 
 
 def read_sets(path: Path) -> list[LabelSource]:
@@ -65,7 +68,7 @@ def read_sets(path: Path) -> list[LabelSource]:
     """
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise LabelError(f"{path}: cannot be read as JSON ({error})") from error
     if not isinstance(entries, list) or not entries:
         raise LabelError(f"{path}: expected a list of label sets")
@@ -74,20 +77,25 @@ def read_sets(path: Path) -> list[LabelSource]:
 
 def _source_of(entry: Any, where: str, folder: Path) -> LabelSource:
     known = [field.name for field in fields(LabelSource)]
-    if not isinstance(entry, Mapping) or "labels" not in entry:
+    if not isinstance(entry, Mapping) or entry.get("labels") is None:
         raise LabelError(f'{where}: expected {{"labels": ..., ...}}, got {entry!r}')
     unknown = sorted(set(entry) - set(known))
     if unknown:
         raise LabelError(f"{where}: unknown field {unknown[0]!r}; the fields are {', '.join(known)}")
-    values: dict[str, Any] = dict(entry)
+    values: dict[str, Any] = {name: value for name, value in entry.items() if value is not None}
+    for name, value in values.items():
+        kind = bool if name == "follow_links" else str
+        if name != "scale" and not isinstance(value, kind):
+            expected = "true or false" if kind is bool else "a string"
+            raise LabelError(f"{where}: {name}: expected {expected}, got {value!r}")
     for name in ("labels", "video_root"):
-        if values.get(name) is not None:
+        if name in values:
             values[name] = folder / values[name]
-    if values.get("scale") is not None:
+    if "scale" in values:
         try:
             low, high = values["scale"]
             values["scale"] = (float(low), float(high))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise LabelError(f"{where}: scale: expected [lowest, highest], got {entry['scale']!r}") from None
     return LabelSource(**values)
 
@@ -98,7 +106,7 @@ def load(source: LabelSource, registry: Registry) -> tuple[list[RawLabel], Scale
     Raises:
         LabelError: The labels cannot be read, or their dataset or scale is not known.
     """
-    if not source.labels.exists():
+    if not os.path.exists(source.labels):  # unlike Path.exists, also for what can be no path
         raise LabelError(f"{source.labels}: no such file or folder")
     labels, scale = _READERS[_format_of(source)](source, registry)
     scale = source.scale or scale

@@ -4,9 +4,8 @@ import csv
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
 
+from vqathinker_verl.labels.matlab import read_columns
 from vqathinker_verl.labels.records import LabelError
 
 Row = dict[str, str]
@@ -78,7 +77,7 @@ def _read_workbook(path: Path, sheet: str | None) -> list[tuple[str, list[str]]]
         table = pd.read_excel(path, sheet_name=0 if sheet is None else sheet, header=None, dtype=str)
     except ImportError as error:
         raise LabelError(f"{path}: {error}; install openpyxl, or save the sheet as CSV") from error
-    except (OSError, ValueError, BadZipFile) as error:
+    except Exception as error:  # zip, XML and pandas each have errors of their own
         raise LabelError(f"{path}: cannot be read as a workbook ({error})") from error
     return [
         (f"row {number}", [cell.strip() for cell in row])
@@ -87,26 +86,9 @@ def _read_workbook(path: Path, sheet: str | None) -> list[tuple[str, list[str]]]
 
 
 def _read_mat(path: Path) -> list[tuple[str, Row]]:
-    from scipy.io import loadmat
-
-    try:
-        variables = loadmat(path)
-    except (OSError, ValueError, NotImplementedError) as error:
-        raise LabelError(f"{path}: cannot be read as a MATLAB file ({error}); save its labels as CSV") from error
-    columns = {name: _entries(value) for name, value in variables.items() if not name.startswith("__")}
-    longest = max((len(column) for column in columns.values()), default=0)
-    columns = {name: column for name, column in columns.items() if len(column) == longest}
+    columns = read_columns(path)
+    length = max(map(len, columns.values()), default=0)
     return [
         (f"{path.name}: row {number + 1}", {name: column[number] for name, column in columns.items()})
-        for number in range(longest)
+        for number in range(length)
     ]
-
-
-def _entries(value: Any) -> list[str]:
-    """A MATLAB vector or cell array as text; loadmat wraps each cell in an array of its own."""
-    entries = []
-    for cell in value.ravel():
-        while hasattr(cell, "ravel") and getattr(cell, "size", 0) == 1 and getattr(cell, "ndim", 0):
-            cell = cell.ravel()[0]
-        entries.append(str(cell).strip())
-    return entries

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vqathinker_verl.inference.engines import Answer, Engine, EngineError, Request
 from vqathinker_verl.inference.options import add_engine_options
+from vqathinker_verl.labels.paths import inside_root
 from vqathinker_verl.understanding.accuracy import accuracy_by_type, accuracy_of, accuracy_table
 from vqathinker_verl.understanding.asking import Row, ask_all, write_json, write_rows
 from vqathinker_verl.understanding.questions import Question, QuestionError, QuestionFile, read_questions, read_rows
@@ -23,6 +24,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("questions", type=Path, help="questions: JSONL, plain, FineVD's or Q-Bench-Video's")
     parser.add_argument("--video-root", type=Path, help="folder of the videos (default: that of the questions)")
+    parser.add_argument(
+        "--follow-links", action="store_true", help="videos may be symbolic links out of the video root"
+    )
     parser.add_argument("--answers", type=Path, metavar="FILE", help="JSONL with id and response, in place of a model")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="answers, JSONL; goes on if stopped")
     add_engine_options(parser, model_required=False)
@@ -60,7 +64,13 @@ def _understand(args: argparse.Namespace) -> int:
 def _ask(args: argparse.Namespace, questions: Sequence[Question]) -> list[Row]:
     root = args.video_root if args.video_root is not None else args.questions.parent
     by_id = {question.id: question for question in questions}
-    requests = {name: Request(root / question.video, question.prompt()) for name, question in by_id.items()}
+    requests = {}
+    for name, question in by_id.items():
+        try:
+            video = inside_root(question.video, root, follow_links=args.follow_links)
+        except ValueError as error:
+            raise QuestionError(f"{args.questions}: question {name!r}: {error}") from None
+        requests[name] = Request(root / video, question.prompt())
     digest = hashlib.sha256(repr([(name, requests[name].prompt, by_id[name].video) for name in by_id]).encode())
 
     def make_row(engine: Engine, name: str, answer: Answer) -> Row:
