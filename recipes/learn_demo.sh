@@ -19,6 +19,7 @@ TEST_FREQ=${TEST_FREQ:-20}
 TRAIN_CLIPS=${TRAIN_CLIPS:-336}
 VAL_CLIPS=${VAL_CLIPS:-112}
 WARMUP_STEPS=${WARMUP_STEPS:-1500}
+LR_WARMUP_STEPS=${LR_WARMUP_STEPS:-20} # else the first steps cost the tiny vision tower what it has learnt
 LEARN_DIR=${LEARN_DIR:-outputs/learn}
 # ---------------------------------------------------------------------------------------------------------------------
 
@@ -38,7 +39,8 @@ case $ARM in
 esac
 
 export DEMO_DIR=${DEMO_DIR:-$LEARN_DIR/demo-seed$SEED} OUTPUT_DIR=$LEARN_DIR/$ARM-seed$SEED
-OVERRIDES=("${REWARD[@]}" vqathinker.temporal.validate=true trainer.test_freq="$TEST_FREQ" trainer.save_freq="$TEST_FREQ")
+OVERRIDES=("${REWARD[@]}" vqathinker.temporal.validate=true trainer.test_freq="$TEST_FREQ" trainer.save_freq="$TEST_FREQ"
+  actor_rollout_ref.actor.optim.lr_warmup_steps="$LR_WARMUP_STEPS")
 if [ -z "${MODEL_PATH:-}" ]; then
   export DEMO_ARGUMENTS="--train-clips $TRAIN_CLIPS --val-clips $VAL_CLIPS --warmup-steps $WARMUP_STEPS"
 fi

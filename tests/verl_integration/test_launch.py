@@ -155,6 +155,13 @@ class TestTrain:
             assert run.returncode == 0
         assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
 
+    def test_what_workers_must_know_travels_with_the_job(self, tmp_path):
+        """A cluster that is up has its nodes' environment, not this run's."""
+        run = start_launcher(tmp_path, "import sys; print('\\n'.join(sys.argv))")
+        arguments = run.communicate(timeout=60)[0].splitlines()
+        path = tmp_path / "metrics" / "0000.jsonl"
+        assert f'++ray_kwargs.ray_init.runtime_env.env_vars.VERL_FILE_LOGGER_PATH="{path}"' in arguments
+
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     def test_ctrl_c_ends_the_whole_run(self, tmp_path, number):
         run = start_launcher(tmp_path, "import time; print('started', flush=True); time.sleep(600)")
