@@ -17,8 +17,8 @@ installed() { cat "${@:2}" | sha256sum >".venv/$1.sha256"; }
 install() { "$UV" pip install --quiet --compile-bytecode --python .venv/bin/python --no-deps "$@"; }
 need_uv() {
   if [ -n "$UV" ]; then return; fi
-  python3 -m pip install --quiet --disable-pip-version-check --target "$PWD/.venv-uv" uv
   UV=$PWD/.venv-uv/bin/uv
+  if [ ! -x "$UV" ]; then python3 -m pip install --quiet --disable-pip-version-check --target "$PWD/.venv-uv" uv; fi
 }
 
 STACK=("requirements/$DEVICE.txt" pyproject.toml)

@@ -5,7 +5,7 @@ import torch
 from tensordict import TensorDict
 from tiny_models import save_tiny
 
-from vqathinker_verl.verl_integration.patches import fix_3d_position_ids
+from vqathinker_verl.verl_integration.patches import fix_3d_position_ids, freeze_vision_tower
 from vqathinker_verl.verl_integration.run_mark import RUN_MARK
 
 
@@ -98,6 +98,42 @@ class TestSocketsOfARun:
 
         source = inspect.getsource(utils.vLLMColocateWorkerExtension._get_zmq_handle)
         assert "rl-colocate-zmq-{job_id}-replica-{replica_rank}-rank-{trainer_rank}.sock" in source
+
+
+class TestFrozenVisionTower:
+    @pytest.mark.parametrize(("architecture", "tower"), [("qwen2_5_vl", "visual"), ("internvl", "vision_tower")])
+    def test_the_tower_is_frozen_and_the_rest_trains(self, architecture, tower, tmp_path):
+        from transformers import AutoModelForImageTextToText
+
+        save_tiny(architecture, tmp_path)
+        model = freeze_vision_tower(AutoModelForImageTextToText.from_pretrained(tmp_path))
+        frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+        assert frozen == {name for name, _ in model.named_parameters() if name.startswith(f"model.{tower}.")}
+        assert 0 < len(frozen) < len(list(model.parameters()))
+
+    def test_a_model_without_one_is_refused(self):
+        with pytest.raises(ValueError, match=r"Linear has no visual or vision_tower"):
+            freeze_vision_tower(torch.nn.Linear(2, 2))
+
+    @pytest.mark.parametrize("asked", [True, False])
+    def test_the_worker_builds_its_actor_with_it_if_asked(self, asked):
+        from types import SimpleNamespace
+
+        from verl.workers.engine_workers import ActorRolloutRefWorker, TrainingWorker
+
+        worker = SimpleNamespace(config=SimpleNamespace(actor={"freeze_vision_tower": asked}))
+        worker_cls = ActorRolloutRefWorker.actor_worker_cls.fget(worker)
+        assert (worker_cls is TrainingWorker) != asked
+        assert ActorRolloutRefWorker.ref_worker_cls is TrainingWorker
+
+    def test_stock_verl_still_has_the_field_and_does_not_read_it(self):
+        from pathlib import Path
+
+        import verl
+
+        root = Path(verl.__file__).parent
+        readers = [path for path in (root / "workers").rglob("*.py") if "freeze_vision_tower" in path.read_text()]
+        assert [path.relative_to(root).as_posix() for path in readers] == ["workers/config/actor.py"]
 
 
 class TestInternVL:

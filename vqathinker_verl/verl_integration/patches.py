@@ -4,6 +4,7 @@ Each names the verl version it is for, and has a test that fails when verl no lo
 (tests/verl_integration/test_patches.py).
 """
 
+from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +100,51 @@ def _by_chunks(stock: Any, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
         return stock(logits, labels)
     chunks = zip(logits.split(TOKENS_A_CHUNK), labels.split(TOKENS_A_CHUNK), strict=True)
     return torch.cat([stock(chunk[None], chunk_labels[None])[0] for chunk, chunk_labels in chunks])
+
+
+VISION_TOWERS = ("visual", "vision_tower")  # what transformers calls it: Qwen-VL, InternVL
+
+
+def heed_freeze_vision_tower(engine_workers: ModuleType) -> None:
+    """Make `actor.freeze_vision_tower` do what verl's config says of it: the vision tower is not trained.
+
+    For verl 0.9.1, which has the field (trainer/config/actor/actor.yaml) and reads it nowhere. The worker's own seam,
+    `actor_worker_cls`, is where the actor's engine can be told apart from the reference's.
+
+    Args:
+        engine_workers: the module verl.workers.engine_workers.
+    """
+    stock = engine_workers.ActorRolloutRefWorker.actor_worker_cls
+
+    def actor_worker_cls(worker: Any) -> Any:
+        return partial(_with_frozen_vision, stock) if worker.config.actor.get("freeze_vision_tower") else stock
+
+    engine_workers.ActorRolloutRefWorker.actor_worker_cls = property(actor_worker_cls)
+
+
+def _with_frozen_vision(stock: Any, config: Any) -> Any:
+    actor = stock(config=config)
+    build_module = actor.engine._build_module  # of verl's FSDP engine; it shards what this returns
+    actor.engine._build_module = lambda: freeze_vision_tower(build_module())
+    return actor
+
+
+def freeze_vision_tower(module: Any) -> Any:
+    """Switch off the gradients of a transformers model's vision tower, in place; returns the model.
+
+    Raises:
+        ValueError: it has none under a name that is known here.
+    """
+    inner = getattr(module, "model", module)
+    towers = [getattr(inner, name) for name in VISION_TOWERS if hasattr(inner, name)]
+    if not towers:
+        raise ValueError(
+            f"actor.freeze_vision_tower: {type(module).__name__} has no {' or '.join(VISION_TOWERS)}; switch it off, "
+            "or add the name to VISION_TOWERS"
+        )
+    for tower in towers:
+        tower.requires_grad_(False)
+    return module
 
 
 HF_PROCESSOR_MODULES = ("verl.utils.tokenizer.tokenizer", "verl.utils.tokenizer", "verl.utils")
