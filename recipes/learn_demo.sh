@@ -14,12 +14,11 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # ---- what a user may change -----------------------------------------------------------------------------------------
 ARM=${ARM:-all}                        # all | regression | ranking | regression_ranking | local_ranking
 export SEED=${SEED:-0}
-export TOTAL_STEPS=${TOTAL_STEPS:-100}
+export TOTAL_STEPS=${TOTAL_STEPS:-40}
 TEST_FREQ=${TEST_FREQ:-20}
 TRAIN_CLIPS=${TRAIN_CLIPS:-336}
 VAL_CLIPS=${VAL_CLIPS:-112}
-WARMUP_STEPS=${WARMUP_STEPS:-1500}
-LR_WARMUP_STEPS=${LR_WARMUP_STEPS:-20} # else the first steps cost the tiny vision tower what it has learnt
+WARMUP_STEPS=${WARMUP_STEPS:-2000}
 LEARN_DIR=${LEARN_DIR:-outputs/learn}
 # ---------------------------------------------------------------------------------------------------------------------
 
@@ -30,7 +29,7 @@ fi
 
 OFF_TEMPORAL=(vqathinker.temporal.enable=false)
 case $ARM in
-  all) REWARD=() ;;
+  all) REWARD=(vqathinker.temporal.validate=true) ;; # perturbed copies of the held-out clips too
   regression) REWARD=(vqathinker.reward.ranking_weight=0 "${OFF_TEMPORAL[@]}") ;;
   ranking) REWARD=(vqathinker.reward.regression_weight=0 "${OFF_TEMPORAL[@]}") ;;
   regression_ranking) REWARD=("${OFF_TEMPORAL[@]}") ;;
@@ -39,8 +38,7 @@ case $ARM in
 esac
 
 export DEMO_DIR=${DEMO_DIR:-$LEARN_DIR/demo-seed$SEED} OUTPUT_DIR=$LEARN_DIR/$ARM-seed$SEED
-OVERRIDES=("${REWARD[@]}" vqathinker.temporal.validate=true trainer.test_freq="$TEST_FREQ" trainer.save_freq="$TEST_FREQ"
-  actor_rollout_ref.actor.optim.lr_warmup_steps="$LR_WARMUP_STEPS")
+OVERRIDES=("${REWARD[@]}" trainer.test_freq="$TEST_FREQ" trainer.save_freq="$TEST_FREQ")
 if [ -z "${MODEL_PATH:-}" ]; then
   export DEMO_ARGUMENTS="--train-clips $TRAIN_CLIPS --val-clips $VAL_CLIPS --warmup-steps $WARMUP_STEPS"
 fi
