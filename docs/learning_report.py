@@ -2,9 +2,10 @@
 
 python docs/learning_report.py outputs/learn [--figure docs/images/learning.png]
 
-Reads, for every LEARN_DIR/ARM-seedN, metrics.jsonl and verl's validation dumps, and for every LEARN_DIR/demo-seedN the
-labels of the held-out clips (without them, on real data, the column of temporal distortions is empty). Prints
-Markdown. A run that has not reached its last validation is left out, and named.
+Reads, for every LEARN_DIR/ARM-seedN, metrics.jsonl, verl's validation dumps and the evaluation of the last checkpoint,
+for every LEARN_DIR/before-seedN the evaluation of the policy before GRPO, and for every LEARN_DIR/demo-seedN the labels
+of the held-out clips (without them, on real data, the column of temporal distortions is empty). Prints Markdown. A run
+that was not evaluated is left out, and named.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import pandas
 from vqathinker_verl import parse_answer
 from vqathinker_verl.evaluation.predictions import read_predictions
 from vqathinker_verl.metrics import plcc, rmse, srcc
+from vqathinker_verl.rewards.format import format_reward
 from vqathinker_verl.understanding.reasoning import findings, read_reasoning, read_truth
 
 TEMPORAL_DISTORTIONS = ("drops", "stutter")
@@ -33,19 +35,16 @@ ARMS = {
 
 @dataclass(frozen=True)
 class Run:
-    """One finished run: its metrics by step, and its validations joined with the clips' labels."""
+    """One finished run: its metrics by step; its validations and evaluations, a line a response, with the labels."""
 
     arm: str
     seed: int
     metrics: dict[int, dict]
     validations: dict[int, pandas.DataFrame]
+    before: pandas.DataFrame
+    after: pandas.DataFrame
     dumps: dict[int, Path]
     label_file: Path
-
-    @property
-    def last(self) -> pandas.DataFrame:
-        """The last validation."""
-        return self.validations[max(self.validations)]
 
 
 def read_runs(folder: Path) -> list[Run]:
@@ -57,13 +56,18 @@ def read_runs(folder: Path) -> list[Run]:
             continue
         metrics = {line["step"]: line for line in map(json.loads, path.read_text().splitlines())}
         dumps = {int(dump.stem): dump for dump in (path.parent / "validation").glob("*.jsonl")}
-        if not dumps or not metrics or max(dumps) < max(metrics) or max(metrics) == 0:
-            print(f"{path.parent}: not finished, left out", file=sys.stderr)
+        evaluations = [
+            run / "evaluation" / "predictions.jsonl" for run in (folder / f"before-seed{name[2]}", path.parent)
+        ]
+        if missing := [str(evaluation) for evaluation in evaluations if not evaluation.exists()]:
+            print(f"{path.parent}: {' and '.join(missing)} missing, left out", file=sys.stderr)
             continue
         label_file = folder / f"demo-seed{name[2]}" / "labels" / "val.csv"
         labels = pandas.read_csv(label_file) if label_file.exists() else None
         validations = {step: read_validation(dump, labels) for step, dump in sorted(dumps.items())}
-        runs.append(Run(name[1], int(name[2]), metrics, validations, dumps, label_file))
+        clips = validations[max(validations)].groupby("video_id").first()[["video", "mos", "distortion"]]
+        before, after = (read_evaluation(evaluation, clips) for evaluation in evaluations)
+        runs.append(Run(name[1], int(name[2]), metrics, validations, before, after, dumps, label_file))
     return runs
 
 
@@ -79,14 +83,21 @@ def read_validation(dump: Path, labels: pandas.DataFrame | None) -> pandas.DataF
     return frame.merge(labels[["video", "distortion", "strength"]], on="video", validate="many_to_one")
 
 
+def read_evaluation(path: Path, clips: pandas.DataFrame) -> pandas.DataFrame:
+    """One line a sampled response of `vqathinker evaluate --samples`, joined with `clips` (indexed by video_id)."""
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    frame = pandas.DataFrame(lines)[["video_id", "samples", "responses"]].explode(["samples", "responses"])
+    frame = frame.rename(columns={"samples": "pred_mos", "responses": "output"}).join(clips, on="video_id")
+    return frame.assign(pred_mos=frame["pred_mos"].astype(float), format=format_reward(list(frame["output"])))
+
+
 def by_video(responses: pandas.DataFrame) -> pandas.DataFrame:
     """The mean score of each clip's responses, and its MOS; clips without any score are left out."""
     return responses.groupby("video").agg({"pred_mos": "mean", "mos": "first"}).dropna()
 
 
-def figures(run: Run, step: int) -> dict[str, float]:
-    """One validation in figures."""
-    responses = run.validations[step]
+def figures(responses: pandas.DataFrame) -> dict[str, float]:
+    """One evaluation in figures."""
     videos = by_video(responses)
     temporal = by_video(responses[responses["distortion"].isin([*TEMPORAL_DISTORTIONS, "pristine"])])
     return {
@@ -95,25 +106,19 @@ def figures(run: Run, step: int) -> dict[str, float]:
         "RMSE": rmse(videos["pred_mos"], videos["mos"]),
         "SRCC temporal": srcc(temporal["pred_mos"], temporal["mos"]),
         "format": responses["format"].mean(),
-        "parse failures": responses["parse_failure"].mean(),
+        "parse failures": responses["pred_mos"].isna().mean(),
     }
 
 
 def ablation(runs: list[Run]) -> str:
-    """Mean and range over the seeds at the last validation, an arm a line."""
-    lines = [
-        "| arm | seeds | " + " | ".join(figures(runs[0], max(runs[0].validations))) + " |",
-        "|---|---|" + "---|" * 6,
-    ]
-    before = pandas.DataFrame([figures(run, min(run.validations)) for run in runs if run.arm == "all"])
-    if len(before):
-        lines.append(
-            f"| before training | {len(before)} | " + " | ".join(_spread(before[name]) for name in before) + " |"
-        )
-    for arm, title in ARMS.items():
-        after = pandas.DataFrame([figures(run, max(run.validations)) for run in runs if run.arm == arm])
-        if len(after):
-            lines.append(f"| {title} | {len(after)} | " + " | ".join(_spread(after[name]) for name in after) + " |")
+    """Mean and range over the seeds, an arm a line."""
+    lines = ["| arm | seeds | " + " | ".join(figures(runs[0].after)) + " |", "|---|---|" + "---|" * 6]
+    rows = {"before GRPO": [run.before for run in {run.seed: run for run in runs}.values()]}
+    rows |= {title: [run.after for run in runs if run.arm == arm] for arm, title in ARMS.items()}
+    for title, evaluations in rows.items():
+        if evaluations:
+            table = pandas.DataFrame(map(figures, evaluations))
+            lines.append(f"| {title} | {len(table)} | " + " | ".join(_spread(table[name]) for name in table) + " |")
     return "\n".join(lines)
 
 
@@ -175,8 +180,8 @@ def words(runs: list[Run]) -> str:
 
 
 def examples(run: Run, count: int = 3) -> str:
-    """Real responses of the last validation: to a good, a middling and a bad clip."""
-    firsts = run.last.groupby("video").first().sort_values("mos")
+    """Real responses of the evaluation: to a good, a middling and a bad clip."""
+    firsts = run.after.groupby("video").first().sort_values("mos")
     chosen = firsts.iloc[[round(position * (len(firsts) - 1) / (count - 1)) for position in range(count)]]
     lines = ["| clip | stand-in MOS | response |", "|---|---|---|"]
     lines += [f"| {name} | {row['mos']:.2f} | `{row['output']}` |" for name, row in chosen.iterrows()]

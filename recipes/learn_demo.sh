@@ -19,6 +19,7 @@ TEST_FREQ=${TEST_FREQ:-20}
 TRAIN_CLIPS=${TRAIN_CLIPS:-336}
 VAL_CLIPS=${VAL_CLIPS:-112}
 WARMUP_STEPS=${WARMUP_STEPS:-2000}
+SAMPLES=${SAMPLES:-32}                 # answers to each held-out clip in the evaluations before and after
 LEARN_DIR=${LEARN_DIR:-outputs/learn}
 # ---------------------------------------------------------------------------------------------------------------------
 
@@ -43,3 +44,15 @@ if [ -z "${MODEL_PATH:-}" ]; then
   export DEMO_ARGUMENTS="--train-clips $TRAIN_CLIPS --val-clips $VAL_CLIPS --warmup-steps $WARMUP_STEPS"
 fi
 bash recipes/run_vqathinker.sh "${OVERRIDES[@]}" "$@"
+
+export PATH="$PWD/.venv/bin:$PATH"
+evaluate() { # MODEL DIR; exit code 1: done, and some figure does not exist, which was said
+  vqathinker evaluate --model "$1" --labels "${VAL_FILES:-$DEMO_DIR/val.parquet}" --samples "$SAMPLES" --output "$2" ||
+    [ $? = 1 ]
+}
+if [ ! -d "$LEARN_DIR/before-seed$SEED" ]; then
+  evaluate "${MODEL_PATH:-$DEMO_DIR/model}" "$LEARN_DIR/before-seed$SEED/evaluation"
+fi
+rm -rf "$OUTPUT_DIR/model" "$OUTPUT_DIR/evaluation" # of an earlier start
+vqathinker export "$OUTPUT_DIR" --output "$OUTPUT_DIR/model"
+evaluate "$OUTPUT_DIR/model" "$OUTPUT_DIR/evaluation"
