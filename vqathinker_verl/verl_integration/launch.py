@@ -54,14 +54,17 @@ def main() -> int:
     args, overrides = parser.parse_known_args()
     output_dir = args.output_dir.resolve()
     overrides = [*outputs_in(output_dir), *overrides]
-    output_dir.mkdir(parents=True, exist_ok=True)
     try:
+        output_dir.mkdir(parents=True, exist_ok=True)
         with only_run_in(output_dir):
             config = check(args.config_dir, args.config_name, overrides)
             overrides += resume_overrides(config)
             return train(args.config_dir, args.config_name, overrides, output_dir)
     except InputError as error:
         print(f"vqathinker: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:  # a disk that is full or may not be written, before anything was started
+        print(f"vqathinker: {output_dir}: {error}", file=sys.stderr)
         return 2
 
 
@@ -138,7 +141,10 @@ def train(config_dir: Path, config_name: str, overrides: list[str], output_dir: 
         remove_shared_memory(since=started)
         for socket in glob.glob(SOCKETS.format(run=run_id[:12])):
             Path(socket).unlink(missing_ok=True)
-        merge_metrics(output_dir)
+        try:
+            merge_metrics(output_dir)
+        except OSError as error:  # of a full disk; the run's own failure is to be told yet
+            print(f"vqathinker: metrics.jsonl was not written: {error}", file=sys.stderr)
     if code == 0:
         if ray_dir:
             shutil.rmtree(ray_dir, ignore_errors=True)
@@ -168,12 +174,21 @@ class OutputCopy(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        """Copy until the stream ends."""
-        with self._log_path.open("ab") as log:
+        """Copy until the stream ends, whatever becomes of the copies: who writes into a full pipe waits for ever."""
+        failed = False
+        with self._log_path.open("ab", buffering=0) as log:
             for line in self._source:
-                for target in (sys.stdout.buffer, log):
-                    target.write(line)
-                    target.flush()
+                try:
+                    sys.stdout.buffer.write(line)
+                    sys.stdout.buffer.flush()
+                except OSError:  # whoever read it is gone
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                try:
+                    log.write(line)
+                except OSError as error:
+                    if not failed:
+                        print(f"vqathinker: {self._log_path} is not whole: {error}", file=sys.stderr)
+                    failed = True
                 found = REASON.search(line.decode("utf-8", errors="replace"))
                 if found and not (self.reason or "").startswith("watchdog"):
                     self.reason = found.group(1)
