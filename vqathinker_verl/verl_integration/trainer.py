@@ -31,6 +31,7 @@ from verl.utils.debug import marked_timer
 from vqathinker_verl.rewards.combine import RewardBatch, RewardConfig
 from vqathinker_verl.verl_integration.batch_rewards import Rollouts, validation_metrics
 from vqathinker_verl.verl_integration.config import TemporalConfig
+from vqathinker_verl.verl_integration.node_frames import frame_metrics
 from vqathinker_verl.verl_integration.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
@@ -61,6 +62,7 @@ class BatchRewards:
         self.watchdog.enter("reward")
         with marked_timer("reward", self.timing_raw, color="yellow"):
             metrics.update(self._write_batch_rewards(batch))
+        metrics.update(frame_metrics())
         self.watchdog.enter("update")
         return super()._balance_batch(batch, metrics, *args, **kwargs)
 
