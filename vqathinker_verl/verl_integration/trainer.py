@@ -49,7 +49,7 @@ class BatchRewards:
         ours = config.vqathinker
         self.reward_config = RewardConfig.from_mapping(OmegaConf.to_container(ours.reward, resolve=True))
         TemporalConfig.from_config(config)  # the agent loop reads it; a wrong field should stop the run here
-        self.watchdog = Watchdog(ours.watchdog.phase_seconds)
+        self.watchdog = Watchdog(ours.watchdog.phase_seconds, start_seconds=ours.watchdog.start_seconds)
         with open_dict(config):
             # verl asks for its own names in several places ("sync" chooses the buffer, what a checkpoint holds, ...).
             config.trainer.v1.trainer_mode = self.verl_mode
