@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -211,6 +212,16 @@ class TestTrain:
         _, errors = run.communicate(timeout=60)
         assert run.returncode == 128 + number
         assert f"stopped by {number.name}" in errors
+
+
+def test_a_full_disk_is_found(tmp_path, monkeypatch):
+    folders = (tmp_path, tmp_path / "checkpoints", tmp_path / "none")
+    folders[1].mkdir()
+    free = {folders[0]: 2**30, folders[1]: 4096}
+    monkeypatch.setattr(launch.shutil, "disk_usage", lambda path: SimpleNamespace(free=free[path]))
+    assert launch.full_disk(*folders) == folders[1]
+    free[folders[1]] = 2**30
+    assert launch.full_disk(*folders) is None
 
 
 def test_outputs_stay_under_the_output_folder():

@@ -42,6 +42,7 @@ SHARED_MEMORY = Path("/dev/shm")
 SOCKETS = "/tmp/rl-colocate-zmq-{run}-*"  # patches.own_socket
 SHARED_MEMORY_FILES = ("psm_*", "sem.mp-*", "verl_weights_*")
 PR_SET_PDEATHSIG = 1
+FULL_BYTES = 2**20  # a disk with less is full: a file of any size is written up to its end
 REASON = re.compile(r"(watchdog: .*|\b\w*(?:Error|Exception): .*)")
 
 
@@ -155,12 +156,20 @@ def train(config_dir: Path, config_name: str, overrides: list[str], output_dir: 
             file=sys.stderr,
         )
         return 128 + asked[0]
+    reason = output.reason or "none was printed"
+    if full := full_disk(output_dir, output_dir / "checkpoints"):
+        reason = f"no space left on the disk of {full} ({reason})"
     print(
-        f"vqathinker: the run stopped with exit code {code}. Reason: {output.reason or 'none was printed'}\n"
+        f"vqathinker: the run stopped with exit code {code}. Reason: {reason}\n"
         f"vqathinker: whole log: {output_dir / 'train.log'}; Ray's logs: {ray_dir or 'on the cluster'}",
         file=sys.stderr,
     )
     return code if code > 0 else 128 - code
+
+
+def full_disk(*folders: Path) -> Path | None:
+    """The first of the folders whose disk is full: PyTorch says "unexpected pos" of a save that met its end."""
+    return next((path for path in folders if path.is_dir() and shutil.disk_usage(path).free < FULL_BYTES), None)
 
 
 class OutputCopy(threading.Thread):
