@@ -1,6 +1,7 @@
 """The node's cache as an actor of a real Ray, asked by several worker processes."""
 
 import os
+import signal
 
 import numpy as np
 import pytest
@@ -91,7 +92,15 @@ class TestNodeFrames:
         assert all(error.count(str(path)) and "\n" not in error.strip() for error in errors)
         assert self.counts()["decodes"] - before["decodes"] == 1
 
-    def test_a_cache_that_died_is_left_out(self, workers, clips):
+    def test_a_cache_that_was_killed_starts_again(self, workers, clips):
+        pid = ray.get(node_frames(**LIMITS).__ray_call__.remote(lambda _: os.getpid()))
+        os.kill(pid, signal.SIGKILL)
+        answers = ray.get([worker.frames.remote(path) for path in clips for worker in workers], timeout=120)
+        for position, frames in enumerate(answers):
+            assert np.array_equal(frames, decode(clips[position // WORKERS], SPEC).frames)
+        assert self.counts()["decodes"] == len(clips)
+
+    def test_a_cache_that_ended_for_good_is_left_out(self, workers, clips):
         workers[0].frames.remote(clips[0])
         assert frame_metrics()["frames/decoded"] > 0
         ray.kill(node_frames(**LIMITS))

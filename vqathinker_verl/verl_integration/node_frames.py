@@ -86,6 +86,8 @@ def _actor(node: str, max_bytes: int, timeout_seconds: float) -> ray.actor.Actor
     options = {
         "name": f"{ACTOR_PREFIX}{node}",
         "get_if_exists": True,
+        "max_restarts": -1,  # all that is lost with it is decoded again
+        "max_task_retries": 1,  # more would let a video that kills it do so for ever
         "num_cpus": 0,  # it must find room beside verl's workers, which reserve all CPUs
         "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False),
     }
