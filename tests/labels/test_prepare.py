@@ -145,6 +145,14 @@ class TestFaults:
         assert "the same video as in l.csv: line 2" in rejected["0.mp4"]
         assert "6 rows were left out" in capsys.readouterr().out
 
+    def test_a_cell_of_any_length_is_listed_so_that_it_can_be_read(self, root, tmp_path, capsys):
+        labels = write_csv(tmp_path / "l.csv", [("x" * 120_000, 50)])
+        assert prepare(labels, tmp_path / "l.parquet", root) == 2
+        assert len(capsys.readouterr().err) < 5000
+        with (tmp_path / "l.quarantine.csv").open() as file:
+            (row,) = csv.DictReader(file)
+        assert row["video"] == "x" * 2000 + "... (120000 characters)"
+
     def test_a_clean_run_removes_the_old_quarantine(self, root, tmp_path):
         prepare(write_csv(tmp_path / "l.csv", [("0.mp4", 50), ("none.mp4", 1)]), tmp_path / "l.parquet", root)
         assert (tmp_path / "l.quarantine.csv").exists()

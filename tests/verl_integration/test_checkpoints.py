@@ -1,5 +1,8 @@
 """From which checkpoint a start goes on, when files were cut off, emptied or removed."""
 
+import random
+import subprocess
+
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -20,13 +23,13 @@ def config(tmp_path):
     )
 
 
-def save(folder, step, world_size=2):
+def save(folder, step, world_size=2, state=None):
     """What verl writes: files of every rank, the data loader's state, and last the tracker."""
     actor = folder / f"global_step_{step}" / "actor"
     actor.mkdir(parents=True)
     for content in CONTENTS:
         for rank in range(world_size):
-            torch.save({"step": step}, actor / f"{content}_world_size_{world_size}_rank_{rank}.pt")
+            torch.save(state or {"step": step}, actor / f"{content}_world_size_{world_size}_rank_{rank}.pt")
     torch.save({}, actor.parent / "data.pt")
     (folder / TRACKER).write_text(str(step))
     return actor
@@ -65,6 +68,43 @@ def test_a_save_that_was_interrupted_is_not_taken(config, tmp_path):
     (tmp_path / TRACKER).write_text("20")  # verl writes it last
     (later / "model_world_size_2_rank_0.pt").unlink()
     assert resume_overrides(config) == []
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Makes tmp_path / "disk" a disk of so many bytes; what was on it is gone."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = []
+
+    def mount(size):
+        if mounted:
+            subprocess.run(["umount", mounted.pop()], check=True)
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", disk]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.skip(f"no small disk can be mounted here: {done.stderr.strip()}")
+        mounted.append(disk)
+        return disk
+
+    yield mount
+    for disk in mounted:
+        subprocess.run(["umount", disk], check=True)
+
+
+def test_a_save_that_filled_the_disk_is_not_taken(config, small_disk):
+    """Ten times, at a random byte of the second save; also where the tracker had been written before its data."""
+    rng = random.Random(0)
+    state = {"weights": torch.arange(50_000)}  # 400 kB a file, two ranks of three contents
+    for _ in range(10):
+        disk = small_disk(int(rng.uniform(1.05, 1.95) * 6 * 410_000))
+        config.trainer.default_local_dir = str(disk)
+        save(disk, 20, state=state)
+        with pytest.raises((RuntimeError, OSError)):
+            save(disk, 40, state=state)
+        assert resume_overrides(config) == []
+        (disk / TRACKER).write_text("40")
+        assert resume_overrides(config)[1].endswith("global_step_20")
 
 
 def test_an_empty_tracker_does_not_lose_the_checkpoints(config, tmp_path, capsys):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -19,6 +20,15 @@ def test_one_run_at_a_time_in_a_folder(tmp_path):
         pytest.fail("must not get here")
     with launch.only_run_in(tmp_path):
         pass
+
+
+def test_a_folder_that_cannot_be_written_is_one_line_before_anything_starts(tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(sys, "argv", ["launch", "--output-dir", str(tmp_path / "file" / "out")])
+    assert launch.main() == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"vqathinker: {tmp_path}/file/out: [Errno 20] Not a directory")
+    assert said.count("\n") == 1
 
 
 def test_processes_of_this_run_end_and_others_live_on():
@@ -143,6 +153,38 @@ class TestTrain:
         run.communicate(timeout=60)
         assert run.returncode == 128 + signal.SIGKILL
 
+    TALK = "for number in range(20_000): print('x' * 100)\nraise ValueError('the reward is wrong')"  # fills any pipe
+
+    def test_a_log_on_a_full_disk_does_not_stop_the_run(self, tmp_path):
+        (tmp_path / "train.log").symlink_to("/dev/full")
+        run = start_launcher(tmp_path, self.TALK)
+        out, err = run.communicate(timeout=60)
+        assert run.returncode == 1
+        assert out.count("\n") >= 20_000
+        assert err.count("train.log is not whole: [Errno 28] No space left on device") == 1
+        assert "Reason: ValueError: the reward is wrong" in err
+
+    def test_nor_does_a_reader_that_leaves(self, tmp_path):
+        run = start_launcher(tmp_path, self.TALK)
+        run.stdout.close()
+        err = run.stderr.read()
+        assert run.wait(timeout=60) == 1
+        assert "Reason: ValueError: the reward is wrong" in err
+        assert (tmp_path / "train.log").read_text().count("x" * 100) == 20_000
+
+    def test_metrics_that_cannot_be_merged_do_not_hide_the_failure(self, tmp_path):
+        body = (
+            "import os; path = os.environ['VERL_FILE_LOGGER_PATH']\n"
+            "open(path, 'w').write('{\"step\": 1, \"data\": {}}\\n')\n"
+            "os.symlink('/dev/full', path.replace('metrics/0000.jsonl', 'metrics.partial'))\n"
+            "raise ValueError('the reward is wrong')"
+        )
+        run = start_launcher(tmp_path, body)
+        _, err = run.communicate(timeout=60)
+        assert run.returncode == 1
+        assert "metrics.jsonl was not written: [Errno 28] No space left on device" in err
+        assert "Reason: ValueError: the reward is wrong" in err
+
     def test_every_start_writes_its_own_metrics_and_they_are_merged(self, tmp_path):
         body = (
             "import os\nnumber = len(os.listdir(os.path.dirname(os.environ['VERL_FILE_LOGGER_PATH'])))\n"
@@ -170,6 +212,16 @@ class TestTrain:
         _, errors = run.communicate(timeout=60)
         assert run.returncode == 128 + number
         assert f"stopped by {number.name}" in errors
+
+
+def test_a_full_disk_is_found(tmp_path, monkeypatch):
+    folders = (tmp_path, tmp_path / "checkpoints", tmp_path / "none")
+    folders[1].mkdir()
+    free = {folders[0]: 2**30, folders[1]: 4096}
+    monkeypatch.setattr(launch.shutil, "disk_usage", lambda path: SimpleNamespace(free=free[path]))
+    assert launch.full_disk(*folders) == folders[1]
+    free[folders[1]] = 2**30
+    assert launch.full_disk(*folders) is None
 
 
 def test_outputs_stay_under_the_output_folder():

@@ -1,6 +1,7 @@
 """The node's cache as an actor of a real Ray, asked by several worker processes."""
 
 import os
+import signal
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import ray
 
 from vqathinker_verl.demo.degradations import encode_h264
 from vqathinker_verl.frames import FrameSpec, VideoError, decode
-from vqathinker_verl.verl_integration.node_frames import frames_of, node_frames, process_cache
+from vqathinker_verl.verl_integration.node_frames import frame_metrics, frames_of, node_frames, process_cache
 
 SPEC = FrameSpec(num_frames=4, size=(56, 56))
 LIMITS = {"max_bytes": 2**20, "timeout_seconds": 30.0}
@@ -76,7 +77,12 @@ class TestNodeFrames:
         after = self.counts()
         assert after["decodes"] - before["decodes"] == len(clips)
         assert after["hits"] - before["hits"] == 2 * WORKERS * len(clips) - len(clips)
-        assert after["bytes"] <= LIMITS["max_bytes"]
+        assert 0 < after["bytes"] <= LIMITS["max_bytes"]
+        assert frame_metrics() == {
+            "frames/decoded": after["decodes"],
+            "frames/served": after["hits"],
+            "frames/bytes": after["bytes"],
+        }
 
     def test_a_broken_video_is_named_to_every_worker_and_tried_once(self, workers, tmp_path):
         path = tmp_path / "broken.mp4"
@@ -85,3 +91,17 @@ class TestNodeFrames:
         errors = ray.get([worker.error.remote(str(path)) for worker in workers])
         assert all(error.count(str(path)) and "\n" not in error.strip() for error in errors)
         assert self.counts()["decodes"] - before["decodes"] == 1
+
+    def test_a_cache_that_was_killed_starts_again(self, workers, clips):
+        pid = ray.get(node_frames(**LIMITS).__ray_call__.remote(lambda _: os.getpid()))
+        os.kill(pid, signal.SIGKILL)
+        answers = ray.get([worker.frames.remote(path) for path in clips for worker in workers], timeout=120)
+        for position, frames in enumerate(answers):
+            assert np.array_equal(frames, decode(clips[position // WORKERS], SPEC).frames)
+        assert self.counts()["decodes"] == len(clips)
+
+    def test_a_cache_that_ended_for_good_is_left_out(self, workers, clips):
+        workers[0].frames.remote(clips[0])
+        assert frame_metrics()["frames/decoded"] > 0
+        ray.kill(node_frames(**LIMITS))
+        assert frame_metrics(seconds=5) == {"frames/decoded": 0, "frames/served": 0, "frames/bytes": 0}

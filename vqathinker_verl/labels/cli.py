@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from vqathinker_verl.labels.checks import check_labels
-from vqathinker_verl.labels.output import read_keys, write_parquet, write_quarantine
+from vqathinker_verl.labels.output import clipped, read_keys, write_parquet, write_quarantine
 from vqathinker_verl.labels.probing import probe_records
 from vqathinker_verl.labels.records import LabelError, Record, Reject
 from vqathinker_verl.labels.registry import load_registry
@@ -77,7 +77,8 @@ def _prepare(args: argparse.Namespace) -> int:
     quarantine = args.quarantine or args.output.with_suffix(".quarantine.csv")
     write_quarantine(quarantine, rejects)
     if not records:
-        raise LabelError(f"all {len(rejects)} rows were rejected, the first: {rejects[0].reason}; see {quarantine}")
+        first = clipped(rejects[0].reason)
+        raise LabelError(f"all {len(rejects)} rows were rejected, the first: {first}; see {quarantine}")
     splits = [(args.split, records)]
     if args.holdout is not None:
         kept, held = hold_out(records, args.holdout, args.seed)

@@ -106,6 +106,14 @@ def read_keys(paths: Sequence[Path]) -> dict[str, str]:
     return keys
 
 
+LONGEST = 2000  # characters of a cell; beyond 131,072 Python's own reader refuses the whole file
+
+
+def clipped(text: str) -> str:
+    """`text`, cut where it is longer than a reader wants it."""
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}... ({len(text)} characters)"
+
+
 def write_quarantine(path: Path, rejects: Sequence[Reject]) -> None:
     """Write every rejected row with its reason; without any, remove the list of an earlier run."""
     if not rejects:
@@ -119,6 +127,7 @@ def write_quarantine(path: Path, rejects: Sequence[Reject]) -> None:
             writer.writerow(["where", "dataset", "video", "mos", "reason"])
             for reject in rejects:
                 label = reject.label
-                writer.writerow([label.where, label.dataset, label.video, label.mos, reject.reason])
+                cells = [label.where, label.dataset, label.video, label.mos, reject.reason]
+                writer.writerow([clipped(cell) for cell in cells])
 
     write_atomically(path, write)

@@ -42,6 +42,7 @@ SHARED_MEMORY = Path("/dev/shm")
 SOCKETS = "/tmp/rl-colocate-zmq-{run}-*"  # patches.own_socket
 SHARED_MEMORY_FILES = ("psm_*", "sem.mp-*", "verl_weights_*")
 PR_SET_PDEATHSIG = 1
+FULL_BYTES = 2**20  # a disk with less is full: a file of any size is written up to its end
 REASON = re.compile(r"(watchdog: .*|\b\w*(?:Error|Exception): .*)")
 
 
@@ -54,14 +55,17 @@ def main() -> int:
     args, overrides = parser.parse_known_args()
     output_dir = args.output_dir.resolve()
     overrides = [*outputs_in(output_dir), *overrides]
-    output_dir.mkdir(parents=True, exist_ok=True)
     try:
+        output_dir.mkdir(parents=True, exist_ok=True)
         with only_run_in(output_dir):
             config = check(args.config_dir, args.config_name, overrides)
             overrides += resume_overrides(config)
             return train(args.config_dir, args.config_name, overrides, output_dir)
     except InputError as error:
         print(f"vqathinker: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:  # a disk that is full or may not be written, before anything was started
+        print(f"vqathinker: {output_dir}: {error}", file=sys.stderr)
         return 2
 
 
@@ -138,7 +142,10 @@ def train(config_dir: Path, config_name: str, overrides: list[str], output_dir: 
         remove_shared_memory(since=started)
         for socket in glob.glob(SOCKETS.format(run=run_id[:12])):
             Path(socket).unlink(missing_ok=True)
-        merge_metrics(output_dir)
+        try:
+            merge_metrics(output_dir)
+        except OSError as error:  # of a full disk; the run's own failure is to be told yet
+            print(f"vqathinker: metrics.jsonl was not written: {error}", file=sys.stderr)
     if code == 0:
         if ray_dir:
             shutil.rmtree(ray_dir, ignore_errors=True)
@@ -149,12 +156,20 @@ def train(config_dir: Path, config_name: str, overrides: list[str], output_dir: 
             file=sys.stderr,
         )
         return 128 + asked[0]
+    reason = output.reason or "none was printed"
+    if full := full_disk(output_dir, output_dir / "checkpoints"):
+        reason = f"no space left on the disk of {full} ({reason})"
     print(
-        f"vqathinker: the run stopped with exit code {code}. Reason: {output.reason or 'none was printed'}\n"
+        f"vqathinker: the run stopped with exit code {code}. Reason: {reason}\n"
         f"vqathinker: whole log: {output_dir / 'train.log'}; Ray's logs: {ray_dir or 'on the cluster'}",
         file=sys.stderr,
     )
     return code if code > 0 else 128 - code
+
+
+def full_disk(*folders: Path) -> Path | None:
+    """The first of the folders whose disk is full: PyTorch says "unexpected pos" of a save that met its end."""
+    return next((path for path in folders if path.is_dir() and shutil.disk_usage(path).free < FULL_BYTES), None)
 
 
 class OutputCopy(threading.Thread):
@@ -168,12 +183,21 @@ class OutputCopy(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        """Copy until the stream ends."""
-        with self._log_path.open("ab") as log:
+        """Copy until the stream ends, whatever becomes of the copies: who writes into a full pipe waits for ever."""
+        failed = False
+        with self._log_path.open("ab", buffering=0) as log:
             for line in self._source:
-                for target in (sys.stdout.buffer, log):
-                    target.write(line)
-                    target.flush()
+                try:
+                    sys.stdout.buffer.write(line)
+                    sys.stdout.buffer.flush()
+                except OSError:  # whoever read it is gone
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                try:
+                    log.write(line)
+                except OSError as error:
+                    if not failed:
+                        print(f"vqathinker: {self._log_path} is not whole: {error}", file=sys.stderr)
+                    failed = True
                 found = REASON.search(line.decode("utf-8", errors="replace"))
                 if found and not (self.reason or "").startswith("watchdog"):
                     self.reason = found.group(1)

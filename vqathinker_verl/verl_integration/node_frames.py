@@ -9,10 +9,12 @@ scripts) the process has a cache of its own.
 from functools import lru_cache
 
 import ray
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from vqathinker_verl.frames import DecodedVideo, FrameCache, FrameSpec, VideoError
+
+ACTOR_PREFIX = "vqathinker_frames_"
 
 
 class NodeFrames:
@@ -51,6 +53,23 @@ def frames_of(path: str, spec: FrameSpec, *, max_bytes: int, timeout_seconds: fl
         raise (error.cause if isinstance(error.cause, VideoError) else error) from None
 
 
+def frame_metrics(seconds: float = 10.0) -> dict[str, float]:
+    """What the caches of all nodes did so far and hold: `frames/decoded`, `frames/served`, `frames/bytes`, added up.
+
+    A cache that has died or does not answer within `seconds` is left out: who needs its frames reports that.
+    """
+    totals = {"frames/decoded": 0.0, "frames/served": 0.0, "frames/bytes": 0.0}
+    for name in ray.util.list_named_actors():  # of this run: each has a namespace of its own
+        if name.startswith(ACTOR_PREFIX):
+            try:
+                counts = ray.get(ray.get_actor(name).counts.remote(), timeout=seconds)
+            except (RayError, ValueError):
+                continue
+            for total, count in zip(totals, ("decodes", "hits", "bytes"), strict=True):
+                totals[total] += counts[count]
+    return totals
+
+
 @lru_cache(maxsize=1)
 def process_cache(max_bytes: int, timeout_seconds: float) -> FrameCache:
     """The one cache of this process."""
@@ -65,8 +84,10 @@ def node_frames(max_bytes: int, timeout_seconds: float) -> ray.actor.ActorHandle
 @lru_cache(maxsize=1)  # Ray ends an actor to which nobody holds a handle any more
 def _actor(node: str, max_bytes: int, timeout_seconds: float) -> ray.actor.ActorHandle:
     options = {
-        "name": f"vqathinker_frames_{node}",
+        "name": f"{ACTOR_PREFIX}{node}",
         "get_if_exists": True,
+        "max_restarts": -1,  # all that is lost with it is decoded again
+        "max_task_retries": 1,  # more would let a video that kills it do so for ever
         "num_cpus": 0,  # it must find room beside verl's workers, which reserve all CPUs
         "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False),
     }

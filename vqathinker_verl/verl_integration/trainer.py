@@ -31,6 +31,7 @@ from verl.utils.debug import marked_timer
 from vqathinker_verl.rewards.combine import RewardBatch, RewardConfig
 from vqathinker_verl.verl_integration.batch_rewards import Rollouts, validation_metrics
 from vqathinker_verl.verl_integration.config import TemporalConfig
+from vqathinker_verl.verl_integration.node_frames import frame_metrics
 from vqathinker_verl.verl_integration.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ class BatchRewards:
         ours = config.vqathinker
         self.reward_config = RewardConfig.from_mapping(OmegaConf.to_container(ours.reward, resolve=True))
         TemporalConfig.from_config(config)  # the agent loop reads it; a wrong field should stop the run here
-        self.watchdog = Watchdog(ours.watchdog.phase_seconds)
+        self.watchdog = Watchdog(ours.watchdog.phase_seconds, start_seconds=ours.watchdog.start_seconds)
         with open_dict(config):
             # verl asks for its own names in several places ("sync" chooses the buffer, what a checkpoint holds, ...).
             config.trainer.v1.trainer_mode = self.verl_mode
@@ -61,6 +62,7 @@ class BatchRewards:
         self.watchdog.enter("reward")
         with marked_timer("reward", self.timing_raw, color="yellow"):
             metrics.update(self._write_batch_rewards(batch))
+        metrics.update(frame_metrics())
         self.watchdog.enter("update")
         return super()._balance_batch(batch, metrics, *args, **kwargs)
 

@@ -23,14 +23,15 @@ class Watchdog:
 
     Args:
         seconds: how long any phase may last, unless it names its own limit.
+        start_seconds: how long it may take to the first phase: models are read from a disk, servers start.
         on_expiry: called with the message; replaced in tests. The default ends this process with code 70.
     """
 
-    def __init__(self, seconds: float, on_expiry: Callable[[str], None] | None = None) -> None:
+    def __init__(self, seconds: float, *, start_seconds: float, on_expiry: Callable[[str], None] | None = None) -> None:
         self._seconds = seconds
         self._on_expiry = on_expiry or _end_process
         self._lock = threading.Lock()
-        self._phase, self._limit, self._since = "start", seconds, time.monotonic()
+        self._phase, self._limit, self._since = "start", start_seconds, time.monotonic()
         self._stopped = threading.Event()
         threading.Thread(target=self._watch, name="vqathinker-watchdog", daemon=True).start()
 

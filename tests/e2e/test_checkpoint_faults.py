@@ -1,0 +1,171 @@
+"""A disk that is full in the middle of a checkpoint, and a last checkpoint that was cut off: nothing whole is lost.
+
+One run saves steps 2 and 4; the disk is full in the save of step 6. Then the checkpoint of step 4 is cut off, there is
+room again, and the second start goes on from step 2. VQATHINKER_FAULT_SEED sets at which byte.
+"""
+
+import os
+import random
+import shutil
+import subprocess
+import time
+from collections import Counter
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from e2e_runs import START_SECONDS, read_jsonl, scored_again, start_recipe
+from omegaconf import OmegaConf
+
+from vqathinker_verl.verl_integration.checkpoints import TRACKER, resume_overrides, saved_step
+from vqathinker_verl.verl_integration.launch import orphaned_shared_memory
+
+pytestmark = [pytest.mark.e2e, pytest.mark.soak]
+
+SEED = int(os.environ.get("VQATHINKER_FAULT_SEED", "0"))
+SAVE_EVERY, FULL_AT, STEPS = 2, 6, 6
+STOP_SECONDS = 60
+OVERRIDES = [
+    "actor_rollout_ref.rollout.n=4",
+    "data.train_batch_size=8",
+    "actor_rollout_ref.actor.ppo_mini_batch_size=8",
+    f"trainer.save_freq={SAVE_EVERY}",
+    "trainer.max_actor_ckpt_to_keep=null",
+    "trainer.val_before_train=false",
+    "trainer.test_freq=-1",
+    "vqathinker.sampling_seed=0",
+]
+
+
+def mount(folder, size_bytes, *options):
+    flags = ",".join([f"size={size_bytes}", *options])
+    return subprocess.run(["mount", "-t", "tmpfs", "-o", flags, "tmpfs", folder], capture_output=True, check=False)
+
+
+def files_of(checkpoint):
+    return sorted(path for path in checkpoint.rglob("*.pt"))
+
+
+def cut_off(checkpoint, rng):
+    """One of its files loses its end, at a random byte; says which."""
+    path = rng.choice(files_of(checkpoint))
+    path.write_bytes(path.read_bytes()[: rng.randrange(path.stat().st_size)])
+    return path.relative_to(checkpoint).as_posix()
+
+
+@pytest.fixture(scope="module")
+def run(demo, tmp_path_factory):
+    output_dir = tmp_path_factory.mktemp("checkpoints")
+    disk = output_dir / "checkpoints"
+    disk.mkdir()
+    refused = mount(disk, 2**30)
+    if refused.returncode:
+        pytest.skip(f"no small disk can be mounted here: {refused.stderr.decode().strip()}")
+    try:
+        yield two_starts(demo, output_dir, disk, random.Random(SEED))
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def two_starts(demo, output_dir, disk, rng):
+    started = time.time()
+    first = start_recipe(demo, output_dir, *OVERRIDES, TOTAL_STEPS=str(STEPS))
+    first.wait_until(lambda: saved_step(disk) == SAVE_EVERY, START_SECONDS)
+    size = sum(path.stat().st_blocks * 512 for path in (disk / f"global_step_{SAVE_EVERY}").rglob("*"))
+    room = int((FULL_AT // SAVE_EVERY - 1 + rng.uniform(0.02, 0.98)) * size)
+    assert mount(disk, room, "remount").returncode == 0
+    print(f"a checkpoint has {size} bytes, the disk {room}")
+    code = first.wait(START_SECONDS)
+    stopped_at = time.time()
+    full = SimpleNamespace(
+        code=code,
+        text=first.text(),
+        seconds=stopped_at - (output_dir / "rollouts" / f"{FULL_AT}.jsonl").stat().st_mtime,
+        saved=saved_step(disk),
+        left_behind=(first.marked_processes(), orphaned_shared_memory(since=started)),
+        rollouts={step: read_jsonl(output_dir / "rollouts" / f"{step}.jsonl") for step in range(1, STEPS + 1)},
+    )
+    damaged = cut_off(disk / f"global_step_{full.saved}", rng)
+    assert mount(disk, 2**30, "remount").returncode == 0
+    second = start_recipe(demo, output_dir, *OVERRIDES, TOTAL_STEPS=str(STEPS))
+    code = second.wait(START_SECONDS)
+    again = SimpleNamespace(
+        code=code,
+        text=second.text()[len(full.text) :],
+        saved=saved_step(disk),
+        left_behind=(second.marked_processes(), orphaned_shared_memory(since=started)),
+        rollouts={step: read_jsonl(output_dir / "rollouts" / f"{step}.jsonl") for step in range(1, STEPS + 1)},
+    )
+    return SimpleNamespace(full=full, again=again, damaged=damaged, folder=output_dir, disk=disk)
+
+
+def test_a_full_disk_stops_the_run_with_its_reason(run):
+    full = run.full
+    assert full.code != 0
+    assert full.seconds < STOP_SECONDS
+    end = [line for line in full.text.splitlines() if line.startswith("vqathinker: the run stopped with exit code")]
+    print(f"stopped after {full.seconds:.0f} s: {end}")
+    assert len(end) == 1
+    assert "Reason: no space left on the disk of " in end[0]
+    assert full.left_behind == ([], [])
+
+
+def test_the_save_that_failed_does_not_count(run):
+    assert run.full.saved == FULL_AT - SAVE_EVERY
+
+
+def test_the_second_start_goes_on_from_the_last_whole_one(run):
+    said = [line for line in run.again.text.splitlines() if "is not whole" in line]
+    print(said)
+    assert len(said) == 1
+    assert f"global_step_{FULL_AT - SAVE_EVERY} is not whole ({run.damaged} is " in said[0]
+    assert f"going on from global_step_{SAVE_EVERY}" in said[0]
+    assert run.again.code == 0, run.again.text[-3000:]
+    assert run.again.saved == STEPS
+    trained = [
+        [line["step"] for line in read_jsonl(path) if "actor/lr" in line["data"]]
+        for path in sorted((run.folder / "metrics").glob("*.jsonl"))
+    ]
+    assert trained[1] == list(range(SAVE_EVERY + 1, STEPS + 1))
+    assert run.again.left_behind == ([], [])
+
+
+def test_its_steps_are_those_that_were_lost(run):
+    """Videos, perturbations, and nearly all seeded responses (the last digits of logits depend on the batches)."""
+    same = total = 0
+    for step in range(SAVE_EVERY + 1, FULL_AT):
+        lost, taken = run.full.rollouts[step], run.again.rollouts[step]
+        shown = [{(line["video_id"], line["perturbation"]) for line in lines} for lines in (lost, taken)]
+        assert shown[0] == shown[1]
+        counts = [Counter((line["video_id"], line["response"]) for line in lines) for lines in (lost, taken)]
+        same, total = same + (counts[0] & counts[1]).total(), total + len(lost)
+    print(f"{same} of {total} responses as before")
+    assert same > 0.8 * total
+
+
+def test_rewards_are_those_of_the_texts_in_both(run):
+    for rollouts in (run.full.rollouts, run.again.rollouts):
+        for lines in rollouts.values():
+            rewards = scored_again(lines)
+            np.testing.assert_allclose(rewards.total, [line["total"] for line in lines], atol=1e-6)
+
+
+def test_a_real_checkpoint_cut_off_anywhere_is_seen(run, tmp_path, capsys):
+    """A hundred times, at random bytes of random files; what is found is named, and the one before is taken."""
+    rng = random.Random(SEED)
+    config = OmegaConf.create(
+        {
+            "trainer": {"resume_mode": "auto", "default_local_dir": str(tmp_path)},
+            "actor_rollout_ref": {"actor": {"checkpoint": {"load_contents": ["model", "optimizer", "extra"]}}},
+        }
+    )
+    before, last = (f"global_step_{step}" for step in (STEPS - SAVE_EVERY, STEPS))
+    shutil.copytree(run.disk / before, tmp_path / before)
+    (tmp_path / TRACKER).write_text(str(STEPS))
+    for _ in range(100):
+        shutil.rmtree(tmp_path / last, ignore_errors=True)
+        shutil.copytree(run.disk / last, tmp_path / last)
+        assert resume_overrides(config) == []
+        name = cut_off(tmp_path / last, rng)
+        assert resume_overrides(config)[1] == f"trainer.resume_from_path={tmp_path / before}"
+        assert f"{last} is not whole ({name} is " in capsys.readouterr().err
