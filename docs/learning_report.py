@@ -56,17 +56,16 @@ def read_runs(folder: Path) -> list[Run]:
             continue
         metrics = {line["step"]: line for line in map(json.loads, path.read_text().splitlines())}
         dumps = {int(dump.stem): dump for dump in (path.parent / "validation").glob("*.jsonl")}
-        evaluations = [
-            run / "evaluation" / "predictions.jsonl" for run in (folder / f"before-seed{name[2]}", path.parent)
-        ]
-        if missing := [str(evaluation) for evaluation in evaluations if not evaluation.exists()]:
-            print(f"{path.parent}: {' and '.join(missing)} missing, left out", file=sys.stderr)
+        evaluations = [run / "evaluation" for run in (folder / f"before-seed{name[2]}", path.parent)]
+        # Written last; an evaluation that was cut off has predictions only.
+        if missing := [str(place) for place in evaluations if not (place / "evaluation.json").exists()]:
+            print(f"{path.parent}: not finished, left out: no evaluation.json in {', '.join(missing)}", file=sys.stderr)
             continue
         label_file = folder / f"demo-seed{name[2]}" / "labels" / "val.csv"
         labels = pandas.read_csv(label_file) if label_file.exists() else None
         validations = {step: read_validation(dump, labels) for step, dump in sorted(dumps.items())}
         clips = validations[max(validations)].groupby("video_id").first()[["video", "mos", "distortion"]]
-        before, after = (read_evaluation(evaluation, clips) for evaluation in evaluations)
+        before, after = (read_evaluation(place / "predictions.jsonl", clips) for place in evaluations)
         runs.append(Run(name[1], int(name[2]), metrics, validations, before, after, dumps, label_file))
     return runs
 

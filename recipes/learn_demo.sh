@@ -50,9 +50,7 @@ evaluate() { # MODEL DIR; exit code 1: done, and some figure does not exist, whi
   vqathinker evaluate --model "$1" --labels "${VAL_FILES:-$DEMO_DIR/val.parquet}" --samples "$SAMPLES" --output "$2" ||
     [ $? = 1 ]
 }
-if [ ! -d "$LEARN_DIR/before-seed$SEED" ]; then
-  evaluate "${MODEL_PATH:-$DEMO_DIR/model}" "$LEARN_DIR/before-seed$SEED/evaluation"
-fi
+evaluate "${MODEL_PATH:-$DEMO_DIR/model}" "$LEARN_DIR/before-seed$SEED/evaluation" # answers that are there are kept
 rm -rf "$OUTPUT_DIR/model" "$OUTPUT_DIR/evaluation" # of an earlier start
 vqathinker export "$OUTPUT_DIR" --output "$OUTPUT_DIR/model"
 evaluate "$OUTPUT_DIR/model" "$OUTPUT_DIR/evaluation"

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,16 @@ from vqathinker_verl.verl_integration.run_mark import RUN_MARK
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "recipes" / "run_vqathinker.sh"
+VQATHINKER = [sys.executable, "-m", "vqathinker_verl.cli"]
 START_SECONDS = 900  # from the command to the first step, on a busy two-core machine
+
+
+def prepare_demo(folder: Path) -> None:
+    """The parquet files of a demo, from its labels and the videos that lie in `folder` now."""
+    for split in ("train", "val"):
+        command = [*VQATHINKER, "prepare", f"{folder}/labels/{split}.csv", "--video-root", f"{folder}/videos"]
+        command += ["--scale", "0", "100", "--dataset", "demo", "--split", split]
+        subprocess.run([*command, "--output", f"{folder}/{split}.parquet"], check=True, timeout=300)
 
 
 @dataclass

@@ -6,15 +6,13 @@ VQATHINKER_FAULT_SEED sets which videos, how and when.
 import os
 import random
 import shutil
-import subprocess
-import sys
 import time
 from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet
 import pytest
-from e2e_runs import START_SECONDS, read_jsonl, scored_again, start_recipe
+from e2e_runs import START_SECONDS, prepare_demo, read_jsonl, scored_again, start_recipe
 
 pytestmark = [pytest.mark.e2e, pytest.mark.soak]
 
@@ -54,10 +52,7 @@ def own_demo(demo, tmp_path_factory):
     """A copy of the demo whose videos may be damaged."""
     folder = tmp_path_factory.mktemp("own") / "demo"
     shutil.copytree(demo, folder)
-    for split in ("train", "val"):
-        command = [sys.executable, "-m", "vqathinker_verl.cli", "prepare", f"{folder}/labels/{split}.csv"]
-        command += ["--video-root", f"{folder}/videos", "--scale", "0", "100", "--dataset", "demo", "--split", split]
-        subprocess.run([*command, "--output", f"{folder}/{split}.parquet"], check=True, timeout=300)
+    prepare_demo(folder)
     return folder
 
 

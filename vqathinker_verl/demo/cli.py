@@ -14,8 +14,8 @@ from vqathinker_verl.demo.clips import SPLITS, ClipLabel, make_split, write_whol
 from vqathinker_verl.demo.questions import write_questions
 
 SCENES_A_BATCH = 4  # each with all seven distortions
-# The warm-up's parts (see warmup.py): share of the steps, learning rate. The longer the last two teach that a score has
-# nothing to do with the clip, the longer GRPO takes to teach the contrary.
+# The warm-up's parts (see warmup.py): share of the steps, learning rate. GRPO was fastest after much of the first and
+# little of the others (docs/learning.md).
 WARMUP_PARTS = {"eyes": (0.65, 3e-3), "words": (0.225, 3e-3), "form": (0.125, 2e-3)}
 
 
