@@ -113,7 +113,9 @@ def encode_h264(frames: Frames, crf: int) -> bytes:
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1
-        stream.options = {"crf": str(crf), "preset": "veryfast"}
+        # Without x264's AVX-512 code: what it computes for mbtree depends on what was in memory (PyAV 18.1.0), so that
+        # the same frames gave other bytes now and then. An encoder without SSE2 takes no notice.
+        stream.options = {"crf": str(crf), "preset": "veryfast", "x264-params": "asm=sse2"}
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
