@@ -49,9 +49,7 @@ def batch(videos, mini_batch=VIDEOS):
     return [f"data.train_batch_size={videos}", f"actor_rollout_ref.actor.ppo_mini_batch_size={mini_batch}"]
 
 
-# Without run_separate_async: verl insists on a checkpoint engine between devices (NCCL, NIXL, Mooncake), and none of
-# them runs here; tests/recipes put its config through verl's own checks. And without run_multi_node, which is the first
-# of these on more machines.
+# Without run_multi_node, which is the first of these on more machines (test_two_nodes.py).
 RECIPES = {
     "run_qwen2_5_vl_7b": ("qwen2_5_vl", batch(VIDEOS)),
     "run_qwen2_5_vl_3b_1gpu": ("qwen2_5_vl", batch(VIDEOS)),
@@ -59,6 +57,17 @@ RECIPES = {
     "run_qwen3_vl_8b": ("qwen3_vl", batch(VIDEOS)),
     "run_internvl3_8b": ("internvl", batch(VIDEOS)),
     "run_colocate_async": ("qwen2_5_vl", batch(VIDEOS)),
+    # Two devices: one to train, one that only generates.
+    "run_separate_async": (
+        "qwen2_5_vl",
+        [
+            *batch(VIDEOS, mini_batch=VIDEOS // 2),
+            "actor_rollout_ref.rollout.n_gpus_per_node=1",
+            "actor_rollout_ref.rollout.load_format=dummy",  # so that what vLLM knows came through the checkpoint engine
+            "ray_kwargs.ray_init.num_gpus=2",
+            "ray_kwargs.ray_init.num_cpus=12",
+        ],
+    ),
 }
 
 

@@ -131,6 +131,14 @@ class TestMainRecipe:
             assert f"{name}=" in out
 
 
+def test_the_gpu_set_has_what_nccl_between_devices_needs():
+    """verl's engine imports CuPy, of which there is a wheel for each CUDA."""
+    config = compose_recipe(recipe_overrides(RECIPES / "run_separate_async.sh"))
+    assert config.actor_rollout_ref.rollout.checkpoint_engine.backend == "nccl"
+    cuda = PINS["cuda-toolkit"].split(".")[0]
+    assert f"cupy-cuda{cuda}x" in PINS
+
+
 def test_several_nodes_need_to_know_how():
     done = bash(RECIPES / "run_multi_node.sh", TRAIN_FILES="t", VAL_FILES="v")
     assert done.returncode == 2

@@ -1,7 +1,12 @@
 """verl's own agent loop classes, a real processor and real clips; only the vLLM server is a stand-in."""
 
 import asyncio
+import json
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 from uuid import uuid4
 
@@ -170,6 +175,24 @@ class TestTraining:
 
     def test_nothing_of_the_prompt_is_kept(self, group):
         assert not loops.VideoQualityAgentLoop.prompts._tasks
+
+
+@pytest.mark.e2e
+def test_vllm_runs_the_group_in_one_batch_and_sees_each_video_once(config, processor, tiny_model, tmp_path):
+    """Equal frames share what the vision encoder made of them, the perturbed copies among themselves too."""
+    row = row_of(write_clip(tmp_path / "clip.mp4"))
+    _, requests = run_group(config, processor, row, expected=GROUP_SIZE + GROUP_SIZE // 2)
+    originals, perturbed = split_requests(requests)
+    assert (len(originals), len(perturbed)) == (GROUP_SIZE, GROUP_SIZE // 2)
+    saved = [(list(request["prompt_ids"]), *request["video_data"][0]) for request in requests]
+    torch.save(saved, tmp_path / "requests.pt")
+    probe = Path(__file__).with_name("vllm_batch_probe.py")
+    command = [sys.executable, str(probe), str(tiny_model), str(tmp_path / "requests.pt")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, timeout=300, check=True, text=True)
+    first, *later = json.loads(done.stdout.splitlines()[-1])
+    assert first == {"requests": len(requests), "videos": 2}
+    assert all(step["videos"] == 0 for step in later)
 
 
 def test_every_response_of_a_seeded_run_has_a_seed_of_its_own(config, processor, tmp_path):
