@@ -123,7 +123,7 @@ def test_a_killed_process_loses_no_more_than_it_says(demo, folder, killed, round
         "data.frames.cache_bytes=0",  # decoders have work in every step
         "trainer.save_freq=1",
         "trainer.val_before_train=false",
-        "trainer.test_freq=10",
+        "trainer.test_freq=2",  # within GOES_ON_STEPS: validation needs the reward worker, training does not
         "vqathinker.watchdog.phase_seconds=50",
         "vqathinker.watchdog.sync_seconds=30",
         TOTAL_STEPS="100000",

@@ -42,6 +42,8 @@ SHARED_MEMORY = Path("/dev/shm")
 SOCKETS = "/tmp/rl-colocate-zmq-{run}-*"  # patches.own_socket
 SHARED_MEMORY_FILES = ("psm_*", "sem.mp-*", "verl_weights_*")
 PR_SET_PDEATHSIG = 1
+# Ray's control service remembers 100,000 tasks, which took 30 MiB in 300 steps. They serve `ray list tasks` only.
+RAY_BOUNDS = {"RAY_task_events_max_num_task_in_gcs": "10000"}
 FULL_BYTES = 2**20  # a disk with less is full: a file of any size is written up to its end
 REASON = re.compile(r"(watchdog: .*|\b\w*(?:Error|Exception): .*)")
 
@@ -115,7 +117,7 @@ def train(config_dir: Path, config_name: str, overrides: list[str], output_dir: 
         "VERL_FILE_LOGGER_PATH": str(metrics_dir / f"{len(list(metrics_dir.glob('*.jsonl'))):04d}.jsonl"),
         "TENSORBOARD_DIR": str(output_dir / "tensorboard"),
     }
-    environment = {**os.environ, **ours}
+    environment = {**RAY_BOUNDS, **os.environ, **ours}
     command = [sys.executable, "-m", "verl.trainer.main_ppo", f"--config-path={config_dir}"]
     command += [f"--config-name={config_name}", *overrides]
     # For the workers of a cluster that is up: they inherit its nodes' environment and not this process's.

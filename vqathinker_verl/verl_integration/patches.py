@@ -102,6 +102,29 @@ def _by_chunks(stock: Any, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     return torch.cat([stock(chunk[None], chunk_labels[None])[0] for chunk, chunk_labels in chunks])
 
 
+def restart_reward_workers(reward_loop: ModuleType) -> None:
+    """Make Ray start a reward worker again that died.
+
+    For verl 0.9.1, whose reward workers have Ray's default, no restart. A worker has no state to lose; without one,
+    every response of the next validation fails, and verl ends the run there.
+
+    Args:
+        reward_loop: the module verl.experimental.reward_loop.reward_loop.
+    """
+    wrap_function_wrapper(
+        reward_loop, "RewardLoopManager._init_reward_loop_workers", partial(_with_restarts, reward_loop)
+    )
+
+
+def _with_restarts(reward_loop: ModuleType, stock: Any, manager: Any, args: Any, kwargs: Any) -> Any:
+    import ray
+
+    # A response that was in its hands is scored once more; again and again would let one that kills it do so for ever.
+    restarting = ray.remote(max_restarts=-1, max_task_retries=1)
+    manager.reward_loop_workers_class = restarting(reward_loop.RewardLoopWorker)
+    return stock(*args, **kwargs)
+
+
 VISION_TOWERS = ("visual", "vision_tower")  # what transformers calls it: Qwen-VL, InternVL
 
 

@@ -37,6 +37,11 @@ from vqathinker_verl.verl_integration.watchdog import Watchdog
 logger = logging.getLogger(__name__)
 
 NOT_AVERAGED = ("pred_mos", "mos", "video_id", "data_source", "perturbation", "perturbed_response")
+NOTHING_LEFT = (
+    "every response failed, so there is nothing to go on with; the errors above say why. "
+    "Once that is mended, the same command goes on from the last checkpoint"
+)
+NO_KEYS = "empty list as keys"  # what TransferQueue 0.1.11 says where nothing was sampled
 FIELDS = ["uid", "responses", "data_source", "reward_model", "extra_info", "extra_fields"]
 
 
@@ -67,6 +72,8 @@ class BatchRewards:
         return super()._balance_batch(batch, metrics, *args, **kwargs)
 
     def _write_batch_rewards(self, batch: KVBatchMeta) -> dict[str, float]:
+        if not batch.keys:
+            raise RuntimeError(f"step {self.global_steps}: {NOTHING_LEFT}")
         data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=FIELDS)
         response_ids = list(data["responses"].unbind())
         rollouts = self._rollouts(data, response_ids)
@@ -122,6 +129,15 @@ class BatchRewards:
     def on_validate_begin(self) -> None:
         self.watchdog.enter("validation")
         super().on_validate_begin()
+
+    def _validate(self) -> dict[str, Any]:
+        """Verl's validation, which has no word of its own for one without responses."""
+        try:
+            return super()._validate()
+        except ValueError as error:
+            if NO_KEYS not in str(error):
+                raise
+            raise RuntimeError(f"validation at step {self.global_steps}: {NOTHING_LEFT}") from error
 
     def on_validate_end(self) -> None:
         super().on_validate_end()
