@@ -141,6 +141,9 @@ class TestFrozenVisionTower:
         assert [path.relative_to(root).as_posix() for path in readers] == ["workers/config/actor.py"]
 
 
+PADDING = 2**19  # bytes: verl's config is above the 100 kB that Ray keeps of an actor's arguments
+
+
 @pytest.mark.e2e
 class TestRewardWorkers:
     """verl's manager on a real Ray; the worker is a small one, since verl's own wants a model's tokenizer."""
@@ -151,15 +154,16 @@ class TestRewardWorkers:
 
         class Worker:
             def __init__(self, config, router):
-                pass
+                self.size = len(config.padding)
 
             async def pid(self):
+                assert self.size == PADDING
                 return os.getpid()
 
         monkeypatch.setattr(reward_loop, "RewardLoopWorker", Worker)
         ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, object_store_memory=2**27)
         manager = reward_loop.RewardLoopManager.__new__(reward_loop.RewardLoopManager)
-        manager.config = SimpleNamespace(reward=SimpleNamespace(num_workers=1))
+        manager.config = SimpleNamespace(reward=SimpleNamespace(num_workers=1), padding=bytes(PADDING))
         manager.reward_router_address = None
         manager.reward_loop_workers_class = ray.remote(Worker)
         yield manager

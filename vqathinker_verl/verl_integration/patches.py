@@ -121,8 +121,28 @@ def _with_restarts(reward_loop: ModuleType, stock: Any, manager: Any, args: Any,
 
     # A response that was in its hands is scored once more; again and again would let one that kills it do so for ever.
     restarting = ray.remote(max_restarts=-1, max_task_retries=1)
-    manager.reward_loop_workers_class = restarting(reward_loop.RewardLoopWorker)
+    manager.reward_loop_workers_class = _KeepsConfig(restarting(reward_loop.RewardLoopWorker), [])
     return stock(*args, **kwargs)
+
+
+class _KeepsConfig:
+    """An actor class of Ray's whose actors find their config when they start again.
+
+    Ray drops an argument of more than 100 kB, as verl's config is, once the actor has started (Ray 2.60); what was put
+    into its store lives as long as somebody holds it.
+    """
+
+    def __init__(self, actor_class: Any, kept: list[Any]) -> None:
+        self.actor_class, self.kept = actor_class, kept
+
+    def options(self, **options: Any) -> "_KeepsConfig":
+        return _KeepsConfig(self.actor_class.options(**options), self.kept)
+
+    def remote(self, config: Any, router: str | None) -> Any:
+        import ray
+
+        self.kept.append(ray.put(config))
+        return self.actor_class.remote(self.kept[-1], router)
 
 
 VISION_TOWERS = ("visual", "vision_tower")  # what transformers calls it: Qwen-VL, InternVL
