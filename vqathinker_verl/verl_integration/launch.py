@@ -43,7 +43,7 @@ SOCKETS = "/tmp/rl-colocate-zmq-{run}-*"  # patches.own_socket
 SHARED_MEMORY_FILES = ("psm_*", "sem.mp-*", "verl_weights_*")
 PR_SET_PDEATHSIG = 1
 # Ray's control service remembers 100,000 tasks, which took 30 MiB in 300 steps. They serve `ray list tasks` only.
-RAY_BOUNDS = {"RAY_task_events_max_num_task_in_gcs": "10000"}
+RAY_BOUNDS = {"RAY_task_events_max_num_task_in_gcs": "2000"}
 FULL_BYTES = 2**20  # a disk with less is full: a file of any size is written up to its end
 REASON = re.compile(r"(watchdog: .*|\b\w*(?:Error|Exception): .*)")
 
