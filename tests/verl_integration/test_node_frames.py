@@ -2,6 +2,10 @@
 
 import os
 import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +13,7 @@ import ray
 
 from vqathinker_verl.demo.degradations import encode_h264
 from vqathinker_verl.frames import FrameSpec, VideoError, decode
+from vqathinker_verl.verl_integration import node_frames as node_frames_module
 from vqathinker_verl.verl_integration.node_frames import frame_metrics, frames_of, node_frames, process_cache
 
 SPEC = FrameSpec(num_frames=4, size=(56, 56))
@@ -55,6 +60,22 @@ def test_without_ray_the_process_has_its_own(clips):
     process_cache.cache_clear()
     assert np.array_equal(frames_of(clips[0], SPEC, **LIMITS).frames, decode(clips[0], SPEC).frames)
     assert process_cache(2**20, 30.0).decodes == 1
+
+
+def test_threads_that_ask_at_once_make_one_handle(monkeypatch):
+    made = []
+
+    def slow(*args):
+        made.append(args)
+        time.sleep(0.05)
+        return object()
+
+    monkeypatch.setattr(node_frames_module, "_actor", lru_cache(slow))
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "node"))
+    with ThreadPoolExecutor(8) as pool:
+        handles = list(pool.map(lambda _: node_frames(**LIMITS), range(8)))
+    assert len(made) == 1
+    assert len(set(map(id, handles))) == 1
 
 
 @pytest.mark.e2e

@@ -6,6 +6,7 @@ it ends with the job. Frames come back through Ray's object store, one copy of t
 scripts) the process has a cache of its own.
 """
 
+import threading
 from functools import lru_cache
 
 import ray
@@ -78,7 +79,13 @@ def process_cache(max_bytes: int, timeout_seconds: float) -> FrameCache:
 
 def node_frames(max_bytes: int, timeout_seconds: float) -> ray.actor.ActorHandle:
     """The handle of this node's cache, which is made where there is none."""
-    return _actor(ray.get_runtime_context().get_node_id(), max_bytes, timeout_seconds)
+    with _one_at_a_time:
+        return _actor(ray.get_runtime_context().get_node_id(), max_bytes, timeout_seconds)
+
+
+# Of two threads that miss `_actor`'s cache at once, one's handle is dropped; if that is the one that made the actor,
+# Ray ends the actor under the other's feet.
+_one_at_a_time = threading.Lock()
 
 
 @lru_cache(maxsize=1)  # Ray ends an actor to which nobody holds a handle any more
