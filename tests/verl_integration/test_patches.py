@@ -122,8 +122,6 @@ class TestFrozenVisionTower:
 
     @pytest.mark.parametrize("asked", [True, False])
     def test_the_worker_builds_its_actor_with_it_if_asked(self, asked):
-        from types import SimpleNamespace
-
         from verl.workers.engine_workers import ActorRolloutRefWorker, TrainingWorker
 
         worker = SimpleNamespace(config=SimpleNamespace(actor={"freeze_vision_tower": asked}))

@@ -121,7 +121,7 @@ def _with_restarts(reward_loop: ModuleType, stock: Any, manager: Any, args: Any,
 
     # A response that was in its hands is scored once more; again and again would let one that kills it do so for ever.
     restarting = ray.remote(max_restarts=-1, max_task_retries=1)
-    manager.reward_loop_workers_class = _KeepsConfig(restarting(reward_loop.RewardLoopWorker), [])
+    manager.reward_loop_workers_class = _KeepsConfig(restarting(reward_loop.RewardLoopWorker), ray.put(manager.config))
     return stock(*args, **kwargs)
 
 
@@ -132,17 +132,14 @@ class _KeepsConfig:
     into its store lives as long as somebody holds it.
     """
 
-    def __init__(self, actor_class: Any, kept: list[Any]) -> None:
-        self.actor_class, self.kept = actor_class, kept
+    def __init__(self, actor_class: Any, config_ref: Any) -> None:
+        self.actor_class, self.config_ref = actor_class, config_ref
 
     def options(self, **options: Any) -> "_KeepsConfig":
-        return _KeepsConfig(self.actor_class.options(**options), self.kept)
+        return _KeepsConfig(self.actor_class.options(**options), self.config_ref)
 
-    def remote(self, config: Any, router: str | None) -> Any:
-        import ray
-
-        self.kept.append(ray.put(config))
-        return self.actor_class.remote(self.kept[-1], router)
+    def remote(self, _: Any, router: str | None) -> Any:
+        return self.actor_class.remote(self.config_ref, router)
 
 
 VISION_TOWERS = ("visual", "vision_tower")  # what transformers calls it: Qwen-VL, InternVL
