@@ -144,6 +144,32 @@ class TestTrain:
         _, err = run.communicate(timeout=60)
         assert "Reason: watchdog: no progress in phase weight sync" in err
 
+    def test_an_actor_that_died_is_named(self, tmp_path):
+        """In Ray's words: its error says that an actor died, and a line below it which one."""
+        body = (
+            "import ray\nray.init(num_cpus=1, include_dashboard=False)\n"
+            "@ray.remote\nclass Scorer:\n    def end(self):\n        import os; os._exit(1)\n"
+            "ray.get(Scorer.remote().end.remote())"
+        )
+        run = start_launcher(tmp_path, body)
+        _, err = run.communicate(timeout=120)
+        reason = next(line for line in err.splitlines() if "Reason: " in line)
+        assert "ActorDiedError: The actor died unexpectedly" in reason
+        assert reason.endswith("[died before: Scorer]")
+
+    def test_one_that_died_long_before_is_not(self, tmp_path):
+        with open(os.devnull, "rb") as nothing:
+            output = launch.OutputCopy(nothing, tmp_path / "log")
+            output.join()
+        output._deaths = {"NodeFrames": 10.0, "WorkerDict": 1000.0}
+        assert output.dead_actors(since=990.0) == ["WorkerDict"]
+
+    def test_a_signal_that_ended_the_driver_is_named(self, tmp_path):
+        run = start_launcher(tmp_path, "import os; print('OSError: broken', flush=True); os.kill(os.getpid(), 9)")
+        _, err = run.communicate(timeout=60)
+        assert run.returncode == 128 + signal.SIGKILL
+        assert "Reason: verl's driver was ended by SIGKILL; the last error printed: OSError: broken\n" in err
+
     def test_workers_that_hold_the_output_open_do_not_hold_the_launcher(self, tmp_path):
         body = (
             "import os, subprocess\nsubprocess.Popen(['sleep', '600'], start_new_session=True)\n"

@@ -46,6 +46,8 @@ PR_SET_PDEATHSIG = 1
 RAY_BOUNDS = {"RAY_task_events_max_num_task_in_gcs": "2000"}
 FULL_BYTES = 2**20  # a disk with less is full: a file of any size is written up to its end
 REASON = re.compile(r"(watchdog: .*|\b\w*(?:Error|Exception): .*)")
+DEAD_ACTOR = re.compile(r"\tclass_name: (?:.*\.)?(\w+)")  # a line of what Ray says of an actor that died
+DIED_TOGETHER_SECONDS = 120.0  # a death that is told this long before the end may be its cause
 
 
 def main() -> int:
@@ -136,6 +138,7 @@ def train(config_dir: Path, config_name: str, overrides: list[str], output_dir: 
     memory = MemoryLog(output_dir / "memory.jsonl", lambda: [process.pid for process in processes_of(run_id)])
     try:
         code = child.wait()
+        ended_at = time.monotonic()
     finally:
         memory.stop()
         child.kill()
@@ -159,6 +162,10 @@ def train(config_dir: Path, config_name: str, overrides: list[str], output_dir: 
         )
         return 128 + asked[0]
     reason = output.reason or "none was printed"
+    if code < 0:
+        reason = f"verl's driver was ended by {signal.Signals(-code).name}; the last error printed: {reason}"
+    if dead := output.dead_actors(since=ended_at - DIED_TOGETHER_SECONDS):
+        reason = f"{reason} [died before: {', '.join(dead)}]"
     if full := full_disk(output_dir, output_dir / "checkpoints"):
         reason = f"no space left on the disk of {full} ({reason})"
     print(
@@ -180,6 +187,7 @@ class OutputCopy(threading.Thread):
     def __init__(self, source: IO[bytes], log_path: Path) -> None:
         super().__init__(name="vqathinker-output", daemon=True)
         self.reason: str | None = None
+        self._deaths: dict[str, float] = {}  # class of a Ray actor -> when the stream last told of its death
         self._source = source
         self._log_path = log_path
         self.start()
@@ -200,9 +208,16 @@ class OutputCopy(threading.Thread):
                     if not failed:
                         print(f"vqathinker: {self._log_path} is not whole: {error}", file=sys.stderr)
                     failed = True
-                found = REASON.search(line.decode("utf-8", errors="replace"))
+                text = line.decode("utf-8", errors="replace")
+                found = REASON.search(text)
                 if found and not (self.reason or "").startswith("watchdog"):
                     self.reason = found.group(1)
+                if found := DEAD_ACTOR.search(text):
+                    self._deaths[found.group(1)] = time.monotonic()
+
+    def dead_actors(self, since: float) -> list[str]:
+        """Classes of the Ray actors whose death was told since then, a moment of `time.monotonic`."""
+        return [name for name, told in self._deaths.items() if told >= since]
 
 
 def processes_of(run_id: str) -> list[psutil.Process]:
