@@ -1,7 +1,8 @@
 """A disk that is full in the middle of a checkpoint, and a last checkpoint that was cut off: nothing whole is lost.
 
-One run saves steps 2 and 4; the disk is full in the save of step 6. Then the checkpoint of step 4 is cut off, there is
-room again, and the second start goes on from step 2. VQATHINKER_FAULT_SEED sets at which byte.
+Every round is one start of the same run. It saves twice, and the disk is full in its third save; then the second
+checkpoint is cut off, there is room again, and the next start goes on from the first one. The last start has room to
+its end. VQATHINKER_FAULT_ROUNDS sets how many rounds, and VQATHINKER_FAULT_SEED at which bytes.
 """
 
 import os
@@ -10,6 +11,7 @@ import shutil
 import subprocess
 import time
 from collections import Counter
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -23,7 +25,9 @@ from vqathinker_verl.verl_integration.launch import orphaned_shared_memory
 pytestmark = [pytest.mark.e2e, pytest.mark.soak]
 
 SEED = int(os.environ.get("VQATHINKER_FAULT_SEED", "0"))
-SAVE_EVERY, FULL_AT, STEPS = 2, 6, 6
+ROUNDS = int(os.environ.get("VQATHINKER_FAULT_ROUNDS", "1"))
+SAVE_EVERY = 2
+STEPS = SAVE_EVERY * (ROUNDS + 2)
 STOP_SECONDS = 60
 OVERRIDES = [
     "actor_rollout_ref.rollout.n=4",
@@ -61,91 +65,109 @@ def run(demo, tmp_path_factory):
     refused = mount(disk, 2**30)
     if refused.returncode:
         pytest.skip(f"no small disk can be mounted here: {refused.stderr.decode().strip()}")
+    rng = random.Random(SEED)
     try:
-        yield two_starts(demo, output_dir, disk, random.Random(SEED))
+        rounds = [one_round(demo, output_dir, disk, number, rng) for number in range(ROUNDS)]
+        starts = [*rounds, one_start(demo, output_dir, disk, SAVE_EVERY * ROUNDS)]
+        yield SimpleNamespace(rounds=rounds, starts=starts, folder=output_dir, disk=disk)
     finally:
         subprocess.run(["umount", "--lazy", disk], check=True)
 
 
-def two_starts(demo, output_dir, disk, rng):
-    started = time.time()
-    first = start_recipe(demo, output_dir, *OVERRIDES, TOTAL_STEPS=str(STEPS))
-    first.wait_until(lambda: saved_step(disk) == SAVE_EVERY, START_SECONDS)
-    size = sum(path.stat().st_blocks * 512 for path in (disk / f"global_step_{SAVE_EVERY}").rglob("*"))
-    room = int((FULL_AT // SAVE_EVERY - 1 + rng.uniform(0.02, 0.98)) * size)
-    assert mount(disk, room, "remount").returncode == 0
-    print(f"a checkpoint has {size} bytes, the disk {room}")
-    code = first.wait(START_SECONDS)
-    stopped_at = time.time()
-    full = SimpleNamespace(
-        code=code,
-        text=first.text(),
-        seconds=stopped_at - (output_dir / "rollouts" / f"{FULL_AT}.jsonl").stat().st_mtime,
-        saved=saved_step(disk),
-        left_behind=(first.marked_processes(), orphaned_shared_memory(since=started)),
-        rollouts={step: read_jsonl(output_dir / "rollouts" / f"{step}.jsonl") for step in range(1, STEPS + 1)},
-    )
-    damaged = cut_off(disk / f"global_step_{full.saved}", rng)
+def one_round(demo, output_dir, disk, number, rng):
+    """A start whose third save meets a full disk; afterwards the checkpoint of its second one is cut off."""
+    first_save = SAVE_EVERY * (number + 1)
+
+    def fill(start):
+        start.wait_until(lambda: saved_step(disk) == first_save, START_SECONDS)
+        size = sum(path.stat().st_blocks * 512 for path in (disk / f"global_step_{first_save}").rglob("*"))
+        room = int((first_save / SAVE_EVERY + 1 + rng.uniform(0.02, 0.98)) * size)
+        assert mount(disk, room, "remount").returncode == 0
+        print(f"a checkpoint has {size} bytes, the disk {room}")
+
+    ended = one_start(demo, output_dir, disk, SAVE_EVERY * number, fill)
+    ended.full_at = first_save + 2 * SAVE_EVERY
+    ended.seconds = ended.at - (output_dir / "rollouts" / f"{ended.full_at}.jsonl").stat().st_mtime
+    ended.damaged = cut_off(disk / f"global_step_{ended.saved}", rng)
     assert mount(disk, 2**30, "remount").returncode == 0
-    second = start_recipe(demo, output_dir, *OVERRIDES, TOTAL_STEPS=str(STEPS))
-    code = second.wait(START_SECONDS)
-    again = SimpleNamespace(
+    return ended
+
+
+def one_start(demo, output_dir, disk, going_on_from, meanwhile=lambda start: None):
+    """What one start of the run said, did and left behind."""
+    started = time.time()
+    start = start_recipe(demo, output_dir, *OVERRIDES, TOTAL_STEPS=str(STEPS))
+    said_before = len(start.text())
+    meanwhile(start)
+    code = start.wait(START_SECONDS)
+    taken = sorted(int(path.stem) for path in (output_dir / "rollouts").glob("*.jsonl"))
+    return SimpleNamespace(
+        going_on_from=going_on_from,
         code=code,
-        text=second.text()[len(full.text) :],
+        at=time.time(),
+        text=start.text()[said_before:],
         saved=saved_step(disk),
-        left_behind=(second.marked_processes(), orphaned_shared_memory(since=started)),
-        rollouts={step: read_jsonl(output_dir / "rollouts" / f"{step}.jsonl") for step in range(1, STEPS + 1)},
+        left_behind=(start.marked_processes(), orphaned_shared_memory(since=started)),
+        rollouts={
+            step: read_jsonl(output_dir / "rollouts" / f"{step}.jsonl") for step in taken if step > going_on_from
+        },
     )
-    return SimpleNamespace(full=full, again=again, damaged=damaged, folder=output_dir, disk=disk)
 
 
 def test_a_full_disk_stops_the_run_with_its_reason(run):
-    full = run.full
-    assert full.code != 0
-    assert full.seconds < STOP_SECONDS
-    end = [line for line in full.text.splitlines() if line.startswith("vqathinker: the run stopped with exit code")]
-    print(f"stopped after {full.seconds:.0f} s: {end}")
-    assert len(end) == 1
-    assert "Reason: no space left on the disk of " in end[0]
-    assert full.left_behind == ([], [])
+    for full in run.rounds:
+        assert full.code != 0
+        assert full.seconds < STOP_SECONDS
+        end = [line for line in full.text.splitlines() if line.startswith("vqathinker: the run stopped with exit code")]
+        print(f"stopped after {full.seconds:.0f} s: {end}")
+        assert len(end) == 1
+        assert "Reason: no space left on the disk of " in end[0]
+        assert full.left_behind == ([], [])
 
 
 def test_the_save_that_failed_does_not_count(run):
-    assert run.full.saved == FULL_AT - SAVE_EVERY
+    for full in run.rounds:
+        assert full.saved == full.full_at - SAVE_EVERY
 
 
-def test_the_second_start_goes_on_from_the_last_whole_one(run):
-    said = [line for line in run.again.text.splitlines() if "is not whole" in line]
-    print(said)
-    assert len(said) == 1
-    assert f"global_step_{FULL_AT - SAVE_EVERY} is not whole ({run.damaged} is " in said[0]
-    assert f"going on from global_step_{SAVE_EVERY}" in said[0]
-    assert run.again.code == 0, run.again.text[-3000:]
-    assert run.again.saved == STEPS
+def test_the_next_start_goes_on_from_the_last_whole_one(run):
+    for full, again in pairwise(run.starts):
+        said = [line for line in again.text.splitlines() if "is not whole" in line]
+        print(said)
+        assert len(said) == 1
+        assert f"global_step_{full.saved} is not whole ({full.damaged} is " in said[0]
+        assert f"going on from global_step_{again.going_on_from}" in said[0]
     trained = [
         [line["step"] for line in read_jsonl(path) if "actor/lr" in line["data"]]
         for path in sorted((run.folder / "metrics").glob("*.jsonl"))
     ]
-    assert trained[1] == list(range(SAVE_EVERY + 1, STEPS + 1))
-    assert run.again.left_behind == ([], [])
+    assert [steps[0] for steps in trained] == [start.going_on_from + 1 for start in run.starts]
+
+
+def test_the_last_start_ends_well(run):
+    last = run.starts[-1]
+    assert last.code == 0, last.text[-3000:]
+    assert last.saved == STEPS
+    assert last.left_behind == ([], [])
 
 
 def test_its_steps_are_those_that_were_lost(run):
     """Videos, perturbations, and nearly all seeded responses (the last digits of logits depend on the batches)."""
     same = total = 0
-    for step in range(SAVE_EVERY + 1, FULL_AT):
-        lost, taken = run.full.rollouts[step], run.again.rollouts[step]
-        shown = [{(line["video_id"], line["perturbation"]) for line in lines} for lines in (lost, taken)]
-        assert shown[0] == shown[1]
-        counts = [Counter((line["video_id"], line["response"]) for line in lines) for lines in (lost, taken)]
-        same, total = same + (counts[0] & counts[1]).total(), total + len(lost)
+    for full, again in pairwise(run.starts):
+        for step in range(again.going_on_from + 1, full.full_at):
+            lost, taken = full.rollouts[step], again.rollouts[step]
+            shown = [{(line["video_id"], line["perturbation"]) for line in lines} for lines in (lost, taken)]
+            assert shown[0] == shown[1]
+            counts = [Counter((line["video_id"], line["response"]) for line in lines) for lines in (lost, taken)]
+            same, total = same + (counts[0] & counts[1]).total(), total + len(lost)
     print(f"{same} of {total} responses as before")
     assert same > 0.8 * total
 
 
-def test_rewards_are_those_of_the_texts_in_both(run):
-    for rollouts in (run.full.rollouts, run.again.rollouts):
-        for lines in rollouts.values():
+def test_rewards_are_those_of_the_texts_in_all(run):
+    for start in run.starts:
+        for lines in start.rollouts.values():
             rewards = scored_again(lines)
             np.testing.assert_allclose(rewards.total, [line["total"] for line in lines], atol=1e-6)
 
