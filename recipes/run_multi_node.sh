@@ -61,7 +61,9 @@ else
         sleep 5
       done
       trap 'ray stop' EXIT
-      while ray status --address="$HEAD:$PORT" >/dev/null 2>&1; do sleep 30; done # until the head ends
+      # Until the head ends; once, the command may fail of something else, a busy disk or too little memory.
+      up() { ray status --address="$HEAD:$PORT" >/dev/null 2>&1; }
+      while up || { sleep 30 && up; }; do sleep 30; done
       ;;
     head)
       ray start --head --node-ip-address="$HEAD" --port="$PORT"

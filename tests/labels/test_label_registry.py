@@ -154,6 +154,13 @@ class TestFolders:
         with pytest.raises(LabelError, match="expected train or test"):
             self.read(registry, tmp_path, "LSVQ", "val")
 
+    @pytest.mark.timeout(20)
+    def test_links_that_lead_back_are_entered_once(self, registry, tmp_path):
+        self.lsvq(tmp_path)
+        for name in ("up", "again"):
+            (tmp_path / "yfcc-batch1" / name).symlink_to(tmp_path, target_is_directory=True)
+        assert self.read(registry, tmp_path, "LSVQ", "test") == [("yfcc-batch1/747.mp4", 67.75)]
+
     def test_konvid(self, registry, tmp_path):
         touch(tmp_path, "KoNViD_1k_metadata/KoNViD_1k_attributes.csv", "KoNViD_1k_videos/3015323763.mp4")
         (tmp_path / "KoNViD_1k_metadata/KoNViD_1k_attributes.csv").write_text("flickr_id,b,MOS\n3015323763,1,3.12\n")

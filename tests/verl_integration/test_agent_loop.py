@@ -266,7 +266,7 @@ def test_a_row_without_its_id_says_what_to_do(config, processor, tmp_path):
 
 def test_the_worker_gives_the_features_that_verl_would_compute_again(config, processor, tmp_path):
     row = row_of(write_clip(tmp_path / "clip.mp4"))
-    outputs, _ = run_group(config, processor, row, is_validation=True, sessions=1, expected=1)
+    outputs, _ = run_group(config, processor, row, expected=GROUP_SIZE + GROUP_SIZE // 2)
     output = outputs[0]
     worker = object.__new__(loops.VideoQualityAgentLoopWorker)  # its __init__ loads a model and joins Ray
     worker.processor, worker.tokenizer, worker.mm_processor_kwargs = processor, processor.tokenizer, {}
@@ -278,6 +278,21 @@ def test_the_worker_gives_the_features_that_verl_would_compute_again(config, pro
     assert compared <= ours.keys() & stock.keys()
     for name in compared:
         torch.testing.assert_close(torch.as_tensor(ours[name]), torch.as_tensor(stock[name]))
+
+
+def test_validation_keeps_no_pixels_and_its_positions_are_the_same(config, processor, tmp_path):
+    """verl holds on to a validation batch's features until its last answer is there."""
+    path = write_clip(tmp_path / "clip.mp4")
+    trained, _ = run_group(config, processor, row_of(path), sessions=1, expected=2)
+    validated, _ = run_group(config, processor, row_of(path), is_validation=True, sessions=1, expected=1)
+    worker = object.__new__(loops.VideoQualityAgentLoopWorker)
+    worker.processor = processor
+    ids = torch.tensor([trained[0].prompt_ids])
+    features = [worker._compute_multi_modal_inputs(outputs[0], ids) for outputs in (trained, validated)]
+    assert set(features[0]) - set(features[1]) == {"pixel_values_videos"}
+    assert all(torch.as_tensor(value).nbytes < 10_000 for value in features[1].values())
+    for name, value in features[1].items():
+        torch.testing.assert_close(torch.as_tensor(value), torch.as_tensor(features[0][name]))
 
 
 @pytest.mark.e2e

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from vqathinker_verl.rewards.combine import RewardConfig, score_batch
-from vqathinker_verl.verl_integration.batch_rewards import Rollouts, validation_metrics
+from vqathinker_verl.verl_integration.batch_rewards import Rollouts, step_metrics, validation_metrics
 
 
 def answer(score):
@@ -72,6 +72,27 @@ def test_the_dump_holds_every_component_of_every_response(tmp_path):
     assert [line["uid"] for line in lines] == batch.uids
     assert [line["total"] for line in lines] == rewards.total.tolist()
     assert lines[2]["pred_mos"] is None  # JSON has no NaN
+
+
+def test_the_updates_of_one_step_are_in_one_file(tmp_path):
+    batch, path = rollouts(), tmp_path / "1.jsonl"
+    rewards = batch.score(RewardConfig())
+    for update in (0, 1):
+        batch.dump(rewards, path, update)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["update"] for line in lines] == [0] * 4 + [1] * 4
+    batch.dump(rewards, path)  # the step again, after a restart
+    assert len(path.read_text().splitlines()) == 4
+
+
+def test_a_step_of_several_updates_has_means_sums_and_what_was_last():
+    updates = [
+        {"reward/total": 2.0, "reward/srcc": math.nan, "rollout/failed_responses": 1.0, "frames/bytes": 10.0},
+        {"reward/total": 1.0, "reward/srcc": 0.5, "rollout/failed_responses": 2.0, "frames/bytes": 30.0},
+    ]
+    expected = {"reward/total": 1.5, "reward/srcc": 0.5, "rollout/failed_responses": 3.0, "frames/bytes": 30.0}
+    assert step_metrics(updates) == expected
+    assert step_metrics(updates[1:]) == updates[1]
 
 
 class TestValidation:

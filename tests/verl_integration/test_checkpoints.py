@@ -7,7 +7,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from vqathinker_verl.verl_integration.checkpoints import TRACKER, resume_overrides
+from vqathinker_verl.verl_integration.checkpoints import TRACKER, prune, resume_overrides
 from vqathinker_verl.verl_integration.preflight import InputError
 
 CONTENTS = ("model", "optim", "extra_state")
@@ -45,6 +45,39 @@ def test_verl_goes_on_by_itself_from_a_whole_one(config, tmp_path, capsys):
     save(tmp_path, 40)
     assert resume_overrides(config) == []
     assert capsys.readouterr().err == ""
+
+
+class TestPrune:
+    def left(self, folder):
+        return sorted(int(path.name.removeprefix("global_step_")) for path in folder.glob("global_step_*"))
+
+    def test_the_newest_are_kept_whoever_saved_them(self, tmp_path):
+        for step in (20, 100, 40, 60, 80):
+            save(tmp_path, step)
+        (tmp_path / TRACKER).write_text("100")
+        assert prune(tmp_path, 2) == [20, 40, 60]
+        assert self.left(tmp_path) == [80, 100]
+
+    def test_later_ones_are_left(self, tmp_path):
+        for step in (20, 40, 60, 80):
+            save(tmp_path, step)
+        (tmp_path / TRACKER).write_text("40")  # the start went on from 20, and those above could not be read
+        assert prune(tmp_path, 1) == [20]
+        assert self.left(tmp_path) == [40, 60, 80]
+
+    @pytest.mark.parametrize("keep", [None, 0, -1])
+    def test_no_limit_keeps_all(self, tmp_path, keep):
+        for step in (20, 40):
+            save(tmp_path, step)
+        assert prune(tmp_path, keep) == []
+
+    @pytest.mark.parametrize("tracker", ["", "60"])
+    def test_nothing_is_removed_where_the_last_save_is_not_known(self, tmp_path, tracker):
+        for step in (20, 40):
+            save(tmp_path, step)
+        (tmp_path / TRACKER).write_text(tracker)
+        assert prune(tmp_path, 1) == []
+        assert self.left(tmp_path) == [20, 40]
 
 
 @pytest.mark.parametrize("name", [f"actor/{content}_world_size_2_rank_1.pt" for content in CONTENTS] + ["data.pt"])

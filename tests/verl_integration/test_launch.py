@@ -95,6 +95,24 @@ def test_shared_memory_that_nobody_maps_is_removed():
         alive.unlink()
 
 
+@pytest.mark.parametrize(
+    ("pids", "ipc", "removed"),
+    [
+        ("first", "first", True),  # no container
+        ("own", "own", True),  # a container
+        ("own", "first", False),  # one that shares /dev/shm with processes that it does not see: docker's --ipc=host
+    ],
+)
+def test_shared_memory_of_processes_that_are_not_seen_is_left_alone(monkeypatch, pids, ipc, removed):
+    for name, first in (("PID", pids == "first"), ("IPC", ipc == "first")):
+        number = os.stat(f"/proc/self/ns/{name.lower()}").st_ino
+        monkeypatch.setattr(launch, f"FIRST_{name}_NAMESPACE", number if first else number + 1)
+    before = time.time() - 1
+    left_behind = orphaned_segment()
+    assert (left_behind in launch.remove_shared_memory(since=before)) == removed
+    left_behind.unlink(missing_ok=True)
+
+
 def test_segments_of_another_run_are_safe_while_it_makes_them():
     script = (
         "import sys, time; from multiprocessing.shared_memory import SharedMemory\n"
@@ -112,7 +130,7 @@ def test_segments_of_another_run_are_safe_while_it_makes_them():
     assert other_run.returncode == 0, other_run.stderr.read()
 
 
-def start_launcher(tmp_path, body, *arguments):
+def start_launcher(tmp_path, body, *arguments, before=()):
     """The launcher's `train`, with a stand-in for verl's `main_ppo` on the path."""
     package = tmp_path / "stand_in" / "verl" / "trainer"
     package.mkdir(parents=True, exist_ok=True)
@@ -126,7 +144,11 @@ def start_launcher(tmp_path, body, *arguments):
     )
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "stand_in")}
     return subprocess.Popen(
-        [sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*before, sys.executable, "-c", script],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
@@ -230,7 +252,7 @@ class TestTrain:
         path = tmp_path / "metrics" / "0000.jsonl"
         assert f'++ray_kwargs.ray_init.runtime_env.env_vars.VERL_FILE_LOGGER_PATH="{path}"' in arguments
 
-    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
     def test_ctrl_c_ends_the_whole_run(self, tmp_path, number):
         run = start_launcher(tmp_path, "import time; print('started', flush=True); time.sleep(600)")
         assert run.stdout.readline().strip() == "started"
@@ -238,6 +260,35 @@ class TestTrain:
         _, errors = run.communicate(timeout=60)
         assert run.returncode == 128 + number
         assert f"stopped by {number.name}" in errors
+        assert not (tmp_path / "ray").is_symlink()
+
+    def test_under_nohup_a_run_outlives_its_terminal(self, tmp_path):
+        run = start_launcher(tmp_path, "import time; print('started', flush=True); time.sleep(4)", before=["nohup"])
+        assert run.stdout.readline().strip() == "started"
+        run.send_signal(signal.SIGHUP)
+        run.communicate(timeout=60)
+        assert run.returncode == 0
+
+    def test_rays_logs_stay_after_a_failure_and_until_the_next_start(self, tmp_path):
+        folders = []
+        for _ in range(2):
+            run = start_launcher(tmp_path, "raise ValueError('broken')")
+            _, err = run.communicate(timeout=60)
+            folders.append((tmp_path / "ray").readlink())
+            assert f"Ray's logs: {folders[-1]}" in err
+        assert not folders[0].exists()
+        assert folders[1].is_dir()
+        run = start_launcher(tmp_path, "pass")
+        run.communicate(timeout=60)
+        assert not folders[1].exists()
+        assert not (tmp_path / "ray").is_symlink()
+
+    def test_a_link_to_something_else_is_not_followed(self, tmp_path):
+        precious = tmp_path / "vqa-precious"
+        precious.mkdir()
+        (tmp_path / "ray").symlink_to(precious)
+        launch.remove_ray_dir(tmp_path)
+        assert precious.is_dir()
 
 
 def test_a_full_disk_is_found(tmp_path, monkeypatch):

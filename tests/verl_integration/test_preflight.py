@@ -77,6 +77,7 @@ def test_good_input_passes(recipe_config_dir, inputs):
         ("actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=24", "actor.ppo_micro_batch_size_per_gpu=24"),
         ("actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=24", "ref.log_prob_micro_batch_size_per_gpu=24"),
         ("trainer.n_gpus_per_node=8", "each of 8 workers"),
+        ("algorithm.filter_groups.enable=true", "algorithm.filter_groups.enable"),
     ],
 )
 def test_a_wrong_override_is_named(recipe_config_dir, inputs, override, named):

@@ -27,11 +27,7 @@ def read_folder(folder: Path, dataset: Dataset, subset: str | None = None) -> li
     layout = dataset.folder
     if layout is None:
         raise LabelError(f"{dataset.name}: no folder layout known; add one with --registry, or pass the label file")
-    files = sorted(
-        Path(root, name).relative_to(folder).as_posix()
-        for root, _, names in os.walk(folder, followlinks=True)
-        for name in names
-    )
+    files = _files_under(folder)
     label_file = folder / _label_file(files, folder, dataset, layout)
     rows = read_rows(label_file, header=layout.header, transposed=layout.transposed, sheet=layout.sheet)
     if not rows:
@@ -44,6 +40,21 @@ def read_folder(folder: Path, dataset: Dataset, subset: str | None = None) -> li
         RawLabel(where, _find_video(row, video_column, layout, videos), row[mos_column], dataset.name)
         for where, row in _rows_of(rows, subset, layout, label_file)
     ]
+
+
+def _files_under(folder: Path) -> list[str]:
+    """Paths of all files from here, links followed; a folder that links lead back to is entered once."""
+    files = []
+    entered = set()
+    for root, folders, names in os.walk(folder, followlinks=True):
+        status = os.stat(root)
+        if (status.st_dev, status.st_ino) in entered:
+            folders.clear()
+            continue
+        entered.add((status.st_dev, status.st_ino))
+        folders.sort()  # which of a folder's names is taken does not depend on the disk
+        files += [Path(root, name).relative_to(folder).as_posix() for name in names]
+    return sorted(files)
 
 
 def _label_file(files: list[str], folder: Path, dataset: Dataset, layout: FolderLayout) -> str:

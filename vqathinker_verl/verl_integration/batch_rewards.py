@@ -78,13 +78,22 @@ class Rollouts:
             "rollout/failed_responses": float(expected_responses - len(self)),
         }
 
-    def dump(self, rewards: RewardBatch, path: Path) -> None:
-        """Write one JSON line per response, with every component, so that a step can be checked and read."""
+    def dump(self, rewards: RewardBatch, path: Path, update: int = 0) -> None:
+        """Write one JSON line per response, with every component, so that a step can be checked and read.
+
+        Args:
+            rewards: of these responses.
+            path: the step's file.
+            update: number of the update within the step; the lines of later ones come after those of the first.
+        """
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")  # a run may be killed here, and a step's file is whole or absent
+        partial = path.with_suffix(".partial")  # a run may be killed here, and a file's updates are whole or absent
+        earlier = path.read_text(encoding="utf-8") if update else ""
         with partial.open("w", encoding="utf-8") as file:
+            file.write(earlier)
             for i in range(len(self)):
                 line = {
+                    "update": update,
                     "uid": self.uids[i],
                     "video_id": self.video_ids[i],
                     "data_source": self.data_sources[i],
@@ -101,6 +110,26 @@ class Rollouts:
                 }
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
         partial.replace(path)
+
+
+def step_metrics(updates: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """What is logged for a step of several updates: means of `reward/*`, sums of `rollout/*`, the last of the others.
+
+    Args:
+        updates: the metrics of each update, all of the same names. NaN, of what is undefined in one, is left out of
+            a mean.
+    """
+    frame = pandas.DataFrame(updates)
+    return {
+        name: float(
+            column.mean()
+            if name.startswith("reward/")
+            else column.sum()
+            if name.startswith("rollout/")
+            else column.iloc[-1]
+        )
+        for name, column in frame.items()
+    }
 
 
 def _none_for_nan(value: float) -> float | None:

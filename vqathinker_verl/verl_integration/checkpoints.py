@@ -1,10 +1,12 @@
-"""Which checkpoint a start goes on from: the last whole one.
+"""Which checkpoint a start goes on from: the last whole one; and which are kept.
 
 verl 0.9.1 goes on from the step in `latest_checkpointed_iteration.txt`, whatever state its files are in: a file that a
 power cut left short ends the start minutes later, an empty tracker ends it too, and a missing folder starts from
 scratch without a word. Here the files are looked at first, and an earlier whole checkpoint is taken where there is one.
+It removes old ones that the same start has saved, and of those the weights alone; here all starts' are counted.
 """
 
+import shutil
 import sys
 import zipfile
 from collections.abc import Iterable, Sequence
@@ -49,6 +51,20 @@ def resume_overrides(config: DictConfig) -> list[str]:
         f"{folder}: {'; '.join(faults) or f'{TRACKER} names no step'}; no whole checkpoint to go on from. To start "
         "from the beginning remove this folder, or choose another OUTPUT_DIR"
     )
+
+
+def prune(folder: Path, keep: int | None) -> list[int]:
+    """Remove all but the newest `keep` checkpoints up to the one that was saved last; returns the steps removed.
+
+    Later ones are left, as a start that went back before them will write them again. None keeps all.
+    """
+    saved = saved_step(folder)
+    if keep is None or keep < 1 or saved is None or not (folder / f"global_step_{saved}").is_dir():
+        return []
+    old = sorted(step for step in _steps(folder) if step <= saved)[:-keep]
+    for step in old:
+        shutil.rmtree(folder / f"global_step_{step}", ignore_errors=True)
+    return old
 
 
 def saved_step(folder: Path) -> int | None:

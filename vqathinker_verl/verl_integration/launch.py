@@ -5,8 +5,9 @@
 verl's own `python -m verl.trainer.main_ppo` does the training; this process checks the input first, in seconds rather
 than after minutes of start-up (preflight.py), finds the last whole checkpoint (checkpoints.py), lets one run at a time
 into OUTPUT_DIR, copies the output to OUTPUT_DIR/train.log, and afterwards ends every process of the run and removes its
-shared memory: Ray and vLLM leave both behind when they die in the wrong order. Exit codes: verl's own; 2 for bad input,
-before anything was started.
+shared memory: Ray and vLLM leave both behind when they die in the wrong order. That is for this machine; on a cluster's
+other nodes Ray ends its workers. Exit codes: verl's own; 2 for bad input, before anything was started; 128 and the
+signal's number where one stopped it.
 """
 
 import argparse
@@ -25,7 +26,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -41,6 +42,10 @@ CONFIG_DIR = Path(__file__).resolve().parents[2] / "recipes" / "config"
 SHARED_MEMORY = Path("/dev/shm")
 SOCKETS = "/tmp/rl-colocate-zmq-{run}-*"  # patches.own_socket
 SHARED_MEMORY_FILES = ("psm_*", "sem.mp-*", "verl_weights_*")
+# The first namespaces of a system (include/linux/proc_ns.h): who has another one of processes and this one of shared
+# memory, as in a container with `--ipc=host`, shares /dev/shm with processes that it does not see.
+FIRST_PID_NAMESPACE, FIRST_IPC_NAMESPACE = 0xEFFFFFFC, 0xEFFFFFFF
+RAY_DIR = "vqa-"  # a temporary folder's name begins so
 PR_SET_PDEATHSIG = 1
 # Ray's control service remembers 100,000 tasks, which took 30 MiB in 300 steps. They serve `ray list tasks` only.
 RAY_BOUNDS = {"RAY_task_events_max_num_task_in_gcs": "2000"}
@@ -112,12 +117,14 @@ def train(config_dir: Path, config_name: str, overrides: list[str], output_dir: 
     metrics_dir.mkdir(exist_ok=True)
     merge_metrics(output_dir)
     run_id = uuid.uuid4().hex
-    # Unix sockets allow about 100 characters of path, so Ray's folder is not under OUTPUT_DIR.
-    ray_dir = None if os.environ.get("RAY_ADDRESS") else tempfile.mkdtemp(prefix="vqa-")
+    remove_ray_dir(output_dir)
+    ray_dir = None if os.environ.get("RAY_ADDRESS") else make_ray_dir(output_dir)
+    # A start's own files: steps that it takes again are not in them twice.
+    start = f"{len(list(metrics_dir.glob('*.jsonl'))):04d}"
     ours = {
         RUN_MARK: run_id,
-        "VERL_FILE_LOGGER_PATH": str(metrics_dir / f"{len(list(metrics_dir.glob('*.jsonl'))):04d}.jsonl"),
-        "TENSORBOARD_DIR": str(output_dir / "tensorboard"),
+        "VERL_FILE_LOGGER_PATH": str(metrics_dir / f"{start}.jsonl"),
+        "TENSORBOARD_DIR": str(output_dir / "tensorboard" / start),
     }
     environment = {**RAY_BOUNDS, **os.environ, **ours}
     command = [sys.executable, "-m", "verl.trainer.main_ppo", f"--config-path={config_dir}"]
@@ -131,7 +138,9 @@ def train(config_dir: Path, config_name: str, overrides: list[str], output_dir: 
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=_die_with_parent
     )
     asked: list[int] = []  # the signals that asked this process to stop
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+            continue  # nohup: the run outlives its terminal
         signal.signal(number, lambda number, _: (asked.append(number), child.terminate()))
     assert child.stdout is not None
     output = OutputCopy(child.stdout, output_dir / "train.log")
@@ -151,9 +160,9 @@ def train(config_dir: Path, config_name: str, overrides: list[str], output_dir: 
             merge_metrics(output_dir)
         except OSError as error:  # of a full disk; the run's own failure is to be told yet
             print(f"vqathinker: metrics.jsonl was not written: {error}", file=sys.stderr)
+    if code == 0 or asked:
+        remove_ray_dir(output_dir)
     if code == 0:
-        if ray_dir:
-            shutil.rmtree(ray_dir, ignore_errors=True)
         return 0
     if asked:
         print(
@@ -174,6 +183,27 @@ def train(config_dir: Path, config_name: str, overrides: list[str], output_dir: 
         file=sys.stderr,
     )
     return code if code > 0 else 128 - code
+
+
+def make_ray_dir(output_dir: Path) -> str:
+    """A temporary folder for Ray, with a link OUTPUT_DIR/ray to it.
+
+    Unix sockets allow about 100 characters of path, so it is not under OUTPUT_DIR.
+    """
+    ray_dir = tempfile.mkdtemp(prefix=RAY_DIR)
+    with suppress(OSError):  # of a disk that has no links
+        (output_dir / "ray").symlink_to(ray_dir)
+    return ray_dir
+
+
+def remove_ray_dir(output_dir: Path) -> None:
+    """Remove the folder that OUTPUT_DIR/ray leads to, and the link; a run that failed has left its logs there."""
+    link = output_dir / "ray"
+    if link.is_symlink():
+        ray_dir = link.readlink()
+        if ray_dir.parent == Path(tempfile.gettempdir()) and ray_dir.name.startswith(RAY_DIR):
+            shutil.rmtree(ray_dir, ignore_errors=True)
+        link.unlink()
 
 
 def full_disk(*folders: Path) -> Path | None:
@@ -237,9 +267,20 @@ def end_processes(run_id: str, grace_seconds: float = 5.0) -> int:
     return len(processes)
 
 
+def sees_who_maps_shared_memory() -> bool:
+    """Whether every process that may map a file of our /dev/shm is one that we see."""
+    pids, ipc = (os.stat(f"/proc/self/ns/{kind}").st_ino for kind in ("pid", "ipc"))
+    return pids == FIRST_PID_NAMESPACE or ipc != FIRST_IPC_NAMESPACE
+
+
 def orphaned_shared_memory(since: float) -> list[Path]:
-    """What Python (segments, semaphores) and verl (weights) made in /dev/shm after `since` and nobody maps any more."""
+    """What Python (segments, semaphores) and verl (weights) made in /dev/shm after `since` and nobody maps any more.
+
+    Empty where that cannot be known: in a container that shares the system's /dev/shm and does not see its processes.
+    """
     candidates: dict[Path, int] = {}
+    if not sees_who_maps_shared_memory():
+        return []
     for path in (path for pattern in SHARED_MEMORY_FILES for path in SHARED_MEMORY.glob(pattern)):
         try:
             status = path.stat()

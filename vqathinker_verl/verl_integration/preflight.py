@@ -42,6 +42,11 @@ def check(config_dir: Path, config_name: str, overrides: list[str]) -> DictConfi
     check_model(config.actor_rollout_ref.model.path)
     check_attention(config.actor_rollout_ref.model)
     check_micro_batches(config)
+    if config.algorithm.filter_groups.enable:
+        raise InputError(
+            "algorithm.filter_groups.enable: verl drops groups before the whole batch is there, and rewards are known "
+            "only then; nothing would be dropped. Leave it false"
+        )
     try:
         RewardConfig.from_mapping(OmegaConf.to_container(config.vqathinker.reward, resolve=True))
         TemporalConfig.from_config(config)

@@ -13,6 +13,7 @@ classes register themselves when `verl.trainer.ppo.v1` is imported (register.py)
 """
 
 import logging
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ from verl.utils import tensordict_utils as tu
 from verl.utils.debug import marked_timer
 
 from vqathinker_verl.rewards.combine import RewardBatch, RewardConfig
-from vqathinker_verl.verl_integration.batch_rewards import Rollouts, validation_metrics
+from vqathinker_verl.verl_integration.batch_rewards import Rollouts, step_metrics, validation_metrics
+from vqathinker_verl.verl_integration.checkpoints import prune
 from vqathinker_verl.verl_integration.config import TemporalConfig
 from vqathinker_verl.verl_integration.node_frames import frame_metrics
 from vqathinker_verl.verl_integration.watchdog import Watchdog
@@ -38,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 NOT_AVERAGED = ("pred_mos", "mos", "video_id", "data_source", "perturbation", "perturbed_response")
 NOTHING_LEFT = (
-    "every response failed, so there is nothing to go on with; the errors above say why. "
+    "every response of the batch failed, so there is nothing to go on with; the errors above say why. "
     "Once that is mended, the same command goes on from the last checkpoint"
 )
 NO_KEYS = "empty list as keys"  # what TransferQueue 0.1.11 says where nothing was sampled
@@ -66,10 +68,16 @@ class BatchRewards:
         """Score the batch as it was sampled; then let verl pad and reorder it."""
         self.watchdog.enter("reward")
         with marked_timer("reward", self.timing_raw, color="yellow"):
-            metrics.update(self._write_batch_rewards(batch))
-        metrics.update(frame_metrics())
+            self.update_metrics.append({**self._write_batch_rewards(batch), **frame_metrics()})
         self.watchdog.enter("update")
         return super()._balance_batch(batch, metrics, *args, **kwargs)
+
+    def step(self, metrics: dict, timing_raw: dict) -> KVBatchMeta:
+        """Verl's step, of `parameter_sync_step` updates; it would add up what has "total" in its name."""
+        self.update_metrics: list[dict[str, float]] = []
+        batch = super().step(metrics, timing_raw)
+        metrics.update(step_metrics(self.update_metrics))
+        return batch
 
     def _write_batch_rewards(self, batch: KVBatchMeta) -> dict[str, float]:
         if not batch.keys:
@@ -85,7 +93,8 @@ class BatchRewards:
         )
         dump_dir = self.config.vqathinker.get("rollout_dir")
         if dump_dir:
-            rollouts.dump(rewards, Path(dump_dir) / f"{self.global_steps}.jsonl")
+            update = len(self.update_metrics)  # of this step; only separate_async has more than one
+            rollouts.dump(rewards, Path(dump_dir) / f"{self.global_steps}.jsonl", update)
         prompts = self.config.data.train_batch_size // self.parameter_sync_step
         return rollouts.metrics(rewards, prompts * self.config.actor_rollout_ref.rollout.n)
 
@@ -112,6 +121,23 @@ class BatchRewards:
         others = {name: values for name, values in reward_extra_infos_dict.items() if name not in NOT_AVERAGED}
         return {**super()._val_metrics_update(data_sources, sample_uids, others, sample_turns, **kwargs), **ours}
 
+    def _save_checkpoint(self) -> None:
+        super()._save_checkpoint()
+        prune(Path(self.config.trainer.default_local_dir), self.config.trainer.max_actor_ckpt_to_keep)
+
+    def _load_checkpoint(self) -> None:
+        """Verl's, without what the asynchronous trainers keep of the batch that the checkpoint has learnt from.
+
+        They save TransferQueue before that batch leaves it, but after its prompts did: restored, its responses would
+        be sampled by nobody, and saved again and again.
+        """
+        super()._load_checkpoint()
+        if self.trainer_mode == "sync":
+            return
+        if learnt := without_prompt((tq.kv_list("train") or {}).get("train", {})):
+            tq.kv_clear(keys=learnt, partition_id="train")
+            logger.info("left out %d responses that the checkpoint has learnt from", len(learnt))
+
     # Phases, for the watchdog.
 
     def on_init_end(self) -> None:
@@ -131,13 +157,22 @@ class BatchRewards:
         super().on_validate_begin()
 
     def _validate(self) -> dict[str, Any]:
-        """Verl's validation, which has no word of its own for one without responses."""
+        """Verl's validation, watched a batch at a time; it has no word of its own for a batch without responses."""
+        batches = self.val_dataloader
+        self.val_dataloader = self._watched(batches)
         try:
             return super()._validate()
         except ValueError as error:
             if NO_KEYS not in str(error):
                 raise
             raise RuntimeError(f"validation at step {self.global_steps}: {NOTHING_LEFT}") from error
+        finally:
+            self.val_dataloader = batches
+
+    def _watched(self, batches: Iterable[Any]) -> Iterator[Any]:
+        for batch in batches:
+            self.watchdog.enter("validation")
+            yield batch
 
     def on_validate_end(self) -> None:
         super().on_validate_end()
@@ -151,6 +186,12 @@ class BatchRewards:
 
     def _sync_phase(self) -> Any:
         return self.watchdog.phase("weight sync", self.config.vqathinker.watchdog.sync_seconds)
+
+
+def without_prompt(tags: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Keys of the responses whose prompt is not there; a response's key begins with its prompt's, and "_"."""
+    prompts = {key for key, tag in tags.items() if tag.get("is_prompt")}
+    return [key for key, tag in tags.items() if not tag.get("is_prompt") and key.split("_", 1)[0] not in prompts]
 
 
 def column(data: TensorDict, name: str) -> list[Any]:
