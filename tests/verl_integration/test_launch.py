@@ -179,6 +179,20 @@ class TestTrain:
         assert "ActorDiedError: The actor died unexpectedly" in reason
         assert reason.endswith("[died before: Scorer]")
 
+    def test_its_ray_serves_nobody_else(self, tmp_path):
+        """Ray takes code from whoever reaches its port, and listens on the machine's address."""
+        body = (
+            "import os, subprocess, sys, ray\nray.init(num_cpus=1, include_dashboard=False)\n"
+            "address = ray.get_runtime_context().gcs_address\n"
+            "join = f\"import ray; ray.init('{address}', log_to_driver=False); print(len(ray.nodes()))\"\n"
+            "for token in (os.environ['RAY_AUTH_TOKEN'], '0' * 64):\n"
+            "    changed = {**os.environ, 'RAY_AUTH_TOKEN': token}\n"
+            "    print('joined', subprocess.run([sys.executable, '-c', join], env=changed).returncode)\n"
+        )
+        run = start_launcher(tmp_path, body)
+        out, _ = run.communicate(timeout=200)
+        assert [line for line in out.splitlines() if line.startswith("joined")] == ["joined 0", "joined 1"]
+
     def test_one_that_died_long_before_is_not(self, tmp_path):
         with open(os.devnull, "rb") as nothing:
             output = launch.OutputCopy(nothing, tmp_path / "log")
