@@ -77,9 +77,12 @@ def run(demo, tmp_path_factory):
 def one_round(demo, output_dir, disk, number, rng):
     """A start whose third save meets a full disk; afterwards the checkpoint of its second one is cut off."""
     first_save = SAVE_EVERY * (number + 1)
+    tracker = disk / TRACKER
+    before = tracker.stat().st_mtime_ns if tracker.exists() else 0  # the round before has saved this step too
 
     def fill(start):
-        start.wait_until(lambda: saved_step(disk) == first_save, START_SECONDS)
+        start.wait_until(lambda: tracker.exists() and tracker.stat().st_mtime_ns > before, START_SECONDS)
+        start.wait_until(lambda: saved_step(disk) == first_save, 1)  # the file is written in two strokes
         size = sum(path.stat().st_blocks * 512 for path in (disk / f"global_step_{first_save}").rglob("*"))
         room = int((first_save / SAVE_EVERY + 1 + rng.uniform(0.02, 0.98)) * size)
         assert mount(disk, room, "remount").returncode == 0
