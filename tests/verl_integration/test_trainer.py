@@ -4,7 +4,11 @@ import inspect
 from types import SimpleNamespace
 
 import pytest
+import ray
+import torch
+import transfer_queue
 import transfer_queue.client
+from tensordict import TensorDict
 
 from vqathinker_verl.verl_integration import trainer as module
 
@@ -67,6 +71,42 @@ def test_responses_without_their_prompt_are_those_that_were_learnt_from():
     }
     assert module.without_prompt(tags) == ["b_0_0"]
     assert module.without_prompt({}) == []
+
+
+class Asynchronous:
+    """Stands for one of verl's asynchronous trainers when it goes on from a checkpoint."""
+
+    trainer_mode = "colocate_async"
+
+    def _load_checkpoint(self):
+        transfer_queue.load_checkpoint(self.folder)
+
+
+@pytest.mark.e2e  # a real TransferQueue takes a while to start
+def test_what_a_checkpoint_has_learnt_from_does_not_come_back(tmp_path):
+    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, object_store_memory=2**27)
+    try:
+        transfer_queue.init()
+        prompts = {
+            "waiting": {"is_prompt": True, "status": "finished"},
+            "asked": {"is_prompt": True, "status": "running"},
+        }
+        transfer_queue.kv_batch_put(keys=list(prompts), partition_id="train", tags=list(prompts.values()))
+        responses = ["waiting_0_0", "trained_0_0", "trained_1_0"]
+        ids = torch.nested.as_nested_tensor([torch.arange(3)] * len(responses), layout=torch.jagged)
+        fields = TensorDict({"responses": ids}, batch_size=len(responses))
+        tags = [{"is_prompt": False}] * len(responses)
+        transfer_queue.kv_batch_put(keys=responses, partition_id="train", fields=fields, tags=tags)
+        transfer_queue.save_checkpoint(tmp_path)  # as verl does, before the step's responses are cleared
+        transfer_queue.kv_clear(keys=[*prompts, *responses], partition_id="train")
+
+        resumed = type("Resumed", (module.BatchRewards, Asynchronous), {"__init__": lambda self: None})()
+        resumed.folder = tmp_path
+        resumed._load_checkpoint()
+        assert set(transfer_queue.kv_list("train")["train"]) == {"waiting", "asked", "waiting_0_0"}
+    finally:
+        transfer_queue.close()
+        ray.shutdown()
 
 
 def test_transfer_queue_still_says_so():

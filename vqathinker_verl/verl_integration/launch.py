@@ -17,7 +17,6 @@ import glob
 import json
 import os
 import re
-import secrets
 import shutil
 import signal
 import subprocess
@@ -127,7 +126,7 @@ def train(config_dir: Path, config_name: str, overrides: list[str], output_dir: 
         "VERL_FILE_LOGGER_PATH": str(metrics_dir / f"{start}.jsonl"),
         "TENSORBOARD_DIR": str(output_dir / "tensorboard" / start),
     }
-    environment = {**RAY_BOUNDS, **(own_ray_token() if ray_dir else {}), **os.environ, **ours}
+    environment = {**RAY_BOUNDS, **os.environ, **ours}
     command = [sys.executable, "-m", "verl.trainer.main_ppo", f"--config-path={config_dir}"]
     command += [f"--config-name={config_name}", *overrides]
     # For the workers of a cluster that is up: they inherit its nodes' environment and not this process's.
@@ -184,15 +183,6 @@ def train(config_dir: Path, config_name: str, overrides: list[str], output_dir: 
         file=sys.stderr,
     )
     return code if code > 0 else 128 - code
-
-
-def own_ray_token() -> dict[str, str]:
-    """Variables by which this run's Ray serves nobody else.
-
-    Ray listens on the machine's address, not on loopback alone, and runs what it is sent. A cluster that is up has its
-    own rules.
-    """
-    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
 
 def make_ray_dir(output_dir: Path) -> str:
