@@ -12,6 +12,9 @@
 # 3. Slurm:
 #      TRAIN_FILES=... VAL_FILES=... sbatch recipes/run_multi_node.sh [overrides]
 #
+# Ray listens on the nodes' addresses and runs what it is sent. `ray get-auth-token --generate`, once before 1 and 3, lets
+# it ask for a token (~/.ray/auth_token, the same on every node).
+#
 # Every node sees this checkout with its .venv, the model, the videos and OUTPUT_DIR under the same paths.
 # Model: Qwen/Qwen2.5-VL-7B-Instruct, 8.29 B parameters; MODEL_PATH chooses another.
 # Versions: verl 0.9.1, vLLM 0.24.0, transformers 5.9.0.

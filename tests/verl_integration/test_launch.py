@@ -161,10 +161,13 @@ class TestTrain:
         assert "the reward is wrong" in (tmp_path / "train.log").read_text()
 
     def test_the_watchdogs_words_come_first(self, tmp_path):
-        body = "import sys\nprint('watchdog: no progress in phase weight sync')\nraise RuntimeError('actor died')"
+        body = (
+            "import sys\nprint('watchdog: no progress in phase weight sync')\nprint('\\tclass_name: TaskRunnerV1')\n"
+            "raise RuntimeError('actor died')"
+        )
         run = start_launcher(tmp_path, body)
         _, err = run.communicate(timeout=60)
-        assert "Reason: watchdog: no progress in phase weight sync" in err
+        assert "Reason: watchdog: no progress in phase weight sync\n" in err
 
     def test_an_actor_that_died_is_named(self, tmp_path):
         """In Ray's words: its error says that an actor died, and a line below it which one."""

@@ -238,9 +238,10 @@ class OutputCopy(threading.Thread):
                     if not failed:
                         print(f"vqathinker: {self._log_path} is not whole: {error}", file=sys.stderr)
                     failed = True
+                if (self.reason or "").startswith("watchdog"):
+                    continue  # what fails and dies from here on is its doing
                 text = line.decode("utf-8", errors="replace")
-                found = REASON.search(text)
-                if found and not (self.reason or "").startswith("watchdog"):
+                if found := REASON.search(text):
                     self.reason = found.group(1)
                 if found := DEAD_ACTOR.search(text):
                     self._deaths[found.group(1)] = time.monotonic()
