@@ -20,7 +20,7 @@ from e2e_runs import START_SECONDS, read_jsonl, scored_again, start_recipe
 from omegaconf import OmegaConf
 
 from vqathinker_verl.verl_integration.checkpoints import TRACKER, resume_overrides, saved_step
-from vqathinker_verl.verl_integration.launch import orphaned_shared_memory
+from vqathinker_verl.verl_integration.shared_memory import orphaned_shared_memory
 
 pytestmark = [pytest.mark.e2e, pytest.mark.soak]
 

@@ -22,7 +22,7 @@ from vqathinker_verl.inference.export import export_checkpoint
 from vqathinker_verl.inference.options import model_frames
 from vqathinker_verl.inference.scoring import find_videos, score_videos
 from vqathinker_verl.perturbations import draw_perturbation, perturbation_rng
-from vqathinker_verl.verl_integration.launch import orphaned_shared_memory
+from vqathinker_verl.verl_integration.shared_memory import orphaned_shared_memory
 
 pytestmark = pytest.mark.e2e
 

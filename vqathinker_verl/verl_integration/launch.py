@@ -16,42 +16,34 @@ import fcntl
 import glob
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
 
 import psutil
 
 from vqathinker_verl.summary import merge_metrics
 from vqathinker_verl.verl_integration.checkpoints import resume_overrides
 from vqathinker_verl.verl_integration.memory import MemoryLog
+from vqathinker_verl.verl_integration.output_copy import OutputCopy
 from vqathinker_verl.verl_integration.preflight import InputError, check
 from vqathinker_verl.verl_integration.run_mark import RUN_MARK
+from vqathinker_verl.verl_integration.shared_memory import remove_shared_memory
 
 CONFIG_DIR = Path(__file__).resolve().parents[2] / "recipes" / "config"
-SHARED_MEMORY = Path("/dev/shm")
 SOCKETS = "/tmp/rl-colocate-zmq-{run}-*"  # patches.own_socket
-SHARED_MEMORY_FILES = ("psm_*", "sem.mp-*", "verl_weights_*")
-# The first namespaces of a system (include/linux/proc_ns.h): who has another one of processes and this one of shared
-# memory, as in a container with `--ipc=host`, shares /dev/shm with processes that it does not see.
-FIRST_PID_NAMESPACE, FIRST_IPC_NAMESPACE = 0xEFFFFFFC, 0xEFFFFFFF
 RAY_DIR = "vqa-"  # a temporary folder's name begins so
 PR_SET_PDEATHSIG = 1
 # Ray's control service remembers 100,000 tasks, which took 30 MiB in 300 steps. They serve `ray list tasks` only.
 RAY_BOUNDS = {"RAY_task_events_max_num_task_in_gcs": "2000"}
 FULL_BYTES = 2**20  # a disk with less is full: a file of any size is written up to its end
-REASON = re.compile(r"(watchdog: .*|\b\w*(?:Error|Exception): .*)")
-DEAD_ACTOR = re.compile(r"\tclass_name: (?:.*\.)?(\w+)")  # a line of what Ray says of an actor that died
 DIED_TOGETHER_SECONDS = 120.0  # a death that is told this long before the end may be its cause
 
 
@@ -211,46 +203,6 @@ def full_disk(*folders: Path) -> Path | None:
     return next((path for path in folders if path.is_dir() and shutil.disk_usage(path).free < FULL_BYTES), None)
 
 
-class OutputCopy(threading.Thread):
-    """Copies a stream to stdout and to a log file; `reason` is the last line that reads like a failure's."""
-
-    def __init__(self, source: IO[bytes], log_path: Path) -> None:
-        super().__init__(name="vqathinker-output", daemon=True)
-        self.reason: str | None = None
-        self._deaths: dict[str, float] = {}  # class of a Ray actor -> when the stream last told of its death
-        self._source = source
-        self._log_path = log_path
-        self.start()
-
-    def run(self) -> None:
-        """Copy until the stream ends, whatever becomes of the copies: who writes into a full pipe waits for ever."""
-        failed = False
-        with self._log_path.open("ab", buffering=0) as log:
-            for line in self._source:
-                try:
-                    sys.stdout.buffer.write(line)
-                    sys.stdout.buffer.flush()
-                except OSError:  # whoever read it is gone
-                    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-                try:
-                    log.write(line)
-                except OSError as error:
-                    if not failed:
-                        print(f"vqathinker: {self._log_path} is not whole: {error}", file=sys.stderr)
-                    failed = True
-                if (self.reason or "").startswith("watchdog"):
-                    continue  # what fails and dies from here on is its doing
-                text = line.decode("utf-8", errors="replace")
-                if found := REASON.search(text):
-                    self.reason = found.group(1)
-                if found := DEAD_ACTOR.search(text):
-                    self._deaths[found.group(1)] = time.monotonic()
-
-    def dead_actors(self, since: float) -> list[str]:
-        """Classes of the Ray actors whose death was told since then, a moment of `time.monotonic`."""
-        return [name for name, told in self._deaths.items() if told >= since]
-
-
 def processes_of(run_id: str) -> list[psutil.Process]:
     """Every process whose environment carries this run's mark, whoever its parent is by now."""
     return [process for process in psutil.process_iter() if _run_of(process) == run_id]
@@ -266,55 +218,6 @@ def end_processes(run_id: str, grace_seconds: float = 5.0) -> int:
         _signal(process, signal.SIGKILL)
     psutil.wait_procs(alive, timeout=grace_seconds)
     return len(processes)
-
-
-def sees_who_maps_shared_memory() -> bool:
-    """Whether every process that may map a file of our /dev/shm is one that we see."""
-    pids, ipc = (os.stat(f"/proc/self/ns/{kind}").st_ino for kind in ("pid", "ipc"))
-    return pids == FIRST_PID_NAMESPACE or ipc != FIRST_IPC_NAMESPACE
-
-
-def orphaned_shared_memory(since: float) -> list[Path]:
-    """What Python (segments, semaphores) and verl (weights) made in /dev/shm after `since` and nobody maps any more.
-
-    Empty where that cannot be known: in a container that shares the system's /dev/shm and does not see its processes.
-    """
-    candidates: dict[Path, int] = {}
-    if not sees_who_maps_shared_memory():
-        return []
-    for path in (path for pattern in SHARED_MEMORY_FILES for path in SHARED_MEMORY.glob(pattern)):
-        try:
-            status = path.stat()
-        except FileNotFoundError:
-            continue
-        if status.st_uid == os.getuid() and status.st_mtime >= since:
-            candidates[path] = status.st_ino
-    # Who maps what is read after the files are listed, and twice: another run may be making its segment right now.
-    # By inode: a semaphore is mapped under the temporary name that it was made with.
-    for _ in range(2 if candidates else 0):
-        mapped = mapped_shared_memory()
-        candidates = {path: inode for path, inode in candidates.items() if inode not in mapped}
-        time.sleep(0.1)
-    return list(candidates)
-
-
-def mapped_shared_memory() -> set[int]:
-    """Inodes of the files of /dev/shm that some process maps."""
-    inodes: set[int] = set()
-    for maps in Path("/proc").glob("[0-9]*/maps"):
-        try:
-            inodes.update(int(inode) for inode in re.findall(r" (\d+) +/dev/shm/", maps.read_text()))
-        except OSError:  # the process ended, or is not ours
-            continue
-    return inodes
-
-
-def remove_shared_memory(since: float) -> list[Path]:
-    """Remove the above; returns what was removed."""
-    orphans = orphaned_shared_memory(since)
-    for path in orphans:
-        path.unlink(missing_ok=True)
-    return orphans
 
 
 def _run_of(process: psutil.Process) -> str | None:
