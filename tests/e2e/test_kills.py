@@ -147,7 +147,7 @@ def test_a_killed_process_loses_no_more_than_it_says(demo, folder, killed, round
         run.wait(60)
     elif name != "launcher":
         said = [line for line in end.splitlines() if line.startswith("vqathinker: the run stopped with exit code")]
-        print(said[-1][:300] if said else end[-500:])
+        print(said[-1][:600] if said else end[-500:])
         assert len(said) == 1
     deadline = time.monotonic() + STOP_SECONDS  # nobody clears up after a launcher that was killed: the others see it
     while run.marked_processes() and time.monotonic() < deadline:

@@ -9,6 +9,7 @@ import torch
 import transfer_queue
 import transfer_queue.client
 from tensordict import TensorDict
+from verl.trainer.ppo.v1 import replay_buffer
 
 from vqathinker_verl.verl_integration import trainer as module
 
@@ -18,6 +19,9 @@ class Empty:
 
     global_steps = 20
     error = ValueError("Received an empty list as keys.")
+
+    def step(self, metrics, timing_raw):
+        raise RuntimeError("Sync replay buffer selected terminal groups with no materializable trajectories.")
 
     def _validate(self):
         for _ in self.val_dataloader:
@@ -34,6 +38,7 @@ class Trainer(module.BatchRewards, Empty):
 @pytest.mark.parametrize(
     ("phase", "said"),
     [
+        (lambda trainer: trainer.step({}, {}), "^step 20: every response of the batch failed"),
         (lambda trainer: trainer._validate(), "validation at step 20: every response of the batch failed"),
         (
             lambda trainer: trainer._write_batch_rewards(SimpleNamespace(keys=[])),
@@ -109,5 +114,6 @@ def test_what_a_checkpoint_has_learnt_from_does_not_come_back(tmp_path):
         ray.shutdown()
 
 
-def test_transfer_queue_still_says_so():
+def test_transfer_queue_and_verl_still_say_so():
     assert module.NO_KEYS in inspect.getsource(transfer_queue.client)
+    assert module.NO_TRAJECTORIES in inspect.getsource(replay_buffer)

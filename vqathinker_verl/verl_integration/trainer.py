@@ -43,7 +43,8 @@ NOTHING_LEFT = (
     "every response of the batch failed, so there is nothing to go on with; the errors above say why. "
     "Once that is mended, the same command goes on from the last checkpoint"
 )
-NO_KEYS = "empty list as keys"  # what TransferQueue 0.1.11 says where nothing was sampled
+# What TransferQueue 0.1.11 and verl's buffer say of it.
+NO_KEYS, NO_TRAJECTORIES = "empty list as keys", "no materializable trajectories"
 FIELDS = ["uid", "responses", "data_source", "reward_model", "extra_info", "extra_fields"]
 
 
@@ -75,7 +76,12 @@ class BatchRewards:
     def step(self, metrics: dict, timing_raw: dict) -> KVBatchMeta:
         """Verl's step, of `parameter_sync_step` updates; it would add up what has "total" in its name."""
         self.update_metrics: list[dict[str, float]] = []
-        batch = super().step(metrics, timing_raw)
+        try:
+            batch = super().step(metrics, timing_raw)
+        except RuntimeError as error:
+            if NO_TRAJECTORIES not in str(error):
+                raise
+            raise RuntimeError(f"step {self.global_steps}: {NOTHING_LEFT}") from error
         metrics.update(step_metrics(self.update_metrics))
         return batch
 
