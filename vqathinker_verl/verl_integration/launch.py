@@ -41,8 +41,12 @@ CONFIG_DIR = Path(__file__).resolve().parents[2] / "recipes" / "config"
 SOCKETS = "/tmp/rl-colocate-zmq-{run}-*"  # patches.own_socket
 RAY_DIR = "vqa-"  # a temporary folder's name begins so
 PR_SET_PDEATHSIG = 1
-# Ray's control service remembers 100,000 tasks, which took 30 MiB in 300 steps. They serve `ray list tasks` only.
-RAY_BOUNDS = {"RAY_task_events_max_num_task_in_gcs": "2000"}
+OWN_RAY = {  # for a Ray of the run's own
+    # Its control service remembers 100,000 tasks, which took 30 MiB in 300 steps. They serve `ray list tasks` only.
+    "RAY_task_events_max_num_task_in_gcs": "2000",
+    # When that service dies, everybody waits 60 s for it to come back; here nobody starts it again.
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "30",
+}
 FULL_BYTES = 2**20  # a disk with less is full: a file of any size is written up to its end
 DIED_TOGETHER_SECONDS = 120.0  # a death that is told this long before the end may be its cause
 
@@ -118,7 +122,7 @@ def train(config_dir: Path, config_name: str, overrides: list[str], output_dir: 
         "VERL_FILE_LOGGER_PATH": str(metrics_dir / f"{start}.jsonl"),
         "TENSORBOARD_DIR": str(output_dir / "tensorboard" / start),
     }
-    environment = {**RAY_BOUNDS, **os.environ, **ours}
+    environment = {**(OWN_RAY if ray_dir else {}), **os.environ, **ours}
     command = [sys.executable, "-m", "verl.trainer.main_ppo", f"--config-path={config_dir}"]
     command += [f"--config-name={config_name}", *overrides]
     # For the workers of a cluster that is up: they inherit its nodes' environment and not this process's.
