@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import ray
 import torch
 import transfer_queue as tq
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -33,6 +34,7 @@ from vqathinker_verl.rewards.combine import RewardBatch, RewardConfig
 from vqathinker_verl.verl_integration.batch_rewards import Rollouts, step_metrics, validation_metrics
 from vqathinker_verl.verl_integration.checkpoints import prune
 from vqathinker_verl.verl_integration.config import TemporalConfig
+from vqathinker_verl.verl_integration.liveness import Liveness
 from vqathinker_verl.verl_integration.node_frames import frame_metrics
 from vqathinker_verl.verl_integration.watchdog import Watchdog
 
@@ -187,8 +189,21 @@ class BatchRewards:
     def fit(self, agent_loop_manager: Any) -> None:
         """Verl's loop, watched."""
         self.watchdog.enter("fit")
+        actors, servers = self._waited_for(agent_loop_manager)
+        liveness = Liveness(actors, servers, self.watchdog.expire)
         super().fit(agent_loop_manager)
+        liveness.stop()
         self.watchdog.stop()
+
+    def _waited_for(self, agent_loop_manager: Any) -> tuple[dict[str, Any], list[str]]:
+        """Actors by name, and servers, without which a step does not end."""
+        actors = {f"agent loop worker {n}": worker for n, worker in enumerate(agent_loop_manager.agent_loop_workers)}
+        actors["TransferQueue's controller"] = ray.get_actor("TransferQueueController", namespace="transfer_queue")
+        backend = self.config.transfer_queue.backend
+        if backend.storage_backend == "SimpleStorage":  # the names: transfer_queue/storage/bootstrap
+            for n in range(backend.SimpleStorage.num_data_storage_units):
+                actors[f"TransferQueue's storage unit {n}"] = ray.get_actor(f"TransferQueueStorageUnit#{n}")
+        return actors, [address for manager in self._rollout_server_managers() for address in manager.get_addresses()]
 
     def _sync_phase(self) -> Any:
         return self.watchdog.phase("weight sync", self.config.vqathinker.watchdog.sync_seconds)

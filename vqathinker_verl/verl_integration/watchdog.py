@@ -51,13 +51,17 @@ class Watchdog:
         """Nothing is watched any more."""
         self._stopped.set()
 
+    def expire(self, message: str) -> None:
+        """End the process now, for a reason that the caller has found."""
+        self._stopped.set()
+        self._on_expiry(message)
+
     def _watch(self) -> None:
         while not self._stopped.wait(0.5):
             with self._lock:
                 phase, limit, elapsed = self._phase, self._limit, time.monotonic() - self._since
             if elapsed > limit:
-                self._stopped.set()
-                self._on_expiry(
+                self.expire(
                     f"watchdog: no progress in phase '{phase}' for {elapsed:.0f} s (limit {limit:.0f} s); stopping the "
                     "run. Raise vqathinker.watchdog.* if this phase is only slow."
                 )
