@@ -89,6 +89,19 @@ class TestTrain:
         _, err = run.communicate(timeout=60)
         assert "Reason: watchdog: no progress in phase weight sync\n" in err
 
+    @pytest.mark.e2e  # half a minute of waiting
+    def test_rays_own_last_words_are_a_reason(self, tmp_path):
+        """Its control service was killed; half a minute later Ray ends the driver from its C++ side."""
+        body = (
+            "import time, psutil, ray\nray.init(num_cpus=1, include_dashboard=False)\n"
+            "children = psutil.Process().children(recursive=True)\n"
+            "next(child for child in children if child.name() == 'gcs_server').kill()\n"
+            "time.sleep(100)"
+        )
+        run = start_launcher(tmp_path, body)
+        _, err = run.communicate(timeout=200)
+        assert "Reason: Failed to connect to GCS within 30 seconds. GCS may have been killed" in err
+
     def test_an_actor_that_died_is_named(self, tmp_path):
         """In Ray's words: its error says that an actor died, and a line below it which one."""
         body = (

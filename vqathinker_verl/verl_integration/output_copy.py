@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 from typing import IO
 
-REASON = re.compile(r"(watchdog: .*|\b\w*(?:Error|Exception): .*)")
+# The watchdog's words, an exception's last line, and what Ray's C++ side says before it ends the process.
+REASON = re.compile(r"(watchdog: .*|Failed to connect to GCS .*|\b\w*(?:Error|Exception): .*)")
 DEAD_ACTOR = re.compile(r"\tclass_name: (?:.*\.)?(\w+)")  # a line of what Ray says of an actor that died
 
 
