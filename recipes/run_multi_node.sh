@@ -12,8 +12,8 @@
 # 3. Slurm:
 #      TRAIN_FILES=... VAL_FILES=... sbatch recipes/run_multi_node.sh [overrides]
 #
-# Ray listens on the nodes' addresses and runs what it is sent. `ray get-auth-token --generate`, once before 1 and 3, lets
-# it ask for a token (~/.ray/auth_token, the same on every node).
+# Ray listens on the nodes' addresses and runs what it is sent, unless it asks for a token: with `ray get-auth-token
+# --generate` once, or after any run on one machine, there is one (~/.ray/auth_token, to be the same on every node).
 #
 # Every node sees this checkout with its .venv, the model, the videos and OUTPUT_DIR under the same paths.
 # Model: Qwen/Qwen2.5-VL-7B-Instruct, 8.29 B parameters; MODEL_PATH chooses another.
@@ -24,6 +24,9 @@
 set -euo pipefail
 # sbatch runs a copy of this file from elsewhere.
 cd "${SLURM_SUBMIT_DIR:-$(dirname "${BASH_SOURCE[0]}")/..}"
+
+# Without this a Ray that asks for the token gets none from commands and runs that are given its address.
+if [ -f ~/.ray/auth_token ]; then export RAY_AUTH_MODE=${RAY_AUTH_MODE:-token}; fi
 
 NNODES=${NNODES:-${SLURM_JOB_NUM_NODES:-2}}
 ROLE=${ROLE:-}                        # head or worker; empty: the cluster is up (RAY_ADDRESS), or Slurm starts it

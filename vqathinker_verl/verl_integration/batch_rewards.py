@@ -113,7 +113,7 @@ class Rollouts:
 
 
 def step_metrics(updates: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """What is logged for a step of several updates: means of `reward/*`, sums of `rollout/*`, the last of the others.
+    """What is logged for a step of several updates: means of `reward/*`, sums of counts, the last of the others.
 
     Args:
         updates: the metrics of each update, all of the same names. NaN, of what is undefined in one, is left out of
@@ -122,10 +122,10 @@ def step_metrics(updates: Sequence[Mapping[str, float]]) -> dict[str, float]:
     frame = pandas.DataFrame(updates)
     return {
         name: float(
-            column.mean()
+            column.sum()
+            if name.startswith("rollout/") or name == "reward/temporal_excluded"
+            else column.mean()
             if name.startswith("reward/")
-            else column.sum()
-            if name.startswith("rollout/")
             else column.iloc[-1]
         )
         for name, column in frame.items()

@@ -53,15 +53,24 @@ def resume_overrides(config: DictConfig) -> list[str]:
     )
 
 
-def prune(folder: Path, keep: int | None) -> list[int]:
-    """Remove all but the newest `keep` checkpoints up to the one that was saved last; returns the steps removed.
+def prune(folder: Path, keep: int | None, contents: Iterable[str]) -> list[int]:
+    """Remove what is older than the newest `keep` whole checkpoints; returns the steps removed.
 
-    Later ones are left, as a start that went back before them will write them again. None keeps all.
+    Those after the one that was saved last are left, as a start that went back before them will write them again.
+
+    Args:
+        folder: of the checkpoints.
+        keep: None keeps all.
+        contents: what makes a checkpoint whole, as in `fault_of`.
     """
     saved = saved_step(folder)
-    if keep is None or keep < 1 or saved is None or not (folder / f"global_step_{saved}").is_dir():
+    if keep is None or keep < 1 or saved is None:
         return []
-    old = sorted(step for step in _steps(folder) if step <= saved)[:-keep]
+    steps = sorted(step for step in _steps(folder) if step <= saved)
+    whole = [step for step in steps if fault_of(folder / f"global_step_{step}", contents) is None]
+    if saved not in whole:
+        return []
+    old = [step for step in steps if step < whole[-keep:][0]]
     for step in old:
         shutil.rmtree(folder / f"global_step_{step}", ignore_errors=True)
     return old

@@ -156,7 +156,8 @@ def train(config_dir: Path, config_name: str, overrides: list[str], output_dir: 
             merge_metrics(output_dir)
         except OSError as error:  # of a full disk; the run's own failure is to be told yet
             print(f"vqathinker: metrics.jsonl was not written: {error}", file=sys.stderr)
-    if code == 0 or asked:
+    if ray_dir and (code == 0 or asked):
+        shutil.rmtree(ray_dir, ignore_errors=True)
         remove_ray_dir(output_dir)
     if code == 0:
         return 0

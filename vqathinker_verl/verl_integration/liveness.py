@@ -27,8 +27,8 @@ class Liveness:
     """Looks every few seconds whether all of them live.
 
     Args:
-        actors: Ray's handles by name. Each has one call waiting, of Ray's own `__ray_ready__`: however busy an actor
-            is, Ray answers it with an error when the actor dies.
+        actors: Ray's handles by name. Each is asked for Ray's own `__ray_ready__`, and when it has answered, again;
+            one that is too busy to answer has the call waiting, and Ray answers it when the actor dies.
         servers: addresses of vLLM's HTTP servers, as host:port; they answer for their engines.
         on_death: called once, with a message.
         seconds: between two looks.

@@ -131,7 +131,8 @@ class BatchRewards:
 
     def _save_checkpoint(self) -> None:
         super()._save_checkpoint()
-        prune(Path(self.config.trainer.default_local_dir), self.config.trainer.max_actor_ckpt_to_keep)
+        trainer, contents = self.config.trainer, self.config.actor_rollout_ref.actor.checkpoint.load_contents
+        prune(Path(trainer.default_local_dir), trainer.max_actor_ckpt_to_keep, contents)
 
     def _load_checkpoint(self) -> None:
         """Verl's, without what the asynchronous trainers keep of the batch that the checkpoint has learnt from.
@@ -191,8 +192,10 @@ class BatchRewards:
         self.watchdog.enter("fit")
         actors, servers = self._waited_for(agent_loop_manager)
         liveness = Liveness(actors, servers, self.watchdog.expire)
-        super().fit(agent_loop_manager)
-        liveness.stop()
+        try:
+            super().fit(agent_loop_manager)
+        finally:  # verl ends them next, also after an error
+            liveness.stop()
         self.watchdog.stop()
 
     def _waited_for(self, agent_loop_manager: Any) -> tuple[dict[str, Any], list[str]]:
@@ -203,7 +206,15 @@ class BatchRewards:
         if backend.storage_backend == "SimpleStorage":  # the names: transfer_queue/storage/bootstrap
             for n in range(backend.SimpleStorage.num_data_storage_units):
                 actors[f"TransferQueue's storage unit {n}"] = ray.get_actor(f"TransferQueueStorageUnit#{n}")
-        return actors, [address for manager in self._rollout_server_managers() for address in manager.get_addresses()]
+        addresses = []
+        for m, manager in enumerate(self._rollout_server_managers()):
+            addresses += manager.get_addresses()
+            if isinstance(manager.global_load_balancer, ray.actor.ActorHandle):  # else a plugin's
+                actors[f"load balancer {m}"] = manager.global_load_balancer
+            for replica in manager.get_replicas():  # one over several nodes has several servers and one address
+                for n, server in enumerate(replica.servers):
+                    actors[f"vLLM server {replica.replica_rank}.{n}"] = server
+        return actors, addresses
 
     def _sync_phase(self) -> Any:
         return self.watchdog.phase("weight sync", self.config.vqathinker.watchdog.sync_seconds)
