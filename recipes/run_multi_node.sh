@@ -13,7 +13,8 @@
 #      TRAIN_FILES=... VAL_FILES=... sbatch recipes/run_multi_node.sh [overrides]
 #
 # Ray listens on the nodes' addresses and runs what it is sent, unless it asks for a token: with `ray get-auth-token
-# --generate` once, or after any run on one machine, there is one (~/.ray/auth_token, to be the same on every node).
+# --generate` once, or after any run on one machine, there is one (~/.ray/auth_token, to be the same on every node). For 2,
+# set RAY_AUTH_MODE=token if your cluster asks for it, and not otherwise.
 #
 # Every node sees this checkout with its .venv, the model, the videos and OUTPUT_DIR under the same paths.
 # Model: Qwen/Qwen2.5-VL-7B-Instruct, 8.29 B parameters; MODEL_PATH chooses another.
@@ -24,9 +25,6 @@
 set -euo pipefail
 # sbatch runs a copy of this file from elsewhere.
 cd "${SLURM_SUBMIT_DIR:-$(dirname "${BASH_SOURCE[0]}")/..}"
-
-# Without this a Ray that asks for the token gets none from commands and runs that are given its address.
-if [ -f ~/.ray/auth_token ]; then export RAY_AUTH_MODE=${RAY_AUTH_MODE:-token}; fi
 
 NNODES=${NNODES:-${SLURM_JOB_NUM_NODES:-2}}
 ROLE=${ROLE:-}                        # head or worker; empty: the cluster is up (RAY_ADDRESS), or Slurm starts it
@@ -56,6 +54,8 @@ elif [ -z "$ROLE" ] || [ -z "$HEAD" ]; then
 else
   bash recipes/install.sh "${DEVICE:-gpu}"
   export PATH="$PWD/.venv/bin:$PATH"
+  # Where there is a token, the head asks for it; given an address, Ray's commands and runs send it only if told to.
+  if [ -f ~/.ray/auth_token ]; then export RAY_AUTH_MODE=${RAY_AUTH_MODE:-token}; fi
   SECONDS=0
   case $ROLE in
     worker)

@@ -1,9 +1,11 @@
 """Children that decode: what happens to one of them stays there, and every call ends."""
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import termios
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -41,6 +43,11 @@ def held(child):
     os.kill(child.pid, signal.SIGSTOP)
     yield child
     child.kill()
+
+
+def bytes_waiting(pipe):
+    """How much of what was written to a pipe nobody has read."""
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 class TestOneChild:
@@ -125,7 +132,7 @@ class TestCrash:
     def test_names_the_video_and_the_signal(self, video, held, name):
         with ThreadPoolExecutor(1) as executor:
             result = executor.submit(decode, video, SPEC)
-            while processes._idle:  # until the call has taken it
+            while not bytes_waiting(held.stdin):  # until the call has asked it
                 time.sleep(0.005)
             os.kill(held.pid, getattr(signal, name))
             os.kill(held.pid, signal.SIGCONT)  # a stopped process dies of SIGKILL only

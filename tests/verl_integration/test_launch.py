@@ -64,7 +64,7 @@ def start_launcher(tmp_path, body, *arguments, before=()):
     )
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "stand_in")}
     return subprocess.Popen(
-        [*before, sys.executable, "-c", script],
+        ["env", "--default-signal=HUP", *before, sys.executable, "-c", script],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
