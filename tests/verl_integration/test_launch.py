@@ -203,6 +203,13 @@ class TestTrain:
         path = tmp_path / "metrics" / "0000.jsonl"
         assert f'++ray_kwargs.ray_init.runtime_env.env_vars.VERL_FILE_LOGGER_PATH="{path}"' in arguments
 
+    def test_a_ray_of_its_own_unless_one_is_named(self, tmp_path, monkeypatch):
+        for address, own in (("", True), ("10.0.0.1:6379", False)):
+            monkeypatch.setenv("RAY_ADDRESS", address)
+            run = start_launcher(tmp_path, "import sys; print('\\n'.join(sys.argv))")
+            arguments = run.communicate(timeout=60)[0].splitlines()
+            assert ("++ray_kwargs.ray_init.address=local" in arguments) == own
+
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
     def test_ctrl_c_ends_the_whole_run(self, tmp_path, number):
         run = start_launcher(tmp_path, "import time; print('started', flush=True); time.sleep(600)")

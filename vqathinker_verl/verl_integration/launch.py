@@ -127,8 +127,8 @@ def train(config_dir: Path, config_name: str, overrides: list[str], output_dir: 
     command += [f"--config-name={config_name}", *overrides]
     # For the workers of a cluster that is up: they inherit its nodes' environment and not this process's.
     command += [f"++ray_kwargs.ray_init.runtime_env.env_vars.{name}={json.dumps(ours[name])}" for name in ours]
-    if ray_dir:
-        command.append(f"+ray_kwargs.ray_init._temp_dir={ray_dir}")
+    if ray_dir:  # local: a Ray that somebody else has started on this machine is not joined unasked
+        command += [f"+ray_kwargs.ray_init._temp_dir={ray_dir}", "++ray_kwargs.ray_init.address=local"]
     started = time.time()
     child = subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=_die_with_parent
