@@ -16,13 +16,6 @@ from vqathinker_verl.verl_integration.liveness import Liveness
 from vqathinker_verl.verl_integration.watchdog import Watchdog
 
 
-@pytest.fixture(scope="module")
-def cluster():
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, object_store_memory=2**27)
-    yield
-    ray.shutdown()
-
-
 @ray.remote(num_cpus=0)
 class Asynchronous:
     """As verl's agent loop workers."""

@@ -32,13 +32,6 @@ def clips(tmp_path):
     return paths
 
 
-@pytest.fixture(scope="module")
-def cluster():
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, object_store_memory=2**27)
-    yield
-    ray.shutdown()
-
-
 @ray.remote(num_cpus=0)
 class Worker:
     """Stands for an agent loop worker: a process that asks for frames."""
