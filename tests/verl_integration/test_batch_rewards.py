@@ -90,7 +90,15 @@ def test_a_step_of_several_updates_has_means_sums_and_what_was_last():
         {"reward/total": 2.0, "reward/srcc": math.nan, "rollout/failed_responses": 1.0, "frames/bytes": 10.0},
         {"reward/total": 1.0, "reward/srcc": 0.5, "rollout/failed_responses": 2.0, "frames/bytes": 30.0},
     ]
-    expected = {"reward/total": 1.5, "reward/srcc": 0.5, "rollout/failed_responses": 3.0, "frames/bytes": 30.0}
+    for update, excluded in zip(updates, (1.0, 3.0), strict=True):
+        update["reward/temporal_excluded"] = excluded
+    expected = {
+        "reward/temporal_excluded": 4.0,
+        "reward/total": 1.5,
+        "reward/srcc": 0.5,
+        "rollout/failed_responses": 3.0,
+        "frames/bytes": 30.0,
+    }
     assert step_metrics(updates) == expected
     assert step_metrics(updates[1:]) == updates[1]
 

@@ -119,17 +119,13 @@ def step_metrics(updates: Sequence[Mapping[str, float]]) -> dict[str, float]:
         updates: the metrics of each update, all of the same names. NaN, of what is undefined in one, is left out of
             a mean.
     """
-    frame = pandas.DataFrame(updates)
-    return {
-        name: float(
-            column.sum()
-            if name.startswith("rollout/") or name == "reward/temporal_excluded"
-            else column.mean()
-            if name.startswith("reward/")
-            else column.iloc[-1]
-        )
-        for name, column in frame.items()
-    }
+    return {name: float(_over_updates(str(name), column)) for name, column in pandas.DataFrame(updates).items()}
+
+
+def _over_updates(name: str, values: "pandas.Series[float]") -> float:
+    if name.startswith("rollout/") or name == "reward/temporal_excluded":
+        return values.sum()
+    return values.mean() if name.startswith("reward/") else values.iloc[-1]
 
 
 def _none_for_nan(value: float) -> float | None:
