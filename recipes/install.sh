@@ -1,11 +1,24 @@
 #!/usr/bin/env bash
 # Makes .venv from the pinned lists in requirements/. A list that has not changed is not installed again.
-#   bash recipes/install.sh cpu|gpu [test]
+#   bash recipes/install.sh cpu|gpu [ui] [test]
+# ui: also what `vqathinker ui` needs; test: also what the tests need
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-DEVICE=${1:?cpu or gpu}
-WITH_TESTS=${2:-}
+usage() {
+  echo "vqathinker: $1; usage: bash recipes/install.sh cpu|gpu [ui] [test]" >&2
+  exit 2
+}
+DEVICE=${1:-}
+case $DEVICE in cpu | gpu) ;; *) usage "DEVICE: expected cpu or gpu, got '$DEVICE'" ;; esac
+WITH_UI='' WITH_TESTS=''
+for word in "${@:2}"; do
+  case $word in
+    ui) WITH_UI=1 ;;
+    test) WITH_TESTS=1 ;;
+    *) usage "expected ui or test, got '$word'" ;;
+  esac
+done
 UV=$(command -v uv || true)
 
 changed() { # NAME FILE...: whether the files differ from what was installed under this name
@@ -31,7 +44,13 @@ if changed "$DEVICE" "${STACK[@]}"; then
   install --no-build-isolation --editable .
   installed "$DEVICE" "${STACK[@]}"
 fi
-if [ "$WITH_TESTS" = test ] && changed test "${TESTS[@]}"; then
+if [ -n "$WITH_UI" ] && changed ui requirements/ui.txt; then
+  echo "vqathinker: installing requirements/ui.txt into .venv"
+  need_uv
+  install --requirement requirements/ui.txt
+  installed ui requirements/ui.txt
+fi
+if [ -n "$WITH_TESTS" ] && changed test "${TESTS[@]}"; then
   need_uv
   install --requirement requirements/test.txt
   install --requirement requirements/ui.txt

@@ -22,6 +22,9 @@ VERL_SUPPORTED = "0.9.1"
 PLUGIN = "vqathinker"
 MIN_DISK_GB, MIN_MEMORY_GB = 10, 12  # the demo's environment takes 6.6 GB, its run about 9 GiB of memory
 
+EXAMPLE = "vqathinker doctor --output-dir /data/runs"
+EXIT_CODES = "0: everything a training run needs is there; 1: something is missing"
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the subcommand's arguments."""

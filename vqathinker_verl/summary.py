@@ -19,6 +19,9 @@ COMPONENTS = ("regression", "ranking", "temporal", "format", "total")
 
 Metrics = dict[int, dict[str, Any]]
 
+EXAMPLE = "vqathinker summary outputs/vqathinker"
+EXIT_CODES = "0: printed; 2: no training step to show"
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the subcommand's arguments."""

@@ -47,7 +47,7 @@ ENDS = {
     "driver": "verl.trainer.main_ppo",
     "raylet": "raylet/raylet",
     "Ray's control service": "gcs_server",
-    "launcher": "verl_integration.launch",
+    "launcher": "vqathinker train",
 }
 
 
@@ -67,7 +67,7 @@ def last_rollouts(folder) -> int:
 
 def processes_named(run, words: str) -> list[psutil.Process]:
     found = []
-    for process in [*psutil.Process(run.process.pid).children(), *run.marked_processes()]:
+    for process in [psutil.Process(run.process.pid), *run.marked_processes()]:
         try:
             if words in " ".join(process.cmdline()[:4]):
                 found.append(process)

@@ -3,36 +3,15 @@
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from training_inputs import row, write_inputs
 
-from vqathinker_verl.prompts import QUALITY_PROMPT, video_messages
-from vqathinker_verl.verl_integration.preflight import InputError, check
-
-
-def row(video, number, **changes):
-    fields = {
-        "data_source": "demo",
-        "prompt": video_messages(QUALITY_PROMPT),
-        "videos": [{"video": str(video)}],
-        "ability": "video_quality",
-        "reward_model": {"style": "rule", "ground_truth": 3.0},
-        "extra_info": {"index": number, "split": "train", "video_id": f"demo/{number}"},
-    }
-    return fields | changes
+from vqathinker_verl.verl_integration.preflight import InputError, check, hydra_text
 
 
 @pytest.fixture
 def inputs(tmp_path):
     """A model folder, a video and label files that are fine; tests break one of them."""
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "config.json").write_text("{}")
-    video = tmp_path / "video.mp4"
-    video.write_bytes(b"video")
-
-    def write(name, rows):
-        pyarrow.parquet.write_table(pa.Table.from_pylist(rows), tmp_path / name)
-
-    write("train.parquet", [row(video, number) for number in range(16)])
-    write("val.parquet", [row(video, 0)])
+    write_inputs(tmp_path)
     return tmp_path
 
 
@@ -78,6 +57,18 @@ def test_good_input_passes(recipe_config_dir, inputs):
         ("actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=24", "ref.log_prob_micro_batch_size_per_gpu=24"),
         ("trainer.n_gpus_per_node=8", "each of 8 workers"),
         ("algorithm.filter_groups.enable=true", "algorithm.filter_groups.enable"),
+        (
+            "trainer.total_training_steps=abc",
+            "trainer.total_training_steps (--steps, TOTAL_STEPS): expected a positive",
+        ),
+        ("trainer.nnodes=0", "trainer.nnodes (--nodes, NNODES): expected a positive integer, got 0"),
+        (
+            "data.train_batch_size=8",
+            "ppo_mini_batch_size=16 is above data.train_batch_size=8; --videos-per-step 8 sets",
+        ),
+        ("data.train_batch_siz=8", "did you mean data.train_batch_size?"),
+        ("experiment=dem", "did you mean demo? (known: "),
+        ("--total-steps", "override '--total-steps': expected FIELD=VALUE"),
     ],
 )
 def test_a_wrong_override_is_named(recipe_config_dir, inputs, override, named):
@@ -105,6 +96,18 @@ def test_a_label_file_that_is_empty_or_something_else(recipe_config_dir, inputs)
     assert "train.parquet" in refused(recipe_config_dir, inputs)
     (inputs / "train.parquet").write_text("video,mos\n")
     assert "not a readable parquet" in refused(recipe_config_dir, inputs)
+
+
+def test_a_label_file_under_another_name(recipe_config_dir, inputs):
+    """verl chooses the reader by the suffix: parquet inside a .csv ends the run after its start."""
+    (inputs / "train.parquet").rename(inputs / "out.csv")
+    assert "does not end in .parquet" in refused(recipe_config_dir, inputs, f"data.train_files={inputs}/out.csv")
+
+
+def test_overrides_that_are_text_reach_hydra_as_they_are(recipe_config_dir, inputs):
+    path = "/odd (1), 'name' = [2]"
+    config = run(recipe_config_dir, inputs, f"trainer.default_local_dir={hydra_text(path)}")
+    assert config.trainer.default_local_dir == path
 
 
 def test_a_label_without_its_video_names_row_and_file(recipe_config_dir, inputs):

@@ -18,6 +18,9 @@ SCENES_A_BATCH = 4  # each with all seven distortions
 # little of the others (docs/learning.md).
 WARMUP_PARTS = {"eyes": (0.65, 3e-3), "words": (0.225, 3e-3), "form": (0.125, 2e-3)}
 
+EXAMPLE = "vqathinker demo --output outputs/demo"
+EXIT_CODES = "0: the demo is complete; 2: it could not be made"
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `vqathinker demo`."""

@@ -27,13 +27,13 @@ from vqathinker_verl.prompts import QUALITY_PROMPT, SCORE_RANGE
 # Columns that the tables need where the terminal does not say its own width.
 PIPE_COLUMNS = 140
 
+EXAMPLE = "vqathinker evaluate --model outputs/model --labels val.parquet --samples 8 --output report"
+EXIT_CODES = """0: done; 1: done, but videos have no prediction or no label, or a metric does not exist (each is named)
+2: nothing could be done"""
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `vqathinker evaluate`."""
-    parser.epilog = (
-        "Exit code: 0 done; 1 done, but videos have no prediction or no label, or a figure does not exist (each is "
-        "named); 2 not done."
-    )
     predictions = parser.add_argument_group("predictions")
     predictions.add_argument(
         "predictions",

@@ -12,6 +12,9 @@ from vqathinker_verl.inference.options import add_engine_options, engine_setting
 from vqathinker_verl.inference.scoring import PredictionsFile, find_videos, model_identity, score_videos
 from vqathinker_verl.prompts import QUALITY_PROMPT
 
+EXAMPLE = "vqathinker score clips/ --model outputs/model --output scores.jsonl"
+EXIT_CODES = "0: every video was answered; 1: some could not be used (each is named); 2: nothing could be done"
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `vqathinker score`."""

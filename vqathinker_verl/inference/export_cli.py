@@ -6,6 +6,9 @@ from pathlib import Path
 
 from vqathinker_verl.inference.export import DTYPES, ExportError, export_checkpoint
 
+EXAMPLE = "vqathinker export outputs/vqathinker --output outputs/model"
+EXIT_CODES = "0: exported; 2: there is nothing to export, or it could not be written"
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `vqathinker export`."""

@@ -7,6 +7,9 @@ from pathlib import Path
 from vqathinker_verl.inference.engines import EngineError, open_engine
 from vqathinker_verl.inference.options import add_engine_options, engine_settings
 
+EXAMPLE = "vqathinker ui --model outputs/model --samples 8"
+EXIT_CODES = "0: stopped by Ctrl-C; 2: the page could not be served"
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `vqathinker ui`."""

@@ -15,10 +15,13 @@ from vqathinker_verl.labels.splits import hold_out
 from vqathinker_verl.labels.summary import draw_histogram, summary_table
 from vqathinker_verl.prompts import QUALITY_PROMPT
 
+EXAMPLE = """vqathinker prepare ratings.csv --dataset mine --video-root clips/ --scale 0 100 --output train.parquet \\
+  --holdout 0.2 --holdout-output val.parquet"""
+EXIT_CODES = "0: all rows are in; 1: some were left out (see OUTPUT.quarantine.csv); 2: nothing was written"
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `vqathinker prepare`."""
-    parser.epilog = "Exit code: 0 all rows are in, 1 some were left out (see the quarantine file), 2 not done."
     labels = parser.add_argument_group("labels")
     labels.add_argument("labels", type=Path, nargs="?", help="label file, or the folder of a known dataset")
     labels.add_argument("--sets", type=Path, help="JSON list of label sets, in place of LABELS and the options below")

@@ -7,6 +7,9 @@ from vqathinker_verl.plan.model import load_model
 from vqathinker_verl.plan.recipe import compose_recipe, find_recipe, recipe_overrides
 from vqathinker_verl.verl_integration.preflight import InputError
 
+EXAMPLE = "vqathinker plan qwen2_5_vl_7b --gpu-memory 141"
+EXIT_CODES = "0: the run would fit; 1: it would not (each reason is named); 2: there is nothing to plan"
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
@@ -17,9 +20,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--video", type=video_size, default=(1920, 1080), metavar="WxH", help="size of a source video (1920x1080)"
     )
-    parser.epilog = (
-        "The recipe's variables (MODEL_PATH, TRAIN_FILES, NNODES, NGPUS_PER_NODE, ...) are read from the environment, "
-        "as when it runs. Exit code 1: the run would not fit."
+    parser.description = (
+        "Show what a recipe would take: config, tokens, steps and memory, without a GPU or data. Its variables\n"
+        "(MODEL_PATH, TRAIN_FILES, NNODES, NGPUS_PER_NODE, ...) are read from the environment, as when it runs."
     )
 
 

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,8 +34,14 @@ def recipe_overrides(recipe: Path, overrides: Sequence[str] = ()) -> list[str]:
     Raises:
         InputError: the script failed; the message is what it said.
     """
+    # The scripts call `vqathinker`, which need not be on the path of a program that runs it by its full name.
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)])
     done = subprocess.run(
-        ["bash", str(recipe), *overrides], env={**os.environ, "PLAN": "1"}, capture_output=True, text=True, check=False
+        ["bash", str(recipe), *overrides],
+        env={**os.environ, "PATH": path, "PLAN": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         raise InputError(f"{recipe.name}: {done.stderr.strip() or f'exit code {done.returncode}'}")

@@ -16,12 +16,13 @@ from vqathinker_verl.understanding.questions import Question, QuestionError, Que
 # Faults of one kind that are named on the terminal; the files name them all.
 MAX_NAMED = 20
 
+EXAMPLE = "vqathinker understand questions.jsonl --video-root clips/ --model outputs/model --output answers.jsonl"
+EXIT_CODES = """0: done; 1: done, but questions were left out or videos could not be read (each is named)
+2: nothing could be done"""
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `vqathinker understand`."""
-    parser.epilog = (
-        "Exit code: 0 all was asked; 1 rows were left out or videos could not be read (each is named); 2 not done."
-    )
     parser.add_argument("questions", type=Path, help="questions: JSONL, plain, FineVD's or Q-Bench-Video's")
     parser.add_argument("--video-root", type=Path, help="folder of the videos (default: that of the questions)")
     parser.add_argument(

@@ -11,10 +11,12 @@ from vqathinker_verl.understanding.asking import Row, ask_all
 from vqathinker_verl.understanding.cli import print_faults
 from vqathinker_verl.understanding.describe import DESCRIBE_PROMPT, described, save_frames, write_page
 
+EXAMPLE = "vqathinker describe clips/ --model outputs/model --output descriptions"
+EXIT_CODES = "0: all have a response; 1: some videos could not be read (each is named); 2: nothing could be done"
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `vqathinker describe`."""
-    parser.epilog = "Exit code: 0 all have a response; 1 some videos could not be read (each is named); 2 not done."
     parser.add_argument("videos", nargs="+", type=Path, metavar="VIDEO|DIR", help="videos, or folders of them")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="the packet; goes on if stopped")
     parser.add_argument("--root", type=Path, metavar="DIR", help="videos are named relative to this")

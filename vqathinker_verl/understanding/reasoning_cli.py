@@ -29,10 +29,12 @@ LINES = {
     "score_very": "mean score with 'very'",
 }
 
+EXAMPLE = "vqathinker reasoning scores.jsonl --labels outputs/demo/labels/val.csv"
+EXIT_CODES = "0: done; 1: some videos have no label (each is named); 2: nothing could be done"
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `vqathinker reasoning`."""
-    parser.epilog = "Exit code: 0 done; 1 some videos have no label (each is named); 2 not done."
     parser.add_argument("responses", type=Path, help="JSONL of `vqathinker score`, or verl's validation dump")
     parser.add_argument("--labels", type=Path, required=True, help="labels/val.csv of the demo")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the figures as JSON too")

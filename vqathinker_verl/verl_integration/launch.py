@@ -23,17 +23,17 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
 
 from vqathinker_verl.summary import merge_metrics
-from vqathinker_verl.verl_integration.checkpoints import resume_overrides
+from vqathinker_verl.verl_integration.checkpoints import finished_steps, resume_overrides, total_steps
 from vqathinker_verl.verl_integration.memory import MemoryLog
 from vqathinker_verl.verl_integration.output_copy import OutputCopy
-from vqathinker_verl.verl_integration.preflight import InputError, check
+from vqathinker_verl.verl_integration.preflight import InputError, check, hydra_text
 from vqathinker_verl.verl_integration.run_mark import RUN_MARK
 from vqathinker_verl.verl_integration.shared_memory import remove_shared_memory
 
@@ -51,20 +51,28 @@ FULL_BYTES = 2**20  # a disk with less is full: a file of any size is written up
 DIED_TOGETHER_SECONDS = 120.0  # a death that is told this long before the end may be its cause
 
 
-def main() -> int:
-    """Parse, check, run, clear up."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse, check, run, clear up. A run that is finished already is not started again."""
     parser = argparse.ArgumentParser(description="Run verl's trainer with a recipe's config.")
     parser.add_argument("--output-dir", type=Path, required=True, help="checkpoints, metrics and logs go here")
     parser.add_argument("--config-name", default="vqathinker", help="YAML file in --config-dir")
     parser.add_argument("--config-dir", type=Path, default=CONFIG_DIR)
-    args, overrides = parser.parse_known_args()
+    args, overrides = parser.parse_known_args(argv)
     output_dir = args.output_dir.resolve()
     overrides = [*outputs_in(output_dir), *overrides]
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
         with only_run_in(output_dir):
             config = check(args.config_dir, args.config_name, overrides)
+            if (done := finished_steps(config)) is not None:
+                print(
+                    f"vqathinker: {output_dir}: {done} of {total_steps(config)} steps are done, none is left to train\n"
+                    f"vqathinker: --steps {2 * done} (TOTAL_STEPS={2 * done}) continues this run; another --output-dir "
+                    "(OUTPUT_DIR) starts a new one"
+                )
+                return 0
             overrides += resume_overrides(config)
+            print(f"vqathinker: output in {output_dir}", flush=True)
             return train(args.config_dir, args.config_name, overrides, output_dir)
     except InputError as error:
         print(f"vqathinker: {error}", file=sys.stderr)
@@ -76,12 +84,13 @@ def main() -> int:
 
 def outputs_in(output_dir: Path) -> list[str]:
     """Overrides that keep everything a run writes under OUTPUT_DIR."""
-    return [
-        f"trainer.default_local_dir={output_dir}/checkpoints",
-        f"trainer.validation_data_dir={output_dir}/validation",
-        f"vqathinker.rollout_dir={output_dir}/rollouts",
-        f"hydra.run.dir={output_dir}/hydra",
-    ]
+    folders = {
+        "trainer.default_local_dir": "checkpoints",
+        "trainer.validation_data_dir": "validation",
+        "vqathinker.rollout_dir": "rollouts",
+        "hydra.run.dir": "hydra",
+    }
+    return [f"{field}={hydra_text(output_dir / name)}" for field, name in folders.items()]
 
 
 @contextmanager

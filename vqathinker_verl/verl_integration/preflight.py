@@ -1,12 +1,11 @@
-"""What can be known to be wrong before a run starts, told in one line each, within seconds.
+"""What can be known to be wrong before a run starts, reported in one line each, within seconds.
 
 Hydra, NumPy and pyarrow only: verl, torch and vLLM take minutes to start, and a mistyped field should not cost those.
 """
 
 import importlib.util
-import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from vqathinker_verl.model_folder import ModelError, check_model
 from vqathinker_verl.prompts import SCORE_RANGE
 from vqathinker_verl.rewards.combine import RewardConfig
+from vqathinker_verl.suggest import did_you_mean
 from vqathinker_verl.verl_integration.config import TemporalConfig, frame_spec
 
 COLUMNS = ("data_source", "prompt", "videos", "reward_model", "extra_info")
@@ -39,7 +40,29 @@ def check(config_dir: Path, config_name: str, overrides: list[str]) -> DictConfi
         InputError: a wrong override, a missing model, label file or video, a row that cannot be trained on.
     """
     config = composed(config_dir, config_name, overrides)
-    check_model(config.actor_rollout_ref.model.path)
+    check_settings(config)
+    try:
+        check_model(config.actor_rollout_ref.model.path)
+    except ModelError as error:
+        raise InputError(f"{error} (--model, MODEL_PATH)") from error
+    train_rows = sum(check_label_file(path) for path in listed(config.data.train_files))
+    for path in listed(config.data.val_files):
+        check_label_file(path)
+    if train_rows < config.data.train_batch_size:
+        raise InputError(
+            f"data.train_files hold {train_rows} rows, fewer than data.train_batch_size "
+            f"({config.data.train_batch_size}); pass --videos-per-step with at most {train_rows}, or add videos"
+        )
+    return config
+
+
+def check_settings(config: DictConfig) -> None:
+    """Check everything in the config that needs neither the model nor the data.
+
+    Raises:
+        InputError: a value is out of range, or two fields contradict each other.
+    """
+    check_counts(config)
     check_attention(config.actor_rollout_ref.model)
     check_micro_batches(config)
     if config.algorithm.filter_groups.enable:
@@ -54,15 +77,37 @@ def check(config_dir: Path, config_name: str, overrides: list[str]) -> DictConfi
             frame_spec(split, 1, config.data)  # the model's patch size is not known here, nor needed
     except (TypeError, ValueError) as error:
         raise InputError(str(error)) from error
-    train_rows = sum(check_label_file(path) for path in _listed(config.data.train_files))
-    for path in _listed(config.data.val_files):
-        check_label_file(path)
-    if train_rows < config.data.train_batch_size:
+
+
+# Fields that must be positive integers, and how else a user sets them.
+COUNTS = {
+    "trainer.total_training_steps": "--steps, TOTAL_STEPS",
+    "trainer.n_gpus_per_node": "--gpus, NGPUS_PER_NODE",
+    "trainer.nnodes": "--nodes, NNODES",
+    "data.train_batch_size": "--videos-per-step",
+    "actor_rollout_ref.actor.ppo_mini_batch_size": "--videos-per-step",
+    "actor_rollout_ref.rollout.n": "--responses-per-video",
+}
+
+
+def check_counts(config: DictConfig) -> None:
+    """Numbers of steps, GPUs, nodes, videos and responses; verl finds some of these faults after minutes.
+
+    Raises:
+        InputError: one is no positive integer, or a mini batch is larger than the batch.
+    """
+    for field, options in COUNTS.items():
+        value = OmegaConf.select(config, field)
+        if value is None and field == "trainer.total_training_steps":
+            continue  # total_epochs decides
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise InputError(f"{field} ({options}): expected a positive integer, got {value!r}")
+    batch, mini_batch = config.data.train_batch_size, config.actor_rollout_ref.actor.ppo_mini_batch_size
+    if mini_batch > batch:
         raise InputError(
-            f"data.train_files hold {train_rows} rows, fewer than data.train_batch_size "
-            f"({config.data.train_batch_size}); lower the batch size or add videos"
+            f"actor_rollout_ref.actor.ppo_mini_batch_size={mini_batch} is above data.train_batch_size={batch}; "
+            f"--videos-per-step {batch} sets both"
         )
-    return config
 
 
 def composed(config_dir: Path, config_name: str, overrides: list[str]) -> DictConfig:
@@ -71,19 +116,61 @@ def composed(config_dir: Path, config_name: str, overrides: list[str]) -> DictCo
     Raises:
         InputError: an override names a field that does not exist, or cannot be parsed; a required field is not set.
     """
+    for item in overrides:
+        if not OVERRIDE.fullmatch(item):
+            raise InputError(f"override {item!r}: expected FIELD=VALUE, as in trainer.save_freq=50")
     try:
-        with initialize_config_dir(str(config_dir.resolve()), version_base=None):
-            # hydra.* overrides are for Hydra's own launcher, which does not run here.
-            overrides = [item for item in overrides if not item.startswith("hydra.")]
-            config = compose(config_name, overrides=[*overrides, f"hydra.searchpath=[file://{verl_config_dir()}]"])
+        # hydra.* overrides are for Hydra's own launcher, which does not run here.
+        config = _compose(config_dir, config_name, [item for item in overrides if not item.startswith("hydra.")])
         OmegaConf.to_container(config, resolve=True)
     except (HydraException, OmegaConfBaseException) as error:
-        causes = [str(item).splitlines()[0] for item in (error, error.__cause__) if item is not None and str(item)]
-        raise InputError(f"config: {': '.join(dict.fromkeys(causes))}") from error
+        raise InputError(_reason(error, config_dir, config_name)) from error
     for field in REQUIRED:
         if OmegaConf.is_missing(OmegaConf.select(config, field.rpartition(".")[0]), field.rpartition(".")[2]):
             raise InputError(f"config: {field} is not set; give {field}=...")
     return config
+
+
+def hydra_text(value: object) -> str:
+    """A value as Hydra reads it back: in quotes where its grammar would take it apart, as a path with a bracket."""
+    text = str(value)
+    if re.fullmatch(r"[\w./~:@%+-]+", text):
+        return text
+    return "'" + re.sub(r"(\\*)'", r"\1\1\\'", text) + "'"
+
+
+# A field or config group, with Hydra's marks for adding and deleting, and a value unless it is deleted.
+OVERRIDE = re.compile(r"~[\w./@-]+(=.*)?|\+{0,2}[\w./@-]+=.*", re.DOTALL)
+
+
+def _compose(config_dir: Path, config_name: str, overrides: list[str]) -> DictConfig:
+    with initialize_config_dir(str(config_dir.resolve()), version_base=None):
+        return compose(config_name, overrides=[*overrides, f"hydra.searchpath=[file://{verl_config_dir()}]"])
+
+
+def _reason(error: Exception, config_dir: Path, config_name: str) -> str:
+    """What Hydra says, in one line, with the closest field or group that exists."""
+    causes = [str(item).splitlines()[0] for item in (error, error.__cause__) if item is not None and str(item)]
+    reason = "; ".join(dict.fromkeys(cause.rstrip(".") for cause in causes))
+    if field := re.match(r"Could not override '([^']+)'", str(error)):
+        return f"{field[1]}: no such field{did_you_mean(field[1], _fields_of(config_dir, config_name))} ({reason})"
+    if group := re.search(r"Could not find '(\w+)/([^']+)'", str(error)):
+        known = [line.strip() for line in str(error).partition("Available options")[2].splitlines()[1:]]
+        known = [name for name in known if re.fullmatch(r"\w+", name)]
+        return f"{group[1]}={group[2]}: no such {group[1]}{did_you_mean(group[2], known)} (known: {', '.join(known)})"
+    return f"config: {reason}"
+
+
+def _fields_of(config_dir: Path, config_name: str) -> list[str]:
+    """Dotted names of all fields and sections of the config without overrides."""
+
+    def names(tree: Any, prefix: str) -> Iterator[str]:
+        for name, value in tree.items():
+            yield f"{prefix}{name}"
+            if isinstance(value, dict):
+                yield from names(value, f"{prefix}{name}.")
+
+    return list(names(OmegaConf.to_container(_compose(config_dir, config_name, [])), ""))
 
 
 def verl_config_dir() -> Path:
@@ -92,22 +179,6 @@ def verl_config_dir() -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise InputError("verl is not installed in this environment; run recipes/install.sh")
     return Path(spec.submodule_search_locations[0]) / "trainer" / "config"
-
-
-def check_model(path: str) -> None:
-    """A local model must be a folder with a config.json; a hub name must look like one.
-
-    Raises:
-        InputError: neither is the case, or the hub is switched off.
-    """
-    folder = Path(path).expanduser()
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise InputError(f"model {path}: no config.json in this folder; expected a Hugging Face checkpoint")
-        return
-    looks_like_hub_name = re.fullmatch(r"[\w.-]+/[\w.-]+", path) is not None
-    if not looks_like_hub_name or os.environ.get("HF_HUB_OFFLINE") == "1":
-        raise InputError(f"model {path}: no such folder; set MODEL_PATH to a Hugging Face checkpoint's folder")
 
 
 def check_attention(model: DictConfig) -> None:
@@ -157,6 +228,8 @@ def check_label_file(path: str) -> int:
     """
     if not Path(path).is_file():
         raise InputError(f"{path}: no such label file; make it with `vqathinker prepare`")
+    if Path(path).suffix != ".parquet":  # verl chooses the reader by the suffix
+        raise InputError(f"{path}: the name does not end in .parquet; expected a file of `vqathinker prepare`")
     try:
         rows = pyarrow.parquet.read_table(path).to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
@@ -189,5 +262,6 @@ def fault_of(row: dict[str, Any]) -> str | None:
     return None
 
 
-def _listed(files: Any) -> Iterable[str]:
+def listed(files: Any) -> list[str]:
+    """Paths of a field that holds one or a list of them."""
     return [files] if isinstance(files, str) else list(files)
