@@ -6,6 +6,7 @@ import pytest
 
 from vqathinker_verl.demo.clips import make_split
 from vqathinker_verl.frames import FrameSpec, VideoError, decode
+from vqathinker_verl.inference import options
 from vqathinker_verl.inference.engines import Answer
 from vqathinker_verl.understanding import asking
 
@@ -45,6 +46,7 @@ def told(monkeypatch):
     def replace(say):
         engine = ToldEngine(say)
         monkeypatch.setattr(asking, "open_engine", lambda model, **settings: engine)
+        monkeypatch.setattr(options, "usable_model", lambda model: model)
         return engine
 
     return replace

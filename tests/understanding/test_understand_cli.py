@@ -149,8 +149,10 @@ def test_an_answers_file_at_fault_is_refused(tmp_path, capsys, row, reason):
     assert not (tmp_path / "out.jsonl").exists()
 
 
-def test_wrong_use_is_told_in_one_line(tmp_path, capsys):
-    questions = written(tmp_path / "q.jsonl", yes_no("a.mp4"))
+def test_wrong_use_is_told_in_one_line(tmp_path, capsys, videos):
+    clip = min(videos.glob("*.mp4"))
+    (tmp_path / clip.name).write_bytes(clip.read_bytes())
+    questions = written(tmp_path / "q.jsonl", yes_no(clip.name))
     answers = written(tmp_path / "a.jsonl", {"id": "1", "response": ""}, {"id": 1, "response": ""})
     output = tmp_path / "out.jsonl"
     for options, reason in (
@@ -158,8 +160,8 @@ def test_wrong_use_is_told_in_one_line(tmp_path, capsys):
         (["--model", "m", "--answers", str(answers)], "expected either --model or --answers"),
         (["--answers", str(answers)], "id '1' has an answer already"),
         (["--answers", str(output)], "--output would overwrite the answers"),
-        (["--model", str(tmp_path / "none"), "--num-frames", "0"], "num_frames: expected at least 1"),
-        (["--model", str(tmp_path / "none"), "--backend", "transformers"], "no model can be loaded from there"),
+        (["--model", "m", "--server", "http://127.0.0.1:9", "--num-frames", "0"], "num_frames: expected at least 1"),
+        (["--model", str(tmp_path / "none"), "--backend", "transformers"], "no such folder"),
     ):
         assert understand(questions, tmp_path, output, *options) == 2
         error = capsys.readouterr().err

@@ -18,11 +18,11 @@ from vqathinker_verl.evaluation.report import write_html
 from vqathinker_verl.evaluation.results import ModelResult, Settings, evaluate_model
 from vqathinker_verl.evaluation.tables import as_csv, as_latex, paper_table, terminal_tables
 from vqathinker_verl.inference.engines import EngineError
-from vqathinker_verl.inference.options import add_engine_options
+from vqathinker_verl.inference.options import add_engine_options, add_question_options
 from vqathinker_verl.labels.output import write_atomically
 from vqathinker_verl.labels.registry import load_registry
 from vqathinker_verl.labels.sources import LabelSource, read_sets
-from vqathinker_verl.prompts import QUALITY_PROMPT, SCORE_RANGE
+from vqathinker_verl.prompts import SCORE_RANGE
 
 # Columns that the tables need where the terminal does not say its own width.
 PIPE_COLUMNS = 140
@@ -47,10 +47,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     predictions.add_argument("--against-name", help="its name")
 
-    asking = parser.add_argument_group("predictions made on the spot, in place of FILE (--model)")
-    add_engine_options(asking, model_required=False)
-    asking.add_argument("--prompt", default=QUALITY_PROMPT, help="default: the question of the training")
-    asking.add_argument("--samples", type=int, default=1, metavar="K", help="mean of K sampled responses")
+    add_engine_options(parser, model_required=False)
+    add_question_options(parser)
 
     labels = parser.add_argument_group("labels")
     labels.add_argument(

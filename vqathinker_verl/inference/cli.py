@@ -8,22 +8,36 @@ from pathlib import Path
 from typing import Any
 
 from vqathinker_verl.inference.engines import EngineError, open_engine
-from vqathinker_verl.inference.options import add_engine_options, engine_settings
-from vqathinker_verl.inference.scoring import PredictionsFile, find_videos, model_identity, score_videos
-from vqathinker_verl.prompts import QUALITY_PROMPT
+from vqathinker_verl.inference.options import Asking, add_engine_options, add_question_options, asking_from
+from vqathinker_verl.inference.quiet import quiet_libraries
+from vqathinker_verl.inference.scoring import (
+    Prediction,
+    PredictionsFile,
+    check_videos,
+    find_videos,
+    model_identity,
+    score_videos,
+)
 
 EXAMPLE = "vqathinker score clips/ --model outputs/model --output scores.jsonl"
 EXIT_CODES = "0: every video was answered; 1: some could not be used (each is named); 2: nothing could be done"
+
+FORMATS = ("table", "json")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `vqathinker score`."""
     parser.add_argument("videos", nargs="+", type=Path, metavar="VIDEO|DIR", help="videos, or folders of them")
+    output = parser.add_argument_group("output")
+    output.add_argument("--output", type=Path, metavar="FILE", help="JSONL of predictions; resumed if it exists")
+    output.add_argument("--format", choices=FORMATS, help="what is printed (default: table on a terminal, else json, "
+                        "or nothing with --output)")  # fmt: skip
+    output.add_argument(
+        "--root", type=Path, metavar="DIR", help="name videos relative to this folder (default: that given, or the "
+        "file's)"
+    )  # fmt: skip
     add_engine_options(parser)
-    parser.add_argument("--output", type=Path, metavar="JSONL", help="predictions, gone on with; default: to stdout")
-    parser.add_argument("--root", type=Path, metavar="DIR", help="videos are named relative to this")
-    parser.add_argument("--prompt", default=QUALITY_PROMPT, help="default: the question of the training")
-    parser.add_argument("--samples", type=int, default=1, metavar="K", help="mean and spread of K sampled responses")
+    add_question_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -44,46 +58,60 @@ def score(args: argparse.Namespace) -> int:
     """
     from tqdm import tqdm
 
+    quiet_libraries()
     videos = find_videos(args.videos, args.root)
-    settings = engine_settings(args, samples=args.samples)
-    output = PredictionsFile(args.output, what_decides(args, settings)) if args.output else None
+    check_videos(videos.values())
+    asking = asking_from(args)
+    output = PredictionsFile(args.output, what_decides(args.model, asking)) if args.output else None
     done = output.done if output else {}
     missing = {video_id: video for video_id, video in videos.items() if video_id not in done}
+    shown = args.format or ("table" if sys.stdout.isatty() else None if output else "json")
     if output and len(missing) < len(videos):
         _say(f"{len(videos) - len(missing)} of {len(videos)} videos are in {output.path} already")
-    failed = unscored = 0
+    found = {video_id: done[video_id] for video_id in videos if video_id in done}
     if missing:
-        engine = open_engine(args.model, **settings)
-        lines = score_videos(missing, engine, prompt=args.prompt, samples=args.samples)
-        with tqdm(total=len(videos), initial=len(videos) - len(missing), unit="video", file=sys.stderr) as bar:
+        engine = open_engine(args.model, **asking.settings)
+        lines = score_videos(missing, engine, prompt=asking.prompt, samples=asking.samples)
+        with tqdm(total=len(videos), initial=len(found), unit="video", file=sys.stderr, leave=False) as bar:
             for line in output.add(lines) if output else lines:
-                if not output:
+                found[line["video_id"]] = line
+                if shown == "json":
                     tqdm.write(json.dumps(line, ensure_ascii=False), file=sys.stdout)
                 if line["error"] is not None:
-                    failed += 1
                     tqdm.write(f"vqathinker score: skipped {line['error']}", file=sys.stderr)
-                elif line["pred_mos"] is None:
-                    unscored += 1
                 bar.update()
-    where = f", in {output.path}" if output else ""
-    _say(f"{len(videos) - failed} of {len(videos)} videos answered, {unscored} now without a score{where}")
+    return _report([found[video_id] for video_id in videos], output, shown)
+
+
+def _report(lines: list[Prediction], output: PredictionsFile | None, shown: str | None) -> int:
+    failed = sum(line["error"] is not None for line in lines)
+    if shown == "table":
+        from rich.console import Console
+
+        from vqathinker_verl.inference.table import print_predictions
+
+        print_predictions(Console(highlight=False, markup=False), lines)
+    unscored = sum(line["error"] is None and line["pred_mos"] is None for line in lines)
+    where = f"; predictions in {output.path}" if output else ""
+    _say(f"{len(lines) - failed} of {len(lines)} videos answered, {unscored} of the answers have no score{where}")
     if failed:
-        _say(f"{failed} could not be used (named above); the same command tries them again")
+        _say(f"{failed} videos could not be used (named above); the same command tries them again")
     return 1 if failed else 0
 
 
-def what_decides(args: argparse.Namespace, settings: dict[str, Any]) -> dict[str, Any]:
-    """All that a response follows from, beside its video: an output made with other settings is not gone on with."""
+def what_decides(model: str, asking: Asking) -> dict[str, Any]:
+    """All that a response follows from, beside its video: an output made with other settings is not continued."""
+    settings = asking.settings
     return {
-        "model": model_identity(args.model),
+        "model": model_identity(model),
         "backend": settings["backend"],
         "server": settings["server"],
         "dtype": settings["dtype"],
-        "prompt": args.prompt,
+        "prompt": asking.prompt,
         "answer_prefix": settings["answer_prefix"],
         "frames": dataclasses.asdict(settings["frames"]),
         "sampling": dataclasses.asdict(settings["sampling"]),
-        "samples": args.samples,
+        "samples": asking.samples,
     }
 
 

@@ -2,34 +2,43 @@
 
 import argparse
 import sys
-from pathlib import Path
 
 from vqathinker_verl.inference.engines import EngineError, open_engine
-from vqathinker_verl.inference.options import add_engine_options, engine_settings
+from vqathinker_verl.inference.options import add_engine_options, add_question_options, asking_from
+from vqathinker_verl.inference.quiet import quiet_libraries
 
 EXAMPLE = "vqathinker ui --model outputs/model --samples 8"
 EXIT_CODES = "0: stopped by Ctrl-C; 2: the page could not be served"
+INSTALL = "bash recipes/install.sh cpu ui"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `vqathinker ui`."""
+    page = parser.add_argument_group("page")
+    page.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="127.0.0.1: from this machine only; the "
+                      "page asks for no password")  # fmt: skip
+    page.add_argument("--port", type=int, default=7860, metavar="N", help="port of the page")
     add_engine_options(parser)
-    parser.add_argument("--host", default="127.0.0.1", help="default %(default)s: from this machine only")
-    parser.add_argument("--port", type=int, default=7860, help="default %(default)s")
+    add_question_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Serve the page until interrupted; 2 if it cannot be served."""
     try:
         import gradio  # noqa: F401 - before the model is loaded
-
-        from vqathinker_verl.inference.ui import build_page, serve
-
-        engine = open_engine(args.model, **engine_settings(args))
-        serve(build_page(engine, Path(args.model).name), args.host, args.port)
     except ModuleNotFoundError as error:
-        print(f"vqathinker ui: {error}; install requirements/ui.txt, or vqathinker-verl[ui]", file=sys.stderr)
+        print(f"vqathinker ui: {error}; install it: {INSTALL} (gpu instead of cpu with a GPU)", file=sys.stderr)
         return 2
+    from vqathinker_verl.inference.ui import build_page, serve
+
+    quiet_libraries()
+    try:
+        model = args.model
+        asking = asking_from(args)
+        engine = open_engine(args.model, **asking.settings)
+        page = build_page(engine, model, prompt=asking.prompt, samples=asking.samples)
+        print(f"vqathinker ui: http://{args.host}:{args.port} (Ctrl-C stops)", flush=True)
+        serve(page, args.host, args.port)
     except (ValueError, OSError, EngineError) as error:
         print(f"vqathinker ui: {error}", file=sys.stderr)
         return 2

@@ -245,7 +245,7 @@ def score_batch(
 
     Raises:
         ValueError: for lengths that differ, a missing group id, a perturbed group id unknown to `group_ids`, a MOS
-            that is not finite, or a group with more than one MOS or data source.
+            that is not finite or outside `config.score_range`, or a group with more than one MOS or data source.
 
     >>> responses = ["<think>Sharp.</think><answer>4.00</answer>", "<think>Noise.</think><answer>2</answer>"]
     >>> batch = score_batch(responses, [4.0, 2.0], ["a", "b"])
@@ -255,6 +255,7 @@ def score_batch(
     config = config or RewardConfig()
     scores, decimals, well_formed = _parse("responses", responses, config)
     index, videos = batch_videos(scores, mos, group_ids, None if config.cross_dataset else data_sources)
+    _check_range(videos, config)
     regression = _regression(scores, decimals, index, videos, config)
     ranked = _parts(videos, config.ranking_videos)
     ranking = mean_fidelity(scores, index, ranked.variance[index], ranked, eps=config.eps)
@@ -308,6 +309,20 @@ def score_batch(
         videos=videos,
         comparisons=comparisons,
     )
+
+
+def _check_range(videos: Videos, config: RewardConfig) -> None:
+    """A MOS of another scale would give rewards that mean nothing."""
+    if config.score_range is None:
+        return
+    lowest, highest = config.score_range
+    outside = (videos.mos < lowest) | (videos.mos > highest)
+    if outside.any():
+        position = int(np.argmax(outside))
+        raise ValueError(
+            f"mos of group {videos.ids[position]!r}: expected a MOS in [{lowest:g}, {highest:g}], got "
+            f"{videos.mos[position]:g}; map the labels to this scale, or set score_range"
+        )
 
 
 def _parse(name: str, responses: Sequence[str], config: RewardConfig) -> tuple[FloatArray, FloatArray, FloatArray]:
