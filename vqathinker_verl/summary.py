@@ -10,6 +10,7 @@ import json
 import math
 import os
 import statistics
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Merge, print, plot. Exit code 2 where there is nothing to read."""
+    if not (args.output_dir / "metrics").is_dir():
+        print(f"vqathinker summary: {args.output_dir} is no run's OUTPUT_DIR: it has no metrics", file=sys.stderr)
+        return 2
     metrics = merge_metrics(args.output_dir)
     if not any("timing_s/step" in data for data in metrics.values()):
         print(f"vqathinker summary: no training step in {args.output_dir}/metrics; has the run started?")

@@ -146,7 +146,7 @@ def test_wrong_files(files, tmp_path, capsys):
         ((), "expected either files of predictions or --model PATH"),
         ((tmp_path / "none.jsonl", *options(labels)), "no such file; expected predictions"),
         ((path, "--model", "m"), "expected either files of predictions or --model PATH"),
-        (("--model", "m"), "--model: no videos to ask about; say --labels FILE"),
+        (("--model", "m"), "--model: no videos to ask about; pass --labels FILE"),
         (("--model", "m", *options(labels)), "mine/000.mp4: the labels do not say where the video is"),
         ((path,), "no mos beside the prediction; say --labels FILE"),
         ((path, "--labels", tmp_path / "none.csv", "--dataset", "mine"), "no such file or folder"),

@@ -182,7 +182,7 @@ class TestFaults:
             (["l.csv", "--dataset", "x", "--scale", "1", "5", "--output", "o.parquet"], "--video-root"),
             (
                 ["l.csv", "--dataset", "x", "--scale", "1", "5", "--video-root", "no", "--output", "o.parquet"],
-                "no folder",
+                "not a folder",
             ),
             (["l.csv", "--dataset", "x", "--holdout", "0.1", "--output", "o.parquet"], "--holdout-output"),
             (["l.txt", "--dataset", "x", "--output", "o.parquet"], "--format"),
@@ -195,7 +195,7 @@ class TestFaults:
         assert main(["prepare", *arguments]) == 2
         error = capsys.readouterr().err
         assert complaint in error
-        assert error.count("\n") == 1
+        assert error.count("\n") <= 2  # the second one is a command line to copy
         assert not (tmp_path / "o.parquet").exists()
 
     def test_a_failed_write_leaves_the_old_file(self, videos, tmp_path, monkeypatch):
@@ -338,3 +338,80 @@ class TestScaleOfTheJob:
         start = time.monotonic()
         assert prepare(labels, tmp_path / "l.parquet", root, "--no-probe") == 0
         assert time.monotonic() - start < 60
+
+
+class TestMissingOptions:
+    """All that a table does not say, in one message, with a call that works."""
+
+    def call(self, tmp_path, monkeypatch, capsys, text, *arguments):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "ratings.csv").write_text(text)
+        assert main(["prepare", "ratings.csv", "--output", "o.parquet", *arguments]) == 2
+        message, command = capsys.readouterr().err.splitlines()
+        return message, command.strip()
+
+    def test_columns_and_scale_are_guessed(self, videos, tmp_path, monkeypatch, capsys):
+        rows = "".join(f"{number}.mp4,{1.5 * number + 1},20\n" for number in range(6))
+        text = "filename,score,raters\n" + rows
+        message, command = self.call(tmp_path, monkeypatch, capsys, text)
+        assert message.startswith(
+            "vqathinker prepare: ratings.csv: --video-column, --mos-column, --dataset, --video-root, --scale needed"
+        )
+        assert command == (
+            "vqathinker prepare ratings.csv --video-column filename --mos-column score --dataset ratings "
+            "--video-root FOLDER --scale 0 10 --output o.parquet"
+        )
+        words = command.replace("FOLDER", str(videos)).split()
+        assert main(words[1:]) == 0
+        assert len(pq.read_table(tmp_path / "o.parquet")) == 6
+
+    def test_only_what_is_missing_is_named(self, videos, tmp_path, monkeypatch, capsys):
+        given = ["--dataset", "mine", "--video-root", str(videos)]
+        message, command = self.call(tmp_path, monkeypatch, capsys, "video,mos\n0.mp4,50\n1.mp4,88\n", *given)
+        assert "ratings.csv: --scale needed" in message
+        assert "--dataset mine" in command
+        assert "--scale 0 100" in command
+
+    def test_what_cannot_be_guessed_is_left_open(self, tmp_path, monkeypatch, capsys):
+        _, command = self.call(tmp_path, monkeypatch, capsys, "a,b,c\nx,1,2\n")
+        assert "--video-column COLUMN --mos-column COLUMN" in command
+        assert "--scale LOWEST HIGHEST" in command
+
+    def test_videos_beside_the_labels_need_no_root(self, videos, tmp_path):
+        labels = write_csv(videos / "labels.csv", GOOD)
+        given = ["--dataset", "d", "--scale", "0", "100", "--output", str(tmp_path / "o.parquet")]
+        assert main(["prepare", str(labels), *given]) == 0
+
+
+class TestScale:
+    def test_mos_that_use_little_of_it_are_a_warning(self, videos, tmp_path, capsys):
+        labels = write_csv(tmp_path / "l.csv", [(f"{number}.mp4", 0.96 + 1.7 * number) for number in range(6)])
+        assert prepare(labels, tmp_path / "o.parquet", videos) == 0
+        said = capsys.readouterr().err
+        assert "warning: demo: MOS from 0.96 to 9.46 use 8 % of the scale 0 to 100; did you mean --scale 0 10?" in said
+
+    def test_a_quarter_of_it_is_enough(self, videos, tmp_path, capsys):
+        labels = write_csv(tmp_path / "l.csv", [(f"{number}.mp4", 5 * number) for number in range(6)])
+        assert prepare(labels, tmp_path / "o.parquet", videos) == 0
+        assert "warning" not in capsys.readouterr().err
+
+    def test_without_a_better_scale_none_is_proposed(self, videos, tmp_path, capsys):
+        labels = write_csv(tmp_path / "l.csv", [(f"{number}.mp4", 90 + number) for number in range(6)])
+        assert prepare(labels, tmp_path / "o.parquet", videos) == 0
+        said = capsys.readouterr().err
+        assert "use 5 % of the scale 0 to 100\n" in said
+
+    def test_the_wrong_way_round(self, tmp_path, capsys):
+        labels = write_csv(tmp_path / "l.csv", GOOD)
+        arguments = ["--dataset", "d", "--scale", "10", "0", "--output", str(tmp_path / "o.parquet")]
+        assert main(["prepare", str(labels), *arguments]) == 2
+        assert "--scale 10 0: expected the lowest MOS possible, then the highest" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--output", "--holdout-output"])
+def test_parquet_goes_into_a_name_that_says_so(tmp_path, capsys, option):
+    labels = write_csv(tmp_path / "l.csv", GOOD)
+    arguments = ["--dataset", "d", "--scale", "0", "10", "--holdout", "0.5", "--holdout-output", "v.parquet"]
+    assert main(["prepare", str(labels), *arguments, "--output", "o.parquet", option, str(tmp_path / "x.csv")]) == 2
+    assert f"{option} {tmp_path}/x.csv: expected a name that ends in .parquet" in capsys.readouterr().err
+    assert not (tmp_path / "x.csv").exists()

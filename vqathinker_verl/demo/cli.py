@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import shutil
+import sys
 import time
 from collections import Counter
 from functools import partial
@@ -12,6 +13,7 @@ from typing import Any
 
 from vqathinker_verl.demo.clips import SPLITS, ClipLabel, make_split, write_whole
 from vqathinker_verl.demo.questions import write_questions
+from vqathinker_verl.files import check_writable
 
 SCENES_A_BATCH = 4  # each with all seven distortions
 # The warm-up's parts (see warmup.py): share of the steps, learning rate. GRPO was fastest after much of the first and
@@ -39,14 +41,18 @@ def run(args: argparse.Namespace) -> int:
     """Make what is missing of the demo under `args.output`, and print what is there."""
     for name in ("train_clips", "val_clips", "warmup_steps"):
         if getattr(args, name) < 10:
-            print(f"vqathinker demo: --{name.replace('_', '-')} must be at least 10, got {getattr(args, name)}")
+            print(
+                f"vqathinker demo: --{name.replace('_', '-')} must be at least 10, got {getattr(args, name)}",
+                file=sys.stderr,
+            )
             return 2
+    check_writable(args.output / "demo.json")
     settings = {name: value for name, value in vars(args).items() if name in _SETTINGS}
     folder = args.output
     try:
         facts = _known_facts(folder, settings)
     except ValueError as error:
-        print(f"vqathinker demo: {error}")
+        print(f"vqathinker demo: {error}", file=sys.stderr)
         return 2
     labels = {split: _make_clips(split, settings, folder) for split in SPLITS}
     write_questions(labels["val"], settings["seed"], folder / "labels" / "questions.jsonl")

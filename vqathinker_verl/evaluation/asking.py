@@ -32,7 +32,7 @@ def ask_model(args: argparse.Namespace, benchmarks: Sequence[Benchmark]) -> list
     for benchmark in benchmarks:
         for label in benchmark.labels:
             if label.path is None:
-                raise EvaluationError(f"{label.video_id}: the labels do not say where the video is; say --video-root")
+                raise EvaluationError(f"{label.video_id}: the labels do not say where the video is; pass --video-root")
             videos[label.video_id] = Path(label.path)
     quiet_libraries()
     check_videos(videos.values())

@@ -17,6 +17,7 @@ from vqathinker_verl.evaluation.reference import published
 from vqathinker_verl.evaluation.report import write_html
 from vqathinker_verl.evaluation.results import ModelResult, Settings, evaluate_model
 from vqathinker_verl.evaluation.tables import as_csv, as_latex, paper_table, terminal_tables
+from vqathinker_verl.files import check_writable
 from vqathinker_verl.inference.engines import EngineError
 from vqathinker_verl.inference.options import add_engine_options, add_question_options
 from vqathinker_verl.labels.output import write_atomically
@@ -100,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
         outcome = evaluate(args)
         if args.output is not None:
             write_outputs(outcome, args.output, num_worst=args.worst, raw_plcc=args.raw_plcc)
-    except (ValueError, EngineError, OSError) as error:
+    except (ValueError, EngineError) as error:
         print(f"vqathinker evaluate: {error}", file=sys.stderr)
         return 2
     _print(outcome, args)
@@ -114,13 +115,15 @@ def evaluate(args: argparse.Namespace) -> Outcome:
         EvaluationError: An option or a file is wrong.
     """
     settings = _settings(args)
+    if args.output is not None:
+        check_writable(args.output / "report.html")
     sources = _label_sources(args)
     benchmarks = _arranged(read_benchmarks(sources, load_registry(args.registry)) if sources else [], args)
     models = [_first_model(args, benchmarks)]
     if args.against:
         models.append(_read_model(args.against, args.against_name, benchmarks))
         if models[0].name == models[1].name:
-            raise EvaluationError(f"both models are called {models[0].name!r}; say --name and --against-name")
+            raise EvaluationError(f"both models are called {models[0].name!r}; pass --name and --against-name")
     benchmarks = benchmarks or _arranged(labels_of_predictions(models[0].predictions), args)
     results = [_evaluate(model, benchmarks, settings) for model in models]
     return Outcome(results, settings, compare_models(results[0], results[1], settings) if args.against else None)
@@ -218,7 +221,7 @@ def _first_model(args: argparse.Namespace, benchmarks: Sequence[Benchmark]) -> M
     if args.model is None:
         return _read_model(args.predictions, args.name, benchmarks)
     if not benchmarks:
-        raise EvaluationError("--model: no videos to ask about; say --labels FILE")
+        raise EvaluationError("--model: no videos to ask about; pass --labels FILE")
     return Model(args.name or Path(args.model).name, [args.model], ask_model(args, benchmarks))
 
 
@@ -264,7 +267,8 @@ def _print(outcome: Outcome, args: argparse.Namespace) -> None:
     for table in terminal_tables(outcome, raw_plcc=args.raw_plcc):
         console.print(table)
     write: Callable[[str], None] = lambda line: console.print(line, soft_wrap=True)  # noqa: E731
-    for note in [*paper_table(outcome, raw_plcc=args.raw_plcc).notes, *outcome.notes]:
+    paper = paper_table(outcome, raw_plcc=args.raw_plcc)
+    for note in [*(paper.notes if any(row.published for row in paper.rows) else ()), *outcome.notes]:
         write(note)
     for fault in outcome.faults:
         write(f"warning: {fault}")

@@ -54,8 +54,8 @@ class BenchmarkResult:
     Attributes:
         benchmark: the labels.
         predictions: for each label its prediction, or None.
-        num_scored: answers with a score.
-        num_unscored: answers without one.
+        num_scored: videos with a score.
+        num_unscored: videos with answers of which none has a score.
         num_missing: labelled videos without an answer; `num_failed` of them have an error in its place.
         pred: (N,) the predictions that the figures are about; they belong to the labels `used` (N,).
         mos: (N,) their MOS.
@@ -94,8 +94,14 @@ class BenchmarkResult:
     @property
     def unscored_share(self) -> float:
         """Share of the answers without a score; NaN without any answer."""
-        answers = self.num_scored + self.num_unscored
-        return self.num_unscored / answers if answers else math.nan
+        answers, unscored = self.answers
+        return unscored / answers if answers else math.nan
+
+    @property
+    def answers(self) -> tuple[int, int]:
+        """Number of answers, of which a video may have several, and of those without a score."""
+        given = [p.answers for p in self.predictions if p is not None and (p.scored or p.error is None)]
+        return sum(number for number, _ in given), sum(unscored for _, unscored in given)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from vqathinker_verl.files import check_writable
 from vqathinker_verl.inference.engines import EngineError, open_engine
 from vqathinker_verl.inference.options import Asking, add_engine_options, add_question_options, asking_from
 from vqathinker_verl.inference.quiet import quiet_libraries
@@ -61,6 +62,8 @@ def score(args: argparse.Namespace) -> int:
     quiet_libraries()
     videos = find_videos(args.videos, args.root)
     check_videos(videos.values())
+    if args.output is not None:
+        check_writable(args.output)
     asking = asking_from(args)
     output = PredictionsFile(args.output, what_decides(args.model, asking)) if args.output else None
     done = output.done if output else {}

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from vqathinker_verl.files import check_writable
 from vqathinker_verl.frames import FrameSpec
 from vqathinker_verl.inference.engines import ModelDefaults, Sampling
 from vqathinker_verl.inference.engines.defaults import MODEL_FACTS
@@ -48,6 +49,7 @@ def export_checkpoint(checkpoint: Path, output: Path | None = None, *, dtype: st
         if _facts(output).get("source") == source:
             return output
         raise ExportError(f"{output}: exists already and is another model; choose another --output, or delete it")
+    check_writable(output)
     config = run_config(actor)
     dtype = dtype or _rollout_dtype(config)
     draft = output.with_name(f".{output.name}.part")

@@ -5,14 +5,16 @@ import os
 import sys
 from pathlib import Path
 
+from vqathinker_verl.files import check_writable
 from vqathinker_verl.labels.checks import check_labels
+from vqathinker_verl.labels.missing import check_complete, default_root
 from vqathinker_verl.labels.output import clipped, read_keys, write_parquet, write_quarantine
 from vqathinker_verl.labels.probing import probe_records
 from vqathinker_verl.labels.records import LabelError, Record, Reject
 from vqathinker_verl.labels.registry import load_registry
-from vqathinker_verl.labels.sources import FORMATS, LabelSource, load, read_sets
+from vqathinker_verl.labels.sources import FORMATS, LabelSource, format_of, load, read_sets
 from vqathinker_verl.labels.splits import hold_out
-from vqathinker_verl.labels.summary import draw_histogram, summary_table
+from vqathinker_verl.labels.summary import draw_histogram, scale_warnings, summary_table
 from vqathinker_verl.prompts import QUALITY_PROMPT
 
 EXAMPLE = """vqathinker prepare ratings.csv --dataset mine --video-root clips/ --scale 0 100 --output train.parquet \\
@@ -66,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     """Prepare the labels; 0 all rows are in, 1 some were left out, 2 not done."""
     try:
         return _prepare(args)
-    except (LabelError, OSError) as error:
+    except LabelError as error:
         print(f"vqathinker prepare: {error}", file=sys.stderr)
         return 2
 
@@ -76,6 +78,15 @@ def _prepare(args: argparse.Namespace) -> int:
         raise LabelError("--holdout and --holdout-output go together")
     if args.workers < 1:
         raise LabelError(f"--workers: expected at least 1, got {args.workers}")
+    if args.scale is not None and not args.scale[0] < args.scale[1]:
+        low, high = args.scale
+        raise LabelError(f"--scale {low:g} {high:g}: expected the lowest MOS possible, then the highest")
+    for option in ("output", "holdout_output"):
+        path = getattr(args, option)
+        if path is not None:
+            if path.suffix != ".parquet":  # verl chooses the reader by the suffix
+                raise LabelError(f"--{option.replace('_', '-')} {path}: expected a name that ends in .parquet")
+            check_writable(path)
     records, rejects, missing = _checked_records(args)
     quarantine = args.quarantine or args.output.with_suffix(".quarantine.csv")
     write_quarantine(quarantine, rejects)
@@ -94,8 +105,10 @@ def _prepare(args: argparse.Namespace) -> int:
         print(f"{path}: {len(members)} rows")
     print(f"{histogram}: MOS histogram")
     print(summary_table(splits, rejects, missing))
+    for warning in scale_warnings(records):
+        print(f"warning: {warning}", file=sys.stderr)
     if rejects:
-        print(f"{len(rejects)} rows were left out; reasons in {quarantine}")
+        print(f"{len(rejects)} rows were left out, the first: {clipped(rejects[0].reason)}; all in {quarantine}")
     return 1 if rejects else 0
 
 
@@ -107,6 +120,8 @@ def _checked_records(args: argparse.Namespace) -> tuple[list[Record], list[Rejec
     registry = load_registry(args.registry)
     taken = read_keys(args.exclude)
     for source in _sources(args):
+        if args.sets is None and os.path.exists(source.labels) and format_of(source) == "table":
+            check_complete(source, registry, args.output, allow_missing=args.allow_missing)
         labels, scale = load(source, registry)
         video_root = _video_root(source, args.allow_missing)
         good, bad, absent = check_labels(
@@ -170,12 +185,14 @@ def _video_root(source: LabelSource, allow_missing: bool) -> Path | None:
     video_root = source.video_root
     if video_root is None and source.labels.is_dir():
         video_root = source.labels
+    if video_root is None and format_of(source) == "table":
+        video_root = default_root(source)
     if video_root is None:
         if not allow_missing:
             raise LabelError(f"{source.labels}: no --video-root; to check labels without videos add --allow-missing")
         return None
     if not os.path.isdir(video_root):  # unlike Path.is_dir, also for what can be no path
-        raise LabelError(f"{video_root}: the video root is no folder")
+        raise LabelError(f"{video_root}: the video root is not a folder")
     # Absolute, so that a worker opens the file from any working directory.
     return video_root.resolve()
 

@@ -108,16 +108,17 @@ def load(source: LabelSource, registry: Registry) -> tuple[list[RawLabel], Scale
     """
     if not os.path.exists(source.labels):  # unlike Path.exists, also for what can be no path
         raise LabelError(f"{source.labels}: no such file or folder")
-    labels, scale = _READERS[_format_of(source)](source, registry)
+    labels, scale = _READERS[format_of(source)](source, registry)
     scale = source.scale or scale
     if scale is None:
-        raise LabelError(f"{source.labels}: no MOS scale is known for it; say --scale LOWEST HIGHEST")
+        raise LabelError(f"{source.labels}: no MOS scale is known for it; pass --scale LOWEST HIGHEST")
     if not labels:
         raise LabelError(f"{source.labels}: no labels in the file")
     return (with_sources(labels, source.source_pattern) if source.source_pattern else labels), scale
 
 
-def _format_of(source: LabelSource) -> str:
+def format_of(source: LabelSource) -> str:
+    """One of FORMATS, as given or by the file's suffix."""
     if source.format is not None:
         if source.format not in FORMATS:
             raise LabelError(f"{source.labels}: format {source.format!r}; expected {' or '.join(FORMATS)}")
@@ -127,14 +128,14 @@ def _format_of(source: LabelSource) -> str:
     try:
         return _FORMAT_OF_SUFFIX[source.labels.suffix.lower()]
     except KeyError:
-        raise LabelError(f"{source.labels}: the suffix tells no format; say --format {' or '.join(FORMATS)}") from None
+        raise LabelError(f"{source.labels}: the suffix tells no format; pass --format {' or '.join(FORMATS)}") from None
 
 
 def _load_annotations(source: LabelSource, registry: Registry) -> tuple[list[RawLabel], Scale | None]:
     known = dataset_of_annotations(registry, source.labels.name)
     name = source.dataset or (known[0].name if known else None)
     if name is None:
-        raise LabelError(f"{source.labels}: not a file the registry knows; say --dataset NAME --scale LOWEST HIGHEST")
+        raise LabelError(f"{source.labels}: not a file the registry knows; pass --dataset NAME --scale LOWEST HIGHEST")
     labels = read_annotations(source.labels, name)
     if known is None:
         return labels, _registered_scale(name, registry)
@@ -180,7 +181,7 @@ _READERS = {
 
 def _required_dataset(source: LabelSource) -> str:
     if source.dataset is None:
-        raise LabelError(f"{source.labels}: no dataset name; say --dataset NAME")
+        raise LabelError(f"{source.labels}: no dataset name; pass --dataset NAME")
     return source.dataset
 
 

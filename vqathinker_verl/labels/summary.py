@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vqathinker_verl.labels.missing import proposed_scale
 from vqathinker_verl.labels.output import write_atomically
 from vqathinker_verl.labels.records import Record, Reject
 from vqathinker_verl.labels.scale import map_mos
@@ -54,6 +55,28 @@ def summary_table(
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
     )
+
+
+LEAST_SHARE = 0.25  # of its scale that a dataset's MOS should span
+LEAST_ROWS = 5  # fewer say nothing about the scale
+
+
+def scale_warnings(records: Sequence[Record]) -> list[str]:
+    """Datasets whose MOS use so little of their scale that it may be the wrong one: targets would all be alike."""
+    warnings = []
+    for dataset, scale in dict.fromkeys((record.label.dataset, record.scale) for record in records):
+        raw = [record.mos_raw for record in records if (record.label.dataset, record.scale) == (dataset, scale)]
+        (low, high), lowest, highest = scale, min(raw), max(raw)
+        share = (highest - lowest) / (high - low)
+        if len(raw) < LEAST_ROWS or share >= LEAST_SHARE:
+            continue
+        better = proposed_scale(lowest, highest)
+        meant = "" if better in (None, scale) else f"; did you mean --scale {better[0]:g} {better[1]:g}?"
+        warnings.append(
+            f"{dataset}: MOS from {lowest:.4g} to {highest:.4g} use {100 * share:.0f} % of the scale {low:g} to "
+            f"{high:g}{meant}"
+        )
+    return warnings
 
 
 def draw_histogram(path: Path, splits: Sequence[tuple[str, Sequence[Record]]]) -> None:

@@ -56,7 +56,9 @@ def read_lines(path: Path) -> Iterator[str]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             yield from file
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise LabelError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
         raise LabelError(f"{path}: cannot be read as UTF-8 text ({error})") from error
 
 

@@ -132,6 +132,8 @@ def load_model(path: str) -> Model:
     restated = RESTATED / f"{path.rpartition('/')[2]}.json"
     if restated.is_file():
         return Model(json.loads(restated.read_text()), f"config.json of {path}, as restated in this package")
+    if Path(path).is_absolute():
+        raise InputError(f"model {path}: no config.json there; is it made already? (the demo's: `vqathinker demo`)")
     known = ", ".join(sorted(file.stem for file in RESTATED.glob("*.json")))
     raise InputError(
         f"model {path}: no config.json there, and the package restates only {known}; set MODEL_PATH to a folder with "

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from vqathinker_verl.files import check_writable
 from vqathinker_verl.inference.engines import Answer, Engine, EngineError, Request
 from vqathinker_verl.inference.options import add_engine_options
 from vqathinker_verl.labels.paths import inside_root
@@ -37,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     """Ask and evaluate; 0 done, 1 done with faults that were reported, 2 not done."""
     try:
         return _understand(args)
-    except (ValueError, EngineError, OSError) as error:
+    except (ValueError, EngineError) as error:
         print(f"vqathinker understand: {error}", file=sys.stderr)
         return 2
 
@@ -46,6 +47,7 @@ def _understand(args: argparse.Namespace) -> int:
     if (args.model is None) == (args.answers is None):
         raise QuestionError("expected either --model or --answers")
     found = read_questions(args.questions)
+    check_writable(args.output)
     faults = {"rows of questions left out": found.rejects}
     if args.answers is not None:
         if args.output.resolve() == args.answers.resolve():
@@ -72,6 +74,9 @@ def _ask(args: argparse.Namespace, questions: Sequence[Question]) -> list[Row]:
         except ValueError as error:
             raise QuestionError(f"{args.questions}: question {name!r}: {error}") from None
         requests[name] = Request(root / video, question.prompt())
+    if not any(request.video.is_file() for request in requests.values()):
+        first = next(iter(requests.values())).video
+        raise QuestionError(f"none of the videos of {len(requests)} questions exists, first {first}; pass --video-root")
     digest = hashlib.sha256(repr([(name, requests[name].prompt, by_id[name].video) for name in by_id]).encode())
 
     def make_row(engine: Engine, name: str, answer: Answer) -> Row:

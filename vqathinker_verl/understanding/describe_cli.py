@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from vqathinker_verl.files import check_writable
 from vqathinker_verl.inference.engines import Answer, Engine, EngineError, Request
 from vqathinker_verl.inference.options import add_engine_options
 from vqathinker_verl.inference.scoring import find_videos
@@ -28,13 +29,14 @@ def run(args: argparse.Namespace) -> int:
     """Describe; 0 all have a response, 1 some videos could not be read, 2 not done."""
     try:
         return _describe(args)
-    except (ValueError, EngineError, OSError) as error:
+    except (ValueError, EngineError) as error:
         print(f"vqathinker describe: {error}", file=sys.stderr)
         return 2
 
 
 def _describe(args: argparse.Namespace) -> int:
     videos = find_videos(args.videos, args.root)
+    check_writable(args.output / "index.html")
 
     def make_row(engine: Engine, name: str, answer: Answer) -> Row:
         frames: list[str] = []

@@ -68,7 +68,9 @@ def read_truth(path: Path) -> dict[str, str]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except OSError as error:
+        raise QuestionError(f"{path}: cannot be read ({error.strerror})") from error
+    except (UnicodeDecodeError, csv.Error) as error:
         raise QuestionError(f"{path}: cannot be read as CSV ({error})") from error
     truth: dict[str, str] = {}
     for number, row in enumerate(rows, start=2):

@@ -9,6 +9,7 @@ from typing import Any
 
 from vqathinker_verl.evaluation.predictions import read_predictions
 from vqathinker_verl.evaluation.records import EvaluationError
+from vqathinker_verl.files import check_writable
 from vqathinker_verl.understanding.asking import write_json
 from vqathinker_verl.understanding.cli import print_faults
 from vqathinker_verl.understanding.questions import QuestionError
@@ -44,18 +45,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Read, compare, print; 0 done, 1 some videos have no label, 2 not done."""
     try:
-        truth = read_truth(args.labels)
-        responses, unknown = read_reasoning(read_predictions(args.responses), truth)
+        predictions = read_predictions(args.responses)
+        if args.output is not None:
+            check_writable(args.output)
+        responses, unknown = read_reasoning(predictions, read_truth(args.labels))
         if not responses:
             reason = unknown[0] if unknown else "no response in the file"
             raise QuestionError(f"{args.responses}: no response to a clip of {args.labels} ({reason})")
         figures, words = findings(responses, num_resamples=args.resamples), words_table(responses)
         if args.output is not None:
-            args.output.parent.mkdir(parents=True, exist_ok=True)
             facts = {"responses": len(responses), "clips": len({response.clip for response in responses})}
             named = {name: figure.as_json() for name, figure in figures.items()}
             write_json(args.output, facts | {"figures": named, "words": words})
-    except (QuestionError, EvaluationError, OSError) as error:
+    except (QuestionError, EvaluationError) as error:
         print(f"vqathinker reasoning: {error}", file=sys.stderr)
         return 2
     print(_text(figures, words, len(responses), len({response.clip for response in responses})))
