@@ -2,7 +2,9 @@
 
 import argparse
 import dataclasses
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, get_args
 
 from vqathinker_verl.frames import FrameSpec
@@ -12,6 +14,7 @@ from vqathinker_verl.inference.engines.defaults import MODEL_FACTS
 from vqathinker_verl.inference.model_source import usable_model
 
 ANSWER_ONLY = "<answer>"
+FAR = 2  # times as many frames as the model was validated with are unlike what it has learnt
 
 
 def add_engine_options(parser: argparse.ArgumentParser, *, model_required: bool = True) -> None:
@@ -87,6 +90,9 @@ def asking_from(args: argparse.Namespace) -> Asking:
         temperature = defaults.sampling.temperature if own else float(samples > 1)
     settings = _settings(args, defaults, temperature)
     check_samples(samples, settings["sampling"])  # before a model is loaded
+    own, shown = defaults.frames.num_frames, settings["frames"].num_frames
+    if shown > FAR * own and (Path(args.model) / MODEL_FACTS).is_file():
+        sys.stderr.write(f"vqathinker: warning: {shown} frames are shown, {own} at the model's validation\n")
     return Asking(settings, args.prompt if args.prompt is not None else defaults.prompt, samples)
 
 
