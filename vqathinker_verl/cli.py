@@ -122,12 +122,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else list(argv)
     command = next((arg for arg in argv if not arg.startswith("-")), None)
     parser, subparser = _parsers(command)
-    args, unknown = parser.parse_known_args(argv)
+    takes_overrides = any(action.dest == "overrides" for action in subparser._actions)
+    end = argv.index("--") if takes_overrides and "--" in argv else len(argv)
+    args, unknown = parser.parse_known_args(argv[:end])
+    if takes_overrides:
+        # argparse takes positional arguments in one piece; overrides may stand between options, too.
+        args.overrides = [*args.overrides, *(item for item in unknown if not item.startswith("-")), *argv[end + 1 :]]
+        unknown = [item for item in unknown if item.startswith("-")]
     if unknown:
-        # argparse takes positional arguments in one piece; overrides may stand between options.
-        if not hasattr(args, "overrides") or any(item.startswith("-") for item in unknown):
-            subparser.reject([item for item in unknown if item.startswith("-")] or unknown)
-        args.overrides = [*args.overrides, *unknown]
+        subparser.reject(unknown)
     try:
         return int(args.run(args))
     except KeyboardInterrupt:

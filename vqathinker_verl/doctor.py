@@ -28,7 +28,8 @@ EXIT_CODES = "0: everything a training run needs is there; 1: something is missi
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the subcommand's arguments."""
-    parser.add_argument("--output-dir", type=Path, default=Path(), help="where a run would write (its disk is checked)")
+    parser.add_argument("--output-dir", type=Path, default=Path(), metavar="DIR", help="check the disk of this folder, "
+                        "where a run would write (default: the current one)")  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:

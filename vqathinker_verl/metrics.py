@@ -176,7 +176,7 @@ def evaluate_predictions(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Return all figures of one benchmark (SPEC section 7).
+    """Return all figures of one benchmark (docs/evaluation.md).
 
     Args:
         pred: (N,) predicted MOS, NaN for a video without a score.

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-# In the order of SPEC section 4.
+# In the order of docs/rewards.md.
 PERTURBATIONS = ("shuffle", "local_shuffle", "reverse", "jitter", "duplicate", "random_drop")
 
 
@@ -76,7 +76,7 @@ def perturbation_rng(seed: int, global_step: int, video_id: str) -> np.random.Ge
 def draw_perturbation(
     num_frames: int, rng: np.random.Generator, config: PerturbationConfig | None = None
 ) -> Perturbation | None:
-    """Draw one perturbation of a video of `num_frames` sampled frames (SPEC section 4).
+    """Draw one perturbation of a video of `num_frames` sampled frames (docs/rewards.md).
 
     The number of frames stays the same, and what is drawn always changes the order of the frames, repeats one or
     blackens some: a permutation that comes out as the identity is drawn again.

@@ -26,7 +26,7 @@ EXIT_CODES = "0: printed; 2: no training step to show"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the subcommand's arguments."""
-    parser.add_argument("output_dir", type=Path, help="OUTPUT_DIR of the run")
+    parser.add_argument("output_dir", type=Path, metavar="OUTPUT_DIR", help="output folder of the run")
     parser.add_argument("--no-plots", action="store_true", help="print the table only")
 
 

@@ -156,7 +156,7 @@ def test_folders_that_cannot_be_named_are_refused(folder, tmp_path_factory):
     (other / "b.mp4").touch()
     with pytest.raises(ScoringError, match=r"would both be called b\.mp4"):
         find_videos([folder, other])
-    with pytest.raises(ScoringError, match="not under --root"):
+    with pytest.raises(ScoringError, match="not under --video-root"):
         find_videos([other], root=folder)
 
 

@@ -29,11 +29,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=Path, required=True, metavar="DIR", help="where videos/, labels/ and model/ go"
     )
-    parser.add_argument("--seed", type=int, default=0, help="the same seed makes the same demo (default %(default)s)")
-    parser.add_argument("--train-clips", type=int, default=126, metavar="N", help="default %(default)s")
-    parser.add_argument("--val-clips", type=int, default=42, metavar="N", help="default %(default)s")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="the same seed makes the same demo")
+    parser.add_argument("--train-clips", type=int, default=126, metavar="N", help="clips to train on")
+    parser.add_argument("--val-clips", type=int, default=42, metavar="N", help="clips to validate on")
     parser.add_argument(
-        "--warmup-steps", type=int, default=500, metavar="N", help="default %(default)s, in three parts"
+        "--warmup-steps", type=int, default=500, metavar="N", help="warm-up steps of the tiny model, in three parts"
     )
 
 

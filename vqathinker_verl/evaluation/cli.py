@@ -42,11 +42,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="[BENCHMARK=]FILE",
         help="JSONL of `vqathinker score`, CSV or TSV with video_id and pred_mos, or verl's validation dump",
     )
-    predictions.add_argument("--name", help="the model's name in the tables (default: the first file's)")
+    predictions.add_argument(
+        "--name", metavar="NAME", help="the model's name in the tables (default: the first file's)"
+    )
     predictions.add_argument(
         "--against", nargs="+", default=[], metavar="[BENCHMARK=]FILE", help="predictions of a second model, compared"
     )
-    predictions.add_argument("--against-name", help="its name")
+    predictions.add_argument(
+        "--against-name", metavar="NAME", help="the second model's name (default: its first file's)"
+    )
 
     add_engine_options(parser, model_required=False)
     add_question_options(parser)
@@ -60,28 +64,35 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="parquet of `vqathinker prepare`, or label files that it reads (default: the mos beside the predictions)",
     )
-    labels.add_argument("--sets", type=Path, help="JSON list of label sets, as of `prepare`, for all that follows")
-    labels.add_argument("--dataset", help="label file: name of its benchmark")
-    labels.add_argument("--scale", type=float, nargs=2, metavar=("LOWEST", "HIGHEST"), help="label file: MOS possible")
-    labels.add_argument("--video-column", default="video", help="table: column with the video (default: %(default)s)")
-    labels.add_argument("--mos-column", default="mos", help="table: column with the MOS (default: %(default)s)")
-    labels.add_argument("--registry", type=Path, help="JSON file with datasets of your own (docs/data.md)")
-    labels.add_argument("--video-root", type=Path, help="folder of the videos, for --model and the report")
+    labels.add_argument(
+        "--sets", type=Path, metavar="FILE", help="JSON list of label sets, as of `prepare`, for all that follows"
+    )
+    labels.add_argument("--dataset", metavar="NAME", help="label file: name of its benchmark")
+    labels.add_argument("--scale", type=float, nargs=2, metavar=("LOWEST", "HIGHEST"), help="label file: lowest "
+                        "and highest MOS that a viewer could give")  # fmt: skip
+    labels.add_argument("--video-column", default="video", metavar="NAME", help="table: column with the video")
+    labels.add_argument("--mos-column", default="mos", metavar="NAME", help="table: column with the MOS")
+    labels.add_argument(
+        "--registry", type=Path, metavar="FILE", help="JSON file with datasets of your own (docs/data.md)"
+    )
+    labels.add_argument(
+        "--video-root", type=Path, metavar="DIR", help="folder of the videos, for --model and the report"
+    )
     labels.add_argument(
         "--follow-links", action="store_true", help="videos may be symbolic links out of the video root"
     )
 
-    figures = parser.add_argument_group("figures")
+    figures = parser.add_argument_group("metrics")
     figures.add_argument(
         "--unscored",
         default="exclude",
         metavar="exclude|middle|SCORE",
-        help="answers without a score: left out (default), or counted as this; 3.0 repeats the released code's way",
+        help="answers without a score: left out, or counted as this; 3.0 repeats the released code",
     )
     figures.add_argument("--raw-plcc", action="store_true", help="PLCC without the logistic fit in the paper's table")
-    figures.add_argument("--resamples", type=int, default=1000, metavar="N", help="bootstrap (default: %(default)s)")
-    figures.add_argument("--confidence", type=float, default=0.95, help="of the intervals (default: %(default)s)")
-    figures.add_argument("--bootstrap-seed", type=int, default=0, metavar="SEED", help="default: %(default)s")
+    figures.add_argument("--resamples", type=int, default=1000, metavar="N", help="bootstrap resamples")
+    figures.add_argument("--confidence", type=float, default=0.95, metavar="SHARE", help="confidence of the intervals")
+    figures.add_argument("--bootstrap-seed", type=int, default=0, metavar="N", help="seed of the bootstrap")
 
     output = parser.add_argument_group("output")
     output.add_argument(
@@ -90,9 +101,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="write evaluation.json, evaluation.csv, table.tex and report.html here",
     )
-    output.add_argument(
-        "--worst", type=int, default=6, metavar="N", help="largest errors in the report (default: %(default)s)"
-    )
+    output.add_argument("--worst", type=int, default=6, metavar="N", help="largest errors in the report")
 
 
 def run(args: argparse.Namespace) -> int:

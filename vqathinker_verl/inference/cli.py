@@ -9,7 +9,13 @@ from typing import Any
 
 from vqathinker_verl.files import check_writable
 from vqathinker_verl.inference.engines import EngineError, open_engine
-from vqathinker_verl.inference.options import Asking, add_engine_options, add_question_options, asking_from
+from vqathinker_verl.inference.options import (
+    Asking,
+    add_engine_options,
+    add_question_options,
+    add_root_option,
+    asking_from,
+)
 from vqathinker_verl.inference.quiet import quiet_libraries
 from vqathinker_verl.inference.scoring import (
     Prediction,
@@ -33,10 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     output.add_argument("--output", type=Path, metavar="FILE", help="JSONL of predictions; resumed if it exists")
     output.add_argument("--format", choices=FORMATS, help="what is printed (default: table on a terminal, else json, "
                         "or nothing with --output)")  # fmt: skip
-    output.add_argument(
-        "--root", type=Path, metavar="DIR", help="name videos relative to this folder (default: that given, or the "
-        "file's)"
-    )  # fmt: skip
+    add_root_option(parser)
     add_engine_options(parser)
     add_question_options(parser)
 

@@ -13,10 +13,14 @@ EXIT_CODES = "0: exported; 2: there is nothing to export, or it could not be wri
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `vqathinker export`."""
     parser.add_argument(
-        "checkpoint", type=Path, help="OUTPUT_DIR of a run (its last checkpoint), or its checkpoints/global_step_N"
+        "checkpoint",
+        type=Path,
+        metavar="CHECKPOINT",
+        help="output folder of a run (its last checkpoint), or its checkpoints/global_step_N",
     )
-    parser.add_argument("--output", type=Path, metavar="DIR", help="default: huggingface_model in global_step_N")
-    parser.add_argument("--dtype", choices=DTYPES, help="default: that of the run's rollouts")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="folder to make (default: huggingface_model in the "
+                        "checkpoint's folder)")  # fmt: skip
+    parser.add_argument("--dtype", choices=DTYPES, help="of the weights (default: that of the run's rollouts)")
 
 
 def run(args: argparse.Namespace) -> int:

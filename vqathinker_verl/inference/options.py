@@ -59,6 +59,13 @@ def add_question_options(parser: argparse.ArgumentParser) -> None:
     asked.add_argument("--prompt", metavar="TEXT", help="the question (default: the model's, or the paper's)")
 
 
+def add_root_option(parser: argparse.ArgumentParser) -> None:
+    """Add --video-root of the commands that take videos; its earlier name still works."""
+    parser.add_argument("--video-root", dest="root", type=Path, metavar="DIR", help="name videos relative to this "
+                        "folder (default: the folder given, or the file's)")  # fmt: skip
+    parser.add_argument("--root", dest="root", type=Path, help=argparse.SUPPRESS)
+
+
 @dataclass(frozen=True)
 class Asking:
     """How a model is asked for scores.

@@ -50,11 +50,11 @@ def find_videos(paths: Iterable[Path], root: Path | None = None) -> dict[str, Pa
             try:
                 video_id = video.absolute().relative_to(base.absolute()).as_posix()
             except ValueError:
-                raise ScoringError(f"{video}: not under --root {base}; expected all videos under it") from None
+                raise ScoringError(f"{video}: not under --video-root {base}; expected all videos under it") from None
             earlier = found.setdefault(video_id, video)
             if earlier.absolute() != video.absolute():
                 raise ScoringError(
-                    f"{earlier} and {video} would both be called {video_id}; name them by a folder above both (--root)"
+                    f"{earlier} and {video} would both be called {video_id}; pass --video-root with a folder above both"
                 )
     return found
 

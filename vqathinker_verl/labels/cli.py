@@ -25,43 +25,67 @@ EXIT_CODES = "0: all rows are in; 1: some were left out (see OUTPUT.quarantine.c
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `vqathinker prepare`."""
     labels = parser.add_argument_group("labels")
-    labels.add_argument("labels", type=Path, nargs="?", help="label file, or the folder of a known dataset")
-    labels.add_argument("--sets", type=Path, help="JSON list of label sets, in place of LABELS and the options below")
-    labels.add_argument("--format", choices=FORMATS, help="default: by the file's suffix")
-    labels.add_argument("--dataset", help="name of the dataset, which becomes verl's data_source")
-    labels.add_argument("--subset", help="folder: part of the dataset, such as LSVQ's train or test")
     labels.add_argument(
-        "--scale", type=float, nargs=2, metavar=("LOWEST", "HIGHEST"), help="MOS possible, at both ends"
+        "labels", type=Path, nargs="?", metavar="LABELS", help="label file, or the folder of a known dataset"
     )
-    labels.add_argument("--video-root", type=Path, help="folder that the videos' paths are relative to")
+    labels.add_argument(
+        "--sets", type=Path, metavar="FILE", help="JSON list of label sets, in place of LABELS and the options below"
+    )
+    labels.add_argument("--format", choices=FORMATS, help="form of the labels (default: by the file's suffix)")
+    labels.add_argument("--dataset", metavar="NAME", help="name of the dataset, which becomes verl's data_source")
+    labels.add_argument("--subset", metavar="NAME", help="folder: part of the dataset, such as LSVQ's train or test")
+    labels.add_argument(
+        "--scale",
+        type=float,
+        nargs=2,
+        metavar=("LOWEST", "HIGHEST"),
+        help="lowest and highest MOS that a viewer could give",
+    )
+    labels.add_argument("--video-root", type=Path, metavar="DIR", help="folder that the videos' paths are relative to "
+                        "(default: that of the label file)")  # fmt: skip
     labels.add_argument(
         "--follow-links", action="store_true", help="videos may be symbolic links out of the video root"
     )
-    labels.add_argument("--video-column", default="video", help="table: column with the video (default: video)")
-    labels.add_argument("--mos-column", default="mos", help="table: column with the MOS (default: mos)")
-    labels.add_argument("--video-pattern", help="table: path with columns in braces, as in 'clips/{flickr_id}.mp4'")
-    labels.add_argument("--source-column", help="table: column equal for videos that must stay in one split")
-    labels.add_argument("--source-pattern", help="regular expression whose first group in the path is that source")
-    labels.add_argument("--registry", type=Path, help="JSON file with datasets of your own (docs/data.md)")
+    labels.add_argument("--video-column", default="video", metavar="NAME", help="table: column with the video")
+    labels.add_argument("--mos-column", default="mos", metavar="NAME", help="table: column with the MOS")
+    labels.add_argument(
+        "--video-pattern", metavar="TEXT", help="table: path with columns in braces, as in 'clips/{flickr_id}.mp4'"
+    )
+    labels.add_argument(
+        "--source-column", metavar="NAME", help="table: column equal for videos that must stay in one split"
+    )
+    labels.add_argument(
+        "--source-pattern", metavar="REGEX", help="regular expression whose first group in the path is that source"
+    )
+    labels.add_argument(
+        "--registry", type=Path, metavar="FILE", help="JSON file with datasets of your own (docs/data.md)"
+    )
 
     output = parser.add_argument_group("output")
-    output.add_argument("--output", type=Path, required=True, help="parquet file to write")
-    output.add_argument("--split", default="train", help="name of the split, in extra_info.split (default: train)")
-    output.add_argument("--holdout", type=float, help="share of the videos to hold out, by source and seed")
-    output.add_argument("--holdout-output", type=Path, help="parquet file of the held-out videos")
-    output.add_argument("--holdout-split", default="val", help="name of that split (default: val)")
-    output.add_argument("--seed", type=int, default=0, help="which videos are held out (default: 0)")
-    output.add_argument("--exclude", type=Path, nargs="+", default=[], help="parquet files whose videos may not recur")
-    output.add_argument("--prompt", default=QUALITY_PROMPT, help="the question (default: the paper's)")
-    output.add_argument("--quarantine", type=Path, help="list of rejected rows (default: OUTPUT.quarantine.csv)")
-    output.add_argument("--histogram", type=Path, help="picture of the MOS (default: OUTPUT.mos.png)")
+    output.add_argument("--output", type=Path, required=True, metavar="FILE", help="parquet file to write")
+    output.add_argument("--split", default="train", metavar="NAME", help="name of the split, in extra_info.split")
+    output.add_argument(
+        "--holdout", type=float, metavar="SHARE", help="share of the videos to hold out, by source and seed"
+    )
+    output.add_argument("--holdout-output", type=Path, metavar="FILE", help="parquet file of the held-out videos")
+    output.add_argument("--holdout-split", default="val", metavar="NAME", help="name of that split")
+    output.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the choice of held-out videos")
+    output.add_argument(
+        "--exclude", type=Path, nargs="+", default=[], metavar="FILE", help="parquet files whose videos may not recur"
+    )
+    output.add_argument("--prompt", default=QUALITY_PROMPT, metavar="TEXT", help="the question (default: the paper's)")
+    output.add_argument(
+        "--quarantine", type=Path, metavar="FILE", help="list of rejected rows (default: OUTPUT.quarantine.csv)"
+    )
+    output.add_argument("--histogram", type=Path, metavar="FILE", help="picture of the MOS (default: OUTPUT.mos.png)")
 
     checks = parser.add_argument_group("checks")
     checks.add_argument("--strict", action="store_true", help="stop at the first fault and write nothing")
     checks.add_argument("--allow-missing", action="store_true", help="keep and count rows without a video file")
     checks.add_argument("--no-probe", dest="probe", action="store_false", help="do not open the videos")
-    checks.add_argument("--workers", type=int, default=min(16, 2 * (os.cpu_count() or 1)), help="videos opened at once")
-    checks.add_argument("--timeout", type=float, default=20.0, help="seconds to open one video (default: 20)")
+    checks.add_argument("--workers", type=int, default=min(16, 2 * (os.cpu_count() or 1)), metavar="N",
+                        help="videos opened at once (default: two per CPU, at most 16)")  # fmt: skip
+    checks.add_argument("--timeout", type=float, default=20.0, metavar="SECONDS", help="time to open one video")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -23,7 +23,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def verl_row(record: Record, index: int, split: str, prompt: str) -> dict[str, Any]:
-    """One row of verl's RLHF parquet (SPEC section 6)."""
+    """One row of verl's RLHF parquet (docs/data.md)."""
     info = record.info
     return {
         "data_source": record.label.dataset,

@@ -13,12 +13,20 @@ EXIT_CODES = "0: the run would fit; 1: it would not (each reason is named); 2: t
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("recipe", help="a script of recipes/, by path or by name (qwen2_5_vl_7b)")
-    parser.add_argument("overrides", nargs="*", help="Hydra overrides, as the recipe itself takes them")
-    parser.add_argument("--full", action="store_true", help="print the whole config, not what differs from verl's")
-    parser.add_argument("--gpu-memory", type=float, default=79.0, metavar="GIB", help="of one GPU (79: an 80 GB card)")
+    parser.add_argument("recipe", metavar="RECIPE", help="a script of recipes/, by path or by name (qwen2_5_vl_7b)")
     parser.add_argument(
-        "--video", type=video_size, default=(1920, 1080), metavar="WxH", help="size of a source video (1920x1080)"
+        "overrides", nargs="*", metavar="FIELD=VALUE", help="Hydra overrides, as the recipe itself takes them"
+    )
+    parser.add_argument("--full", action="store_true", help="print the whole config, not what differs from verl's")
+    parser.add_argument(
+        "--gpu-memory", type=float, default=79.0, metavar="GIB", help="memory of one GPU; 79 is an 80 GB card"
+    )
+    parser.add_argument(
+        "--video",
+        type=video_size,
+        default=(1920, 1080),
+        metavar="WxH",
+        help="size of a source video (default: 1920x1080)",
     )
     parser.description = (
         "Show what a recipe would take: config, tokens, steps and memory, without a GPU or data. Its variables\n"

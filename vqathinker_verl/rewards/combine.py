@@ -20,7 +20,7 @@ PerturbedRivals = Literal["original", "perturbed"]
 
 @dataclass(frozen=True, kw_only=True)
 class RewardConfig:
-    """Every constant of SPEC section 3; checked when made.
+    """Every constant of docs/rewards.md; checked when made.
 
     Attributes:
         sigma: width of the regression reward's bell, in MOS units.
@@ -228,7 +228,7 @@ def score_batch(
     data_sources: GroupIds | None = None,
     config: RewardConfig | None = None,
 ) -> RewardBatch:
-    """Return the rewards of a whole training batch (SPEC section 3).
+    """Return the rewards of a whole training batch (docs/rewards.md).
 
     Args:
         responses: N responses to the original videos.

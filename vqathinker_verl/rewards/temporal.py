@@ -39,7 +39,7 @@ def temporal_bonus(
     bonus: float = 0.3,
     scope: TemporalScope = "video",
 ) -> FloatArray:
-    """Return the bonus that each response earns on one of its rewards (SPEC section 3; the idea is Video-R1's).
+    """Return the bonus that each response earns on one of its rewards (docs/rewards.md; the idea is Video-R1's).
 
     A response earns `bonus` when its reward is above `threshold` and the mean reward of the responses to the original
     is at least the mean reward of the responses to the perturbed video. The means are per video, or over the batch

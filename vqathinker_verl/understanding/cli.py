@@ -24,13 +24,19 @@ EXIT_CODES = """0: done; 1: done, but questions were left out or videos could no
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `vqathinker understand`."""
-    parser.add_argument("questions", type=Path, help="questions: JSONL, plain, FineVD's or Q-Bench-Video's")
-    parser.add_argument("--video-root", type=Path, help="folder of the videos (default: that of the questions)")
+    parser.add_argument(
+        "questions", type=Path, metavar="QUESTIONS", help="JSONL of questions: plain, FineVD's or Q-Bench-Video's"
+    )
+    parser.add_argument(
+        "--video-root", type=Path, metavar="DIR", help="folder of the videos (default: that of the questions)"
+    )
     parser.add_argument(
         "--follow-links", action="store_true", help="videos may be symbolic links out of the video root"
     )
     parser.add_argument("--answers", type=Path, metavar="FILE", help="JSONL with id and response, in place of a model")
-    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="answers, JSONL; goes on if stopped")
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="FILE", help="JSONL of answers; resumed if it exists"
+    )
     add_engine_options(parser, model_required=False)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vqathinker_verl.files import check_writable
 from vqathinker_verl.inference.engines import Answer, Engine, EngineError, Request
-from vqathinker_verl.inference.options import add_engine_options
+from vqathinker_verl.inference.options import add_engine_options, add_root_option
 from vqathinker_verl.inference.scoring import find_videos
 from vqathinker_verl.understanding.asking import Row, ask_all
 from vqathinker_verl.understanding.cli import print_faults
@@ -19,9 +19,12 @@ EXIT_CODES = "0: all have a response; 1: some videos could not be read (each is 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `vqathinker describe`."""
     parser.add_argument("videos", nargs="+", type=Path, metavar="VIDEO|DIR", help="videos, or folders of them")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="the packet; goes on if stopped")
-    parser.add_argument("--root", type=Path, metavar="DIR", help="videos are named relative to this")
-    parser.add_argument("--prompt", default=DESCRIBE_PROMPT, help="what to ask (default: for a description of quality)")
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="DIR", help="folder of the bundle; resumed if it exists"
+    )
+    add_root_option(parser)
+    parser.add_argument("--prompt", default=DESCRIBE_PROMPT, metavar="TEXT", help="the question (default: for a description "
+                        "of quality)")  # fmt: skip
     add_engine_options(parser)
 
 

@@ -36,10 +36,12 @@ EXIT_CODES = "0: done; 1: some videos have no label (each is named); 2: nothing 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `vqathinker reasoning`."""
-    parser.add_argument("responses", type=Path, help="JSONL of `vqathinker score`, or verl's validation dump")
-    parser.add_argument("--labels", type=Path, required=True, help="labels/val.csv of the demo")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write the figures as JSON too")
-    parser.add_argument("--resamples", type=int, default=1000, help="bootstrap over clips (default: %(default)s)")
+    parser.add_argument(
+        "responses", type=Path, metavar="RESPONSES", help="JSONL of `vqathinker score`, or verl's validation dump"
+    )
+    parser.add_argument("--labels", type=Path, required=True, metavar="FILE", help="labels/val.csv of the demo")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write the metrics as JSON, too")
+    parser.add_argument("--resamples", type=int, default=1000, metavar="N", help="bootstrap resamples of the clips")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ sessions of a prompt share the frames, the prompt's tokens and the processor's f
 
 The first `perturbed_n` sessions also ask for one response to the same video with its frames perturbed in time. Both
 requests are sent together, so that the server batches them. A perturbed response is never trained on: its text travels
-in `extra_fields` to the trainer, which compares the rewards (SPEC section 3, temporal consistency).
+in `extra_fields` to the trainer, which compares the rewards (docs/rewards.md, temporal consistency).
 
 Doors of verl 0.9.1: `actor_rollout_ref.rollout.agent.default_agent_loop=vqathinker` and
 `...agent.agent_loop_manager_class=vqathinker_verl.verl_integration.agent_loop.VideoQualityAgentLoopManager`.
@@ -59,7 +59,7 @@ def draw_for(video: Video, rng: np.random.Generator, config: PerturbationConfig)
     """A perturbation that shows in this video, or None for one too short to perturb.
 
     A short video fills its T frames with repetitions of a few source frames: a permutation among equal ones changes
-    nothing and is drawn again (SPEC section 4).
+    nothing and is drawn again (docs/rewards.md).
     """
     frames, metadata = video
     source = np.asarray(metadata["frames_indices"])

@@ -49,7 +49,7 @@ class Rollouts:
         return len(self.uids)
 
     def score(self, config: RewardConfig) -> RewardBatch:
-        """All rewards, over the whole batch (SPEC section 3)."""
+        """All rewards, over the whole batch (docs/rewards.md)."""
         perturbed = [
             (uid, text) for uid, text in zip(self.uids, self.perturbed_responses, strict=True) if text is not None
         ]
