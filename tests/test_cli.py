@@ -51,7 +51,6 @@ def test_options_are_explained_in_one_style(command):
             continue
         names = "/".join(action.option_strings) or action.dest
         assert action.help, names
-        assert (
         assert "%(default)s" not in action.help, names  # the formatter adds it
         assert "default" not in action.help.replace("(default:", "").replace("; default:", ""), names
         if action.nargs != 0 and action.choices is None:

@@ -23,8 +23,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--output", type=Path, required=True, metavar="DIR", help="folder of the bundle; resumed if it exists"
     )
     add_root_option(parser)
-    parser.add_argument("--prompt", default=DESCRIBE_PROMPT, metavar="TEXT", help="the question (default: for a description "
-                        "of quality)")  # fmt: skip
+    parser.add_argument(
+        "--prompt",
+        default=DESCRIBE_PROMPT,
+        metavar="TEXT",
+        help="the question (default: for a description of quality)",
+    )
     add_engine_options(parser)
 
 
