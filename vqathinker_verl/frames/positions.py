@@ -108,7 +108,7 @@ def in_model_dtype(seconds_per_patch: "torch.Tensor | list[float]", dtype: "torc
 def _get_rope_index(
     holder: Any,
     input_ids: "torch.Tensor",
-    mm_token_type_ids: "torch.Tensor | None" = None,  # noqa: ARG001 - the ids tell it
+    mm_token_type_ids: "torch.Tensor | None" = None,
     image_grid_thw: "torch.Tensor | None" = None,
     video_grid_thw: "torch.Tensor | None" = None,
     second_per_grid_ts: "torch.Tensor | list[float] | None" = None,
