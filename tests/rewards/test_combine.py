@@ -156,7 +156,7 @@ def batches(draw):
     return rows, perturbed
 
 
-CONFIGS = st.sampled_from([RewardConfig(), RewardConfig.release()])
+CONFIGS = st.sampled_from([RewardConfig(), RewardConfig(temporal_margin=0.05), RewardConfig.release()])
 
 
 def score(rows, perturbed, config, rename=lambda video: video):
@@ -278,6 +278,9 @@ def test_one_string_is_not_a_batch():
         ({"decimal_penalty": 1.5}, "decimal_penalty: expected a finite number of at least 0 and at most 1, got 1.5"),
         ({"min_decimals": -1}, "min_decimals: expected a finite number of at least 0, got -1"),
         ({"temporal_bonus": -0.3}, "temporal_bonus: "),
+        ({"temporal_margin": -0.1}, "temporal_margin: expected a finite number of at least 0, got -0.1"),
+        ({"temporal_margin": math.inf}, "temporal_margin: expected a finite number of at least 0, got inf"),
+        ({"temporal_margin": "0.1"}, "temporal_margin: "),
         ({"ranking_weight": True}, "ranking_weight: "),
         ({"regression_threshold": None}, "regression_threshold: expected a finite number, got None"),
         ({"fallback": "random"}, "fallback: expected one of 'none', 'text', got 'random'"),
