@@ -189,17 +189,18 @@ def test_it_is_the_single_rewards_put_together(batch, config):
     assert np.all(rewards.total[np.isnan(rewards.pred_mos)] == rewards.format[np.isnan(rewards.pred_mos)])
 
 
-@given(batches(), st.integers(2, 4))
-def test_parts_of_the_batch_are_ranked_as_batches_of_their_own(batch, size):
+@pytest.mark.parametrize("scope", ["video", "batch"])
+@given(batch=batches(), size=st.integers(2, 4))
+def test_parts_of_the_batch_are_batches_of_their_own(batch, size, scope):
     rows, perturbed = batch
-    rewards = score(rows, perturbed, RewardConfig(ranking_videos=size))
+    rewards = score(rows, perturbed, RewardConfig(ranking_videos=size, temporal_scope=scope))
     videos = list(dict.fromkeys(row[2] for row in rows))
     for begin in range(0, len(videos), size):
         part = videos[begin : begin + size]
         alone = score(
             [row for row in rows if row[2] in part],
             [pair for pair in perturbed if pair[1] in part],
-            RewardConfig(),
+            RewardConfig(temporal_scope=scope),
         )
         of_part = [position for position, row in enumerate(rows) if row[2] in part]
         for name in ("ranking", "temporal", "total"):

@@ -36,7 +36,7 @@ class RewardConfig:
         temporal_bonus: bonus on a reward for using the order of the frames; 0 switches it off.
         ranking_threshold: ranking reward that must be exceeded for the bonus.
         regression_threshold: regression reward that must be exceeded for the bonus.
-        temporal_scope: means per "video" or over the whole "batch".
+        temporal_scope: means per "video", or over the whole "batch" (over each of its parts with `ranking_videos`).
         temporal_margin: by how much the mean reward on the original must exceed the mean on the perturbed video, in
             units of the reward. 0: a draw earns the bonus, so a policy that ignores time earns it always; above 0 a
             draw earns nothing.
@@ -275,6 +275,7 @@ def score_batch(
     p_regression = _regression(p_scores, p_decimals, own, videos, config)
     p_ranking = _perturbed_ranking(p_scores, own, ranked, config)
 
+    parts = _part_index(videos, config.ranking_videos)
     # No verdict, so no part in the means of either side: responses without a score, and those without a rival.
     comparisons = (
         compare_temporally(
@@ -284,6 +285,7 @@ def score_batch(
             perturbed_ids,
             scope=config.temporal_scope,
             margin=config.temporal_margin,
+            parts=parts,
         ),
         compare_temporally(
             np.where(np.isnan(scores), np.nan, regression),
@@ -292,6 +294,7 @@ def score_batch(
             perturbed_ids,
             scope=config.temporal_scope,
             margin=config.temporal_margin,
+            parts=parts,
         ),
     )
     ranking_bonus = earned_bonus(
@@ -343,12 +346,16 @@ def _regression(
     )
 
 
+def _part_index(videos: Videos, size: int | None) -> IntArray:
+    """Return the part of the batch (V,) that each video is in, see `RewardConfig.ranking_videos`."""
+    return np.arange(len(videos.ids)) // (size or max(1, len(videos.ids)))
+
+
 def _parts(videos: Videos, size: int | None) -> Videos:
-    """Return the videos with a source of their own for each part of the batch, see `RewardConfig.ranking_videos`."""
+    """Return the videos with a source of their own for each part of the batch, so that no other is compared."""
     if size is None:
         return videos
-    part = np.arange(len(videos.ids)) // size
-    return replace(videos, source=videos.source * (len(videos.ids) + 1) + part)
+    return replace(videos, source=videos.source * (len(videos.ids) + 1) + _part_index(videos, size))
 
 
 def _perturbed_ranking(scores: FloatArray, index: IntArray, videos: Videos, config: RewardConfig) -> FloatArray:

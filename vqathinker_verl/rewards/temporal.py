@@ -99,10 +99,12 @@ def compare_temporally(
     *,
     scope: TemporalScope = "video",
     margin: float = 0.0,
+    parts: IntArray | None = None,
 ) -> TemporalComparison:
     """Compare the mean rewards on original and perturbed videos; the arguments are those of `temporal_bonus`.
 
-    The videos are in the order in which `group_ids` first names them.
+    The videos are in the order in which `group_ids` first names them. `parts` (V,) cuts the batch into parts, numbered
+    from 0, each of which scope="batch" treats as a batch of its own; None means one part.
     """
     check_choice("scope", scope, TemporalScope)
     if not 0 <= margin < math.inf:
@@ -114,11 +116,14 @@ def compare_temporally(
     mean = group_mean(original, index, len(ids))
     mean_perturbed = group_mean(perturbed, perturbed_index, len(ids))
     compared = ~np.isnan(mean) & ~np.isnan(mean_perturbed)
-    if scope == "batch" and compared.any():
+    if scope == "batch":
         # Over responses, not over videos: that is what the released code averages.
-        gap = np.nanmean(original[compared[index]]) - np.nanmean(perturbed[compared[perturbed_index]])
-    else:
-        gap = mean - mean_perturbed
+        part = parts if parts is not None else np.zeros(len(ids), dtype=np.int64)
+        count = int(part.max(initial=-1)) + 1
+        mean = group_mean(np.where(compared[index], original, np.nan), part[index], count)[part]
+        on_both = np.where(compared[perturbed_index], perturbed, np.nan)
+        mean_perturbed = group_mean(on_both, part[perturbed_index], count)[part]
+    gap = mean - mean_perturbed
     # A margin smaller than the rounding must not turn a draw into a win.
     required = max(margin - _ROUNDING, _ROUNDING) if margin > 0 else -_ROUNDING
     return TemporalComparison(compared, compared & (gap >= required))
