@@ -56,6 +56,7 @@ RECIPES = {
     "run_qwen2_5_vl_7b_lora": ("qwen2_5_vl", [*batch(VIDEOS), "actor_rollout_ref.model.lora_rank=8"]),
     "run_qwen3_vl_8b": ("qwen3_vl", batch(VIDEOS)),
     "run_internvl3_8b": ("internvl", batch(VIDEOS)),
+    "run_release": ("internvl", [*batch(VIDEOS), "vqathinker.validation_response_length=null"]),
     "run_colocate_async": ("qwen2_5_vl", batch(VIDEOS)),
     # Two devices: one to train, one that only generates.
     "run_separate_async": (

@@ -1,6 +1,7 @@
 """verl's own agent loop classes, a real processor and real clips; only the vLLM server is a stand-in."""
 
 import asyncio
+import itertools
 import json
 import math
 import os
@@ -20,10 +21,11 @@ from verl.workers.rollout.utils import qwen2_5_vl_dedup_image_tokens
 from vqathinker_verl.demo.degradations import encode_h264
 from vqathinker_verl.demo.model import build_processor
 from vqathinker_verl.frames import VideoError
-from vqathinker_verl.perturbations import PerturbationConfig, perturbation_rng
+from vqathinker_verl.perturbations import PerturbationConfig, draw_perturbation, perturbation_rng
 from vqathinker_verl.prompts import QUALITY_PROMPT, video_messages
 from vqathinker_verl.verl_integration import agent_loop as loops
 from vqathinker_verl.verl_integration import dataset
+from vqathinker_verl.verl_integration.config import TemporalConfig
 from vqathinker_verl.verl_integration.node_frames import process_cache
 from vqathinker_verl.verl_integration.preflight import composed
 
@@ -242,6 +244,120 @@ def test_fewer_perturbed_responses_are_fewer_requests(config, processor, tmp_pat
     assert len(requests) == GROUP_SIZE + perturbed
 
 
+def test_the_blank_pixel_is_black_or_the_processors_mean():
+    imagenet = SimpleNamespace(video_processor=SimpleNamespace(image_mean=[0.485, 0.456, 0.406]))  # InternVL3's
+    # 255 x 0.485 = 123.7, 255 x 0.456 = 116.3, 255 x 0.406 = 103.5
+    assert loops.blank_pixel(imagenet, "mean").flatten().tolist() == [124, 116, 104]
+    assert loops.blank_pixel(imagenet, "black").flatten().tolist() == [0, 0, 0]
+    assert loops.blank_pixel(imagenet, "mean").shape == (3, 1, 1)
+    assert loops.blank_pixel(imagenet, "mean").dtype == torch.uint8
+
+
+class TestPerResponse:
+    """`temporal.per_response`: as the released code draws them."""
+
+    @pytest.fixture
+    def changed(self, config):
+        changed = config.copy()
+        changed.vqathinker.temporal.update({"per_response": True, "perturbed_n": GROUP_SIZE})
+        # Of 720 orders of six frames, so that four draws differ.
+        changed.vqathinker.temporal.perturbations.kinds = {"shuffle": 1.0}
+        return changed
+
+    def drawn(self, config, processor, row):
+        _, requests = run_group(config, processor, row | {"uid": uuid4().hex}, expected=2 * GROUP_SIZE)
+        _, perturbed = split_requests(requests)
+        return requests, [frames_of(request) for request in perturbed]
+
+    def test_each_response_sees_a_perturbation_of_its_own(self, changed, processor, tmp_path):
+        requests, copies = self.drawn(changed, processor, row_of(write_clip(tmp_path / "clip.mp4")))
+        assert (len(requests), len(copies)) == (2 * GROUP_SIZE, GROUP_SIZE)
+        for one, other in itertools.combinations(copies, 2):
+            assert not torch.equal(one, other)
+        original = frames_of(requests[0])
+        for copy in copies:  # the same frames in another order
+            assert sorted(frame.sum().item() for frame in copy) == sorted(frame.sum().item() for frame in original)
+        frames = changed.data.frames
+        assert process_cache(frames.cache_bytes, frames.timeout_seconds).decodes == 1
+
+    def test_they_are_drawn_again_in_a_resumed_run_and_differ_at_another_step(self, changed, processor, tmp_path):
+        row = row_of(write_clip(tmp_path / "clip.mp4"))
+        first, again, later = (
+            sorted(copy.numpy().tobytes() for copy in self.drawn(changed, processor, row | {"global_steps": step})[1])
+            for step in (3, 3, 4)
+        )
+        assert first == again
+        assert not set(first) & set(later)
+
+    def test_the_draws_are_those_of_each_sessions_own_generator(self, changed, processor, tmp_path):
+        row = row_of(write_clip(tmp_path / "clip.mp4"))
+        requests, copies = self.drawn(changed, processor, row)
+        temporal = TemporalConfig.from_config(changed)
+        original = frames_of(requests[0])
+        expected = []
+        for session in range(GROUP_SIZE):
+            rng = perturbation_rng(temporal.seed, 3, row["extra_info"]["video_id"], session)
+            expected.append(original[draw_perturbation(len(original), rng, temporal.perturbations).indices])
+        as_bytes = [sorted(copy.numpy().tobytes() for copy in side) for side in (copies, expected)]
+        assert as_bytes[0] == as_bytes[1]
+
+    def test_each_response_names_its_own(self, config, processor, tmp_path):
+        changed = config.copy()
+        changed.vqathinker.temporal.update({"per_response": True, "perturbed_n": GROUP_SIZE})
+        row = row_of(write_clip(tmp_path / "clip.mp4"))
+        outputs, _ = run_group(changed, processor, row, expected=2 * GROUP_SIZE)
+        temporal = TemporalConfig.from_config(changed)
+        expected = [
+            draw_perturbation(
+                6, perturbation_rng(temporal.seed, 3, row["extra_info"]["video_id"], session), temporal.perturbations
+            ).name
+            for session in range(GROUP_SIZE)
+        ]
+        assert [output.extra_fields["perturbation"] for output in outputs] == expected
+        assert len(set(expected)) > 1
+
+
+def test_an_identity_draw_is_shown_where_it_is_not_drawn_again(config, processor, tmp_path):
+    """A clip of one frame: its copy equals it, and takes part in the comparison, as in the released code."""
+    changed = config.copy()
+    changed.vqathinker.temporal.perturbations.update({"redraw_identity": False, "kinds": {"reverse": 1.0}})
+    row = row_of(write_clip(tmp_path / "still.mp4", num_frames=1))
+    outputs, requests = run_group(changed, processor, row, expected=GROUP_SIZE + GROUP_SIZE // 2)
+    assert len(requests) == GROUP_SIZE + GROUP_SIZE // 2
+    assert all(torch.equal(frames_of(request), frames_of(requests[0])) for request in requests)
+    assert [output.extra_fields["perturbation"] for output in outputs].count("reverse") == GROUP_SIZE // 2
+
+
+@pytest.mark.parametrize("fill", ["black", "mean"])
+def test_a_dropped_frame_shows_black_or_zero_after_normalisation(config, processor, tmp_path, fill):
+    changed = config.copy()
+    changed.vqathinker.temporal.perturbations.update({"drop_fill": fill, "kinds": {"random_drop": 1.0}, "max_drops": 1})
+    row = row_of(write_clip(tmp_path / "clip.mp4"))
+    _, requests = run_group(changed, processor, row, expected=GROUP_SIZE + GROUP_SIZE // 2)
+    originals, perturbed = split_requests(requests)
+    (number,) = [n for n in range(6) if not torch.equal(frames_of(perturbed[0])[n], frames_of(originals[0])[n])]
+    dropped = frames_of(perturbed[0])[number]
+    if fill == "black":
+        assert not dropped.any()
+        return
+    assert dropped.flatten(1).unique(dim=1).shape == (3, 1)  # one colour
+    video = processor.video_processor
+    shown = video(videos=[dropped.expand(2, -1, -1, -1)], return_tensors="pt", do_sample_frames=False)
+    # Half a step of 8 bits, in units of the smallest standard deviation.
+    assert shown["pixel_values_videos"].abs().max() <= 0.5 / 255 / min(video.image_std) + 1e-6
+
+
+@pytest.mark.parametrize(("length", "expected"), [(None, None), (9, 9)])
+def test_validation_may_have_shorter_responses(config, processor, tmp_path, length, expected):
+    changed = config.copy()
+    changed.vqathinker.validation_response_length = length
+    row = row_of(write_clip(tmp_path / "clip.mp4"), split="val")
+    _, requests = run_group(changed, processor, row, is_validation=True, sessions=1, expected=1)
+    assert requests[0]["sampling_params"].get("max_tokens") == expected
+    _, requests = run_group(changed, processor, row | {"uid": uuid4().hex}, sessions=1, expected=2)
+    assert all("max_tokens" not in request["sampling_params"] for request in requests)
+
+
 def test_a_clip_of_one_frame_is_left_out_of_the_comparison(config, processor, tmp_path):
     row = row_of(write_clip(tmp_path / "still.mp4", num_frames=1))
     outputs, requests = run_group(config, processor, row, expected=GROUP_SIZE)
@@ -374,7 +490,7 @@ class TestDrawFor:
     def test_perturb_shows_the_frames_in_the_drawn_order_and_leaves_the_original(self):
         frames = torch.arange(1, 5).float().reshape(4, 1, 1, 1)
         drawn = SimpleNamespace(indices=np.array([3, 2, 1, 0]), black=np.array([False, True, False, False]))
-        perturbed, metadata = loops.perturb((frames, {"fps": 24.0}), drawn)
+        perturbed, metadata = loops.perturb((frames, {"fps": 24.0}), drawn, torch.zeros(1, 1, 1))
         assert perturbed.flatten().tolist() == [4.0, 0.0, 2.0, 1.0]
         assert frames.flatten().tolist() == [1.0, 2.0, 3.0, 4.0]
         assert metadata == {"fps": 24.0}

@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from vqathinker_verl.prompts import SCORE_RANGE
 from vqathinker_verl.rewards.combine import RewardConfig
-from vqathinker_verl.verl_integration.config import TemporalConfig, frame_spec
+from vqathinker_verl.verl_integration.config import TemporalConfig, frame_spec, validation_response_length
 
 COLUMNS = ("data_source", "prompt", "videos", "reward_model", "extra_info")
 REQUIRED = ("actor_rollout_ref.model.path", "data.train_files", "data.val_files")
@@ -50,6 +50,7 @@ def check(config_dir: Path, config_name: str, overrides: list[str]) -> DictConfi
     try:
         RewardConfig.from_mapping(OmegaConf.to_container(config.vqathinker.reward, resolve=True))
         TemporalConfig.from_config(config)
+        validation_response_length(config)
         for split in ("train", "val"):
             frame_spec(split, 1, config.data)  # the model's patch size is not known here, nor needed
     except (TypeError, ValueError) as error:
