@@ -8,18 +8,19 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
+from types import MethodType, SimpleNamespace
 from uuid import uuid4
 
 import numpy as np
 import pytest
 import torch
+from transformers.models.qwen2_5_vl import Qwen2_5_VLModel
 from verl.experimental.agent_loop.agent_loop import DictConfigWrap
 from verl.workers.rollout.replica import TokenOutput
 from verl.workers.rollout.utils import qwen2_5_vl_dedup_image_tokens
 
 from vqathinker_verl.demo.degradations import encode_h264
-from vqathinker_verl.demo.model import build_processor
+from vqathinker_verl.demo.model import build_model, build_processor
 from vqathinker_verl.frames import VideoError
 from vqathinker_verl.perturbations import PerturbationConfig, draw_perturbation, perturbation_rng
 from vqathinker_verl.prompts import QUALITY_PROMPT, video_messages
@@ -52,7 +53,12 @@ class Server:
 
 @pytest.fixture(scope="module")
 def processor():
-    return build_processor()
+    """As verl's `hf_processor` makes it: with the model's config, and transformers' rule for positions."""
+    made = build_processor()
+    made.config = build_model(made.tokenizer, seed=0).config
+    made.config.vision_config.tokens_per_second = 2
+    made.get_rope_index = MethodType(Qwen2_5_VLModel.get_rope_index, made)
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +79,8 @@ def write_clip(path, num_frames=24):
     """A square that moves to the right, so that every change of order shows."""
     frames = np.full((num_frames, 84, 84, 3), 90, dtype=np.uint8)
     for number, frame in enumerate(frames):
-        frame[30:50, 2 * number : 2 * number + 20] = (220, 40, 40)
+        left = 64 * number // num_frames
+        frame[30:50, left : left + 20] = (220, 40, 40)
     path.write_bytes(encode_h264(frames, 18))
     return path
 
@@ -181,20 +188,41 @@ class TestTraining:
 
 @pytest.mark.e2e
 def test_vllm_runs_the_group_in_one_batch_and_sees_each_video_once(config, processor, tiny_model, tmp_path):
-    """Equal frames share what the vision encoder made of them, the perturbed copies among themselves too."""
-    row = row_of(write_clip(tmp_path / "clip.mp4"))
-    _, requests = run_group(config, processor, row, expected=GROUP_SIZE + GROUP_SIZE // 2)
+    """Equal frames and times share vLLM's processor and encoder; both sides place every token at the same time."""
+    path = write_clip(tmp_path / "clip.mp4", num_frames=120)
+    outputs, requests = run_group(config, processor, row_of(path), expected=GROUP_SIZE + GROUP_SIZE // 2)
     originals, perturbed = split_requests(requests)
     assert (len(originals), len(perturbed)) == (GROUP_SIZE, GROUP_SIZE // 2)
-    saved = [(list(request["prompt_ids"]), *request["video_data"][0]) for request in requests]
-    torch.save(saved, tmp_path / "requests.pt")
+    saved = []
+    for request in requests:
+        frames, metadata = request["video_data"][0]
+        given = {"frames": frames.tolist(), "metadata": metadata, "mm_processor_kwargs": request["mm_processor_kwargs"]}
+        saved.append({"ids": list(request["prompt_ids"]), **given})
+    slower = [{**one, "fps": one["fps"] / 2} for one in saved[0]["mm_processor_kwargs"]["video_metadata"]]
+    saved.append({**saved[0], "mm_processor_kwargs": {"video_metadata": slower, "do_sample_frames": False}})
+    (tmp_path / "requests.json").write_text(json.dumps(saved))
     probe = Path(__file__).with_name("vllm_batch_probe.py")
-    command = [sys.executable, str(probe), str(tiny_model), str(tmp_path / "requests.pt")]
+    command = [sys.executable, str(probe), str(tiny_model), str(tmp_path / "requests.json")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, timeout=300, check=True, text=True)
-    first, *later = json.loads(done.stdout.splitlines()[-1])
-    assert first == {"requests": len(requests), "videos": 2}
+    seen = json.loads(done.stdout.splitlines()[-1])
+    first, *later = seen["steps"]
+    assert first == {"requests": len(saved), "videos": 3}
     assert all(step["videos"] == 0 for step in later)
+    # Other times are another video to vLLM, and no reason to load its processor again.
+    assert (seen["processed"], seen["loaded"]) == (3, 1)
+
+    worker = object.__new__(loops.VideoQualityAgentLoopWorker)
+    worker.processor, worker.tokenizer = processor, processor.tokenizer
+    loops.use_times_of_the_rollouts(processor, "float32")
+    ids = torch.tensor([outputs[0].prompt_ids])
+    features = worker._compute_multi_modal_inputs(outputs[0], ids)
+    trained = worker._compute_position_ids(ids, torch.ones_like(ids), features)[0, 1:]
+    assert len(trained[0, ids[0] == processor.video_token_id].unique()) == 3
+    *group, twice_as_long = seen["positions"]
+    assert all(found == trained.tolist() for found in group)
+    assert len(group) == len(requests)
+    assert max(twice_as_long[0]) > max(group[0][0])
 
 
 def test_every_response_of_a_seeded_run_has_a_seed_of_its_own(config, processor, tmp_path):
@@ -411,64 +439,50 @@ def test_validation_keeps_no_pixels_and_its_positions_are_the_same(config, proce
         torch.testing.assert_close(torch.as_tensor(value), torch.as_tensor(features[0][name]))
 
 
-@pytest.mark.e2e
-class TestPositionsOfFrames:
-    """Against vLLM's own function, for a model whose positions count seconds (the demo's do not)."""
+class TestTimes:
+    def test_every_request_carries_the_times_of_its_frames(self, config, processor, tmp_path):
+        path = write_clip(tmp_path / "clip.mp4", num_frames=24)
+        outputs, requests = run_group(config, processor, row_of(path), expected=GROUP_SIZE + GROUP_SIZE // 2)
+        assert {output.extra_fields["perturbation"] is not None for output in outputs} == {True, False}
+        for request in requests:  # the perturbed copies' too
+            times = request["mm_processor_kwargs"]
+            assert times["video_metadata"] == [
+                {"fps": 24.0, "frames_indices": [1, 5, 9, 13, 16, 20], "total_num_frames": 24}
+            ]
+            assert times["do_sample_frames"] is False
 
-    CONFIG = SimpleNamespace(
-        vision_config=SimpleNamespace(spatial_merge_size=2, tokens_per_second=2),
-        image_token_id=0,
-        video_token_id=1,
-        vision_start_token_id=2,
-    )
+    def test_an_older_run_continues_at_24_frames_per_second(self, config, processor, tmp_path):
+        changed = config.copy()
+        changed.data.frames.true_times = False
+        _, requests = run_group(changed, processor, row_of(write_clip(tmp_path / "clip.mp4")), sessions=1, expected=2)
+        for request in requests:
+            (metadata,) = request["mm_processor_kwargs"]["video_metadata"]
+            assert metadata == {"fps": 24.0, "frames_indices": [0, 1, 2, 3, 4, 5], "total_num_frames": 6}
 
-    def trained(self, processor, num_frames, spaced):
-        from transformers.models.qwen2_5_vl import Qwen2_5_VLModel
+    def test_a_model_that_does_not_count_seconds_is_given_none(self, config, processor, tmp_path, monkeypatch):
+        monkeypatch.setattr(processor, "config", SimpleNamespace(model_type="qwen3_vl"))
+        _, requests = run_group(config, processor, row_of(write_clip(tmp_path / "clip.mp4")), sessions=1, expected=2)
+        assert all(not request["mm_processor_kwargs"] for request in requests)
 
-        grid = (num_frames // 2, 6, 8)
-        ids = [9, 9, 2, *[1] * (grid[0] * grid[1] * grid[2] // 4), 3, 9, 9, 9]
-        model = SimpleNamespace(config=self.CONFIG, video_processor=processor.video_processor)
-        model.get_vision_position_ids = lambda *args, **kwargs: Qwen2_5_VLModel.get_vision_position_ids(
-            model, *args, **kwargs
-        )
-        fake = type("Qwen2_5_VLProcessor", (SimpleNamespace,), {})(video_processor=processor.video_processor)
-        loops.space_frames_as_vllm_does(fake)
-        features = {"video_grid_thw": torch.tensor([grid])}
-        positions, _ = Qwen2_5_VLModel.get_rope_index(
-            model,
-            input_ids=torch.tensor([ids]),
-            mm_token_type_ids=2 * (torch.tensor([ids]) == 1).int(),
-            attention_mask=torch.ones(1, len(ids), dtype=torch.int64),
-            **features,
-            **(fake.get_rope_index_kwargs(features) if spaced else {}),
-        )
-        return positions[:, 0], ids, grid
+    def test_the_positions_of_the_trainer_have_the_clips_seconds(self, config, processor, tmp_path):
+        """6 frames of a clip of 10 s: a patch each 10/3 s, two positions per second, and the text after the largest."""
+        path = write_clip(tmp_path / "clip.mp4", num_frames=240)
+        outputs, _ = run_group(config, processor, row_of(path), sessions=1, expected=2)
+        worker = object.__new__(loops.VideoQualityAgentLoopWorker)
+        worker.processor, worker.tokenizer, worker.mm_processor_kwargs = processor, processor.tokenizer, {}
+        loops.use_times_of_the_rollouts(processor, "float32")
+        ids = torch.tensor([outputs[0].prompt_ids + outputs[0].response_ids])
+        features = worker._compute_multi_modal_inputs(outputs[0], ids)
+        positions = worker._compute_position_ids(ids, torch.ones_like(ids), features)[0]
+        is_video = ids[0] == processor.video_token_id
+        begin = int(is_video.nonzero()[0])
+        assert sorted(set(positions[1][is_video].tolist())) == [begin, begin + 6, begin + 13]
+        after = int(is_video.nonzero()[-1]) + 1
+        assert positions[1:, after].tolist() == [begin + 14] * 3
 
-    def sampled(self, processor, ids, grid, num_frames):
-        from vllm.model_executor.models.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration as Sampler
-
-        frames = torch.zeros(num_frames, 3, 84, 112, dtype=torch.uint8)
-        seconds = processor(text=["<|vision_start|><|video_pad|><|vision_end|>"], videos=[frames])["second_per_grid_ts"]
-        feature = SimpleNamespace(
-            modality="video",
-            mm_position=SimpleNamespace(offset=3),
-            data={
-                "video_grid_thw": SimpleNamespace(data=torch.tensor(grid)),
-                "second_per_grid_ts": SimpleNamespace(data=torch.tensor(seconds[0])),
-            },
-        )
-        model = SimpleNamespace(config=self.CONFIG)
-        model.iter_mm_grid_thw = lambda features: Sampler.iter_mm_grid_thw(model, features)
-        return Sampler.get_mrope_input_positions(model, ids, [feature])[0]
-
-    @pytest.mark.parametrize("num_frames", [2, 6, 12])
-    def test_the_trainer_spaces_them_as_vllm_does(self, processor, num_frames):
-        trained, ids, grid = self.trained(processor, num_frames, spaced=True)
-        assert torch.equal(trained, self.sampled(processor, ids, grid, num_frames))
-
-    def test_stock_verl_still_does_not(self, processor):
-        trained, ids, grid = self.trained(processor, 6, spaced=False)
-        assert not torch.equal(trained, self.sampled(processor, ids, grid, 6))
+    def test_a_dtype_that_says_nothing_is_refused(self, processor):
+        with pytest.raises(ValueError, match=r"rollout\.dtype is auto"):
+            loops.use_times_of_the_rollouts(processor, "auto")
 
 
 class TestDrawFor:

@@ -30,6 +30,8 @@ from verl.utils.profiler import simple_timer
 from verl.utils.tokenizer.chat_template import apply_chat_template
 from verl.workers.rollout.replica import TokenOutput
 
+from vqathinker_verl.frames.positions import QWEN2_5_VL, in_model_dtype, use_true_times
+from vqathinker_verl.frames.tensors import Video, vllm_times
 from vqathinker_verl.perturbations import (
     DropFill,
     Perturbation,
@@ -38,10 +40,8 @@ from vqathinker_verl.perturbations import (
     perturbation_rng,
 )
 from vqathinker_verl.verl_integration.config import TemporalConfig, validation_response_length
-from vqathinker_verl.verl_integration.dataset import Video
 from vqathinker_verl.verl_integration.sharing import SharedWork
 
-VLLM_FRAMES_PER_SECOND = 24.0  # of frames without metadata
 MAX_DRAWS = 100  # until a short video shows a change; nearly always the first draw does
 
 
@@ -90,7 +90,7 @@ def blank_pixel(processor: Any, fill: DropFill) -> torch.Tensor:
 def perturb(video: Video, perturbation: Perturbation, blank: torch.Tensor) -> Video:
     """The frames of `video` in the perturbation's order, `blank` where it says so; the metadata stays.
 
-    The model must not learn of the perturbation but through its eyes, so the frames keep their places in time.
+    Timestamps stay unchanged, so that only the pixels reveal the perturbation.
     """
     frames, metadata = video
     frames = frames[torch.from_numpy(perturbation.indices)]  # indexing copies
@@ -245,9 +245,12 @@ class VideoQualityAgentLoop(AgentLoopBase):
             prompt_ids=prompt_ids,
             sampling_params=sampling_params,
             video_data=videos,
-            mm_processor_kwargs=self._get_mm_processor_kwargs(),
+            mm_processor_kwargs={**self._get_mm_processor_kwargs(), **self._times(videos)},
             priority=priority,
         )
+
+    def _times(self, videos: list[Video] | None) -> dict[str, Any]:
+        return vllm_times(self.processor.config.model_type, videos) if videos else {}
 
     async def _as_agent_loop_output(
         self, prompt: PreparedPrompt, output: TokenOutput, metrics: dict[str, Any]
@@ -276,19 +279,30 @@ class VideoQualityAgentLoop(AgentLoopBase):
         )
 
 
-def space_frames_as_vllm_does(processor: Any) -> None:
-    """Let the trainer's positions of a video's frames be those that vLLM samples with, on Qwen2.5-VL.
+def use_times_of_the_rollouts(processor: Any, dtype: str) -> None:
+    """Let the trainer's positions be those that vLLM samples with, on Qwen2.5-VL; in place.
 
-    Qwen2.5-VL's positions count the seconds between frames. vLLM 0.24 hands its processor bare frames, which counts
-    them as 24 a second; verl 0.9.1 leaves the seconds out, and transformers then takes 1 s a pair of frames. So the
-    policy that answered was not quite the one that was trained. `get_rope_index_kwargs` is verl's door for it. Equal up
-    to 12 frames; beyond, vLLM rounds the sum and transformers each step.
+    verl binds transformers' `get_rope_index` to the processor, which follows another rule (frames/positions.py), and
+    leaves the seconds out of its call. `get_rope_index_kwargs` is verl's hook for such arguments.
+
+    Args:
+        processor: the one that verl's `hf_processor` made.
+        dtype: `actor_rollout_ref.rollout.dtype`; vLLM rounds the seconds to it.
+
+    Raises:
+        ValueError: `dtype` is no torch dtype, such as "auto".
     """
-    if type(processor).__name__ == "Qwen2_5_VLProcessor":
-        seconds = processor.video_processor.temporal_patch_size / VLLM_FRAMES_PER_SECOND
-        processor.get_rope_index_kwargs = lambda features: (
-            {"second_per_grid_ts": [seconds] * len(features["video_grid_thw"])} if "video_grid_thw" in features else {}
-        )
+    if processor is None or processor.config.model_type != QWEN2_5_VL:
+        return
+    rollout_dtype = getattr(torch, dtype, None)
+    if not isinstance(rollout_dtype, torch.dtype):
+        raise ValueError(f"actor_rollout_ref.rollout.dtype is {dtype}; expected bfloat16, float16 or float32")
+    use_true_times(processor)
+    processor.get_rope_index_kwargs = lambda features: (
+        {"second_per_grid_ts": in_model_dtype(features["second_per_grid_ts"], rollout_dtype)}
+        if "video_grid_thw" in features
+        else {}
+    )
 
 
 class VideoQualityAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
@@ -301,7 +315,7 @@ class VideoQualityAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_cl
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        space_frames_as_vllm_does(self.processor)
+        use_times_of_the_rollouts(self.processor, self.rollout_config.dtype)
 
     async def _compute_score(self, outputs: list[AgentLoopOutput], kwargs: dict) -> None:
         await super()._compute_score(outputs, kwargs)

@@ -16,6 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from vqathinker_verl.frames.positions import check_versions
 from vqathinker_verl.prompts import SCORE_RANGE
 from vqathinker_verl.rewards.combine import RewardConfig
 from vqathinker_verl.verl_integration.config import TemporalConfig, frame_spec, validation_response_length
@@ -39,6 +40,10 @@ def check(config_dir: Path, config_name: str, overrides: list[str]) -> DictConfi
         InputError: a wrong override, a missing model, label file or video, a row that cannot be trained on.
     """
     config = composed(config_dir, config_name, overrides)
+    try:
+        check_versions()
+    except RuntimeError as error:
+        raise InputError(str(error)) from error
     check_model(config.actor_rollout_ref.model.path)
     check_attention(config.actor_rollout_ref.model)
     check_micro_batches(config)
