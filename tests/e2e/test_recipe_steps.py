@@ -56,7 +56,14 @@ RECIPES = {
     "run_qwen2_5_vl_7b_lora": ("qwen2_5_vl", [*batch(VIDEOS), "actor_rollout_ref.model.lora_rank=8"]),
     "run_qwen3_vl_8b": ("qwen3_vl", batch(VIDEOS)),
     "run_internvl3_8b": ("internvl", batch(VIDEOS)),
-    "run_release": ("internvl", [*batch(VIDEOS), "vqathinker.validation_response_length=null"]),
+    "run_release": (
+        "internvl",
+        [
+            *batch(VIDEOS),
+            "vqathinker.validation_response_length=null",  # SIZES has shorter responses
+            "actor_rollout_ref.rollout.top_k=-1",  # else vLLM's probabilities are of the 50 likeliest tokens alone
+        ],
+    ),
     "run_colocate_async": ("qwen2_5_vl", batch(VIDEOS)),
     # Two devices: one to train, one that only generates.
     "run_separate_async": (
