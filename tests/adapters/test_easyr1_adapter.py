@@ -52,6 +52,12 @@ def test_datasets_are_not_compared_unless_told_to():
     assert together[0]["ranking"] == pytest.approx(1.001, abs=1e-5)
 
 
+def test_the_temporal_settings_are_checked_and_have_no_effect():
+    assert easyr1.compute_score(reward_inputs(), temporal_margin=0.1) == easyr1.compute_score(reward_inputs())
+    with pytest.raises(ValueError, match="temporal_margin: expected a finite number of at least 0, got -1"):
+        easyr1.compute_score(reward_inputs(), temporal_margin=-1)
+
+
 def test_it_warns_once_of_what_it_cannot_see():
     warn_once.cache_clear()
     with warnings.catch_warnings(record=True) as caught:

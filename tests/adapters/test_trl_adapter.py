@@ -36,6 +36,13 @@ def test_the_config_counts():
     assert together == RankingReward()(COMPLETIONS, mos=MOS, video_id=IDS)
 
 
+def test_the_temporal_settings_have_no_effect():
+    config = RewardConfig(temporal_margin=0.1)
+    columns = {"mos": MOS, "video_id": IDS}
+    for reward in (RegressionReward, RankingReward):
+        assert reward(config)(COMPLETIONS, **columns) == reward()(COMPLETIONS, **columns)
+
+
 def test_conversations():
     messages = [[{"role": "assistant", "content": text}] for text in COMPLETIONS]
     parts = [[{"role": "assistant", "content": [{"type": "text", "text": text}]}] for text in COMPLETIONS]

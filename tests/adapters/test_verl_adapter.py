@@ -95,6 +95,18 @@ def test_verl_loads_and_calls_the_batch_function():
     assert all(type(value) is float for result in results for value in result.values())
 
 
+def test_the_temporal_settings_are_checked_and_have_no_effect():
+    """A run passes all of `vqathinker.reward`, and neither function sees a perturbed video."""
+    arguments = (["LSVQ"] * 2, [GOOD, POOR], [4.0, 2.0], [{"video_id": "a"}, {"video_id": "b"}])
+    assert compute_score_batched(*arguments, temporal_margin=0.1) == compute_score_batched(*arguments)
+    assert compute_score("LSVQ", GOOD, 4.0, temporal_margin=0.1) == compute_score("LSVQ", GOOD, 4.0)
+    message = "temporal_margin: expected a finite number of at least 0, got -1"
+    with pytest.raises(ValueError, match=message):
+        compute_score_batched(*arguments, temporal_margin=-1)
+    with pytest.raises(ValueError, match=message):
+        compute_score("LSVQ", GOOD, 4.0, temporal_margin=-1)
+
+
 def test_one_id_in_two_datasets_is_two_videos():
     results = compute_score_batched(["LSVQ", "CGVDS"], [GOOD, POOR], [4.0, 2.0], [{"video_id": "1.mp4"}] * 2)
     assert [result["ranking"] for result in results] == [0.0, 0.0]

@@ -181,6 +181,7 @@ def test_vllm_samples_from_the_weights_that_fsdp_holds(run):
     for step in range(1, STEPS + 1):
         metrics = run.metrics[step]
         assert metrics["training/rollout_probs_diff_max"] < 0.02, step
+        assert metrics["training/rollout_actor_probs_pearson_corr"] > 0.9999, step
     moved = [run.metrics[step]["actor/grad_norm"] * run.metrics[step]["actor/lr"] for step in range(1, STEPS + 1)]
     assert all(value > 0 for value in moved)
     assert run.metrics[STEPS]["actor/kl_loss"] > 0  # away from the reference, so stale weights would show

@@ -35,7 +35,8 @@ def compute_score(reward_inputs: Sequence[Mapping[str, Any]], **kwargs: Any) -> 
     Args:
         reward_inputs: for each response a mapping with `response` and `ground_truth`, the latter a JSON object with
             `mos`, `video_id` and, where data sets are mixed, `data_source`.
-        **kwargs: fields of RewardConfig (EasyR1's `reward_function_kwargs`).
+        **kwargs: fields of RewardConfig (EasyR1's `reward_function_kwargs`); those of the temporal bonus have no effect
+            here.
 
     Returns:
         For each response `overall` (the total), `regression`, `ranking`, `format`, `parse_failure`.

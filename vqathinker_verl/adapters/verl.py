@@ -40,7 +40,7 @@ def compute_score(
         solution_str: the response.
         ground_truth: MOS of the video.
         extra_info: the row's extra information; not used.
-        **kwargs: fields of RewardConfig (verl's `reward_kwargs`).
+        **kwargs: fields of RewardConfig (verl's `reward_kwargs`); those of the temporal bonus have no effect here.
 
     Returns:
         Always the same keys: `score` (regression and format, with their weights), `mos`, `pred_mos` (NaN without a
@@ -99,7 +99,7 @@ def compute_score_batched(
         solution_strs: (N,) responses.
         ground_truths: (N,) MOS of each response's video.
         extra_infos: (N,) extra information of each row; its `video_id` tells which responses are of one video.
-        **kwargs: fields of RewardConfig (verl's `reward_kwargs`).
+        **kwargs: fields of RewardConfig (verl's `reward_kwargs`); those of the temporal bonus have no effect here.
 
     Returns:
         For each response the keys of `compute_score` and `ranking`; `score` is the total.

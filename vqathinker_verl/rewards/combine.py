@@ -36,7 +36,10 @@ class RewardConfig:
         temporal_bonus: bonus on a reward for using the order of the frames; 0 switches it off.
         ranking_threshold: ranking reward that must be exceeded for the bonus.
         regression_threshold: regression reward that must be exceeded for the bonus.
-        temporal_scope: means per "video" or over the whole "batch".
+        temporal_scope: means per "video", or over the whole "batch" (over each of its parts with `ranking_videos`).
+        temporal_margin: by how much the mean reward on the original must exceed the mean on the perturbed video, in
+            units of the reward. 0: a draw earns the bonus, so a policy that ignores time earns it always; above 0 a
+            draw earns nothing.
         perturbed_rivals: whom a response to a perturbed video is ranked against. "original": the other videos as they
             are, so that only the frames of its own video differ between the two sides compared; "perturbed": the
             other perturbed videos (the released code).
@@ -58,6 +61,7 @@ class RewardConfig:
     ranking_threshold: float = 0.5
     regression_threshold: float = 0.9
     temporal_scope: TemporalScope = "video"
+    temporal_margin: float = 0.0
     perturbed_rivals: PerturbedRivals = "original"
     regression_weight: float = 1.0
     ranking_weight: float = 1.0
@@ -75,7 +79,8 @@ class RewardConfig:
             raise ValueError(f"ranking_videos: expected a whole number of at least 2, or null, got {parts!r}")
         for name in ("sigma", "eps"):
             self._check_number(name, above=0.0)
-        for name in ("temporal_bonus", "regression_weight", "ranking_weight", "format_weight", "min_decimals"):
+        non_negative = ("temporal_bonus", "temporal_margin", "min_decimals")
+        for name in (*non_negative, "regression_weight", "ranking_weight", "format_weight"):
             self._check_number(name, at_least=0.0)
         for name in ("ranking_threshold", "regression_threshold"):
             self._check_number(name)
@@ -175,8 +180,9 @@ class RewardBatch:
         - ranking_accuracy: share of the comparable pairs of videos (one data source, different MOS) that their mean
           scores put in the order of their MOS; an equal mean counts half.
         - srcc: Spearman correlation of the videos' mean scores with their MOS.
-        - temporal_win_rate: share of the comparisons, two a video (ranking and regression), in which the mean reward
-          on the original is at least that on the perturbed video; NaN when no video was perturbed.
+        - temporal_win_rate: share of the comparisons, two per video (ranking and regression), in which the mean reward
+          on the original is at least that on the perturbed video (draws included), or exceeds it by at least
+          `temporal_margin` where that is above 0 (draws excluded); NaN when no video was perturbed.
         - temporal_excluded: number of videos with neither comparison.
         """
         from vqathinker_verl.metrics import srcc
@@ -269,6 +275,7 @@ def score_batch(
     p_regression = _regression(p_scores, p_decimals, own, videos, config)
     p_ranking = _perturbed_ranking(p_scores, own, ranked, config)
 
+    parts = _part_index(videos, config.ranking_videos)
     # No verdict, so no part in the means of either side: responses without a score, and those without a rival.
     comparisons = (
         compare_temporally(
@@ -277,6 +284,8 @@ def score_batch(
             group_ids,
             perturbed_ids,
             scope=config.temporal_scope,
+            margin=config.temporal_margin,
+            parts=parts,
         ),
         compare_temporally(
             np.where(np.isnan(scores), np.nan, regression),
@@ -284,6 +293,8 @@ def score_batch(
             group_ids,
             perturbed_ids,
             scope=config.temporal_scope,
+            margin=config.temporal_margin,
+            parts=parts,
         ),
     )
     ranking_bonus = earned_bonus(
@@ -335,12 +346,16 @@ def _regression(
     )
 
 
+def _part_index(videos: Videos, size: int | None) -> IntArray:
+    """Return the part of the batch (V,) that each video is in, see `RewardConfig.ranking_videos`."""
+    return np.arange(len(videos.ids)) // (size or max(1, len(videos.ids)))
+
+
 def _parts(videos: Videos, size: int | None) -> Videos:
-    """Return the videos with a source of their own for each part of the batch, see `RewardConfig.ranking_videos`."""
+    """Return the videos with a source of their own for each part of the batch, so that no other is compared."""
     if size is None:
         return videos
-    part = np.arange(len(videos.ids)) // size
-    return replace(videos, source=videos.source * (len(videos.ids) + 1) + part)
+    return replace(videos, source=videos.source * (len(videos.ids) + 1) + _part_index(videos, size))
 
 
 def _perturbed_ranking(scores: FloatArray, index: IntArray, videos: Videos, config: RewardConfig) -> FloatArray:
