@@ -1,6 +1,7 @@
 """One distortion of known strength, and the stand-in MOS that follows from the strength alone."""
 
 import io
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -155,9 +156,12 @@ def encode_h264(frames: Frames, crf: int, fps: int = 24) -> bytes:
     return buffer.getvalue()
 
 
-def decode_h264(video: bytes) -> Frames:
-    """All frames of an encoded clip: (T, H, W, 3) uint8 RGB."""
+def decode_h264(video: bytes, indices: Sequence[int] | NDArray[np.int64] | None = None) -> Frames:
+    """Frames of an encoded clip, in the clip's order: (T, H, W, 3) uint8 RGB; all of them, or those of `indices`."""
     import av
 
+    # Converting a picture to RGB takes longer than decoding it.
+    wanted = None if indices is None else set(map(int, indices))
     with av.open(io.BytesIO(video)) as container:
-        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+        pictures = enumerate(container.decode(video=0))
+        return np.stack([p.to_ndarray(format="rgb24") for number, p in pictures if wanted is None or number in wanted])

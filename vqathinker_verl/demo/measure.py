@@ -9,7 +9,7 @@ import numpy as np
 
 from vqathinker_verl.demo.clips import ClipLabel
 from vqathinker_verl.demo.degradations import DISTORTION_WORDS, decode_h264
-from vqathinker_verl.demo.scenes import Frames
+from vqathinker_verl.demo.scenes import NUM_FRAMES, Frames
 from vqathinker_verl.demo.warmup import prompt_inputs
 from vqathinker_verl.demo.warmup_clips import NUM_SAMPLED
 from vqathinker_verl.frames import segment_centres
@@ -23,8 +23,7 @@ _BATCH = 16
 
 def load_sampled_frames(path: Path) -> Frames:
     """The frames of a clip that the policy sees, at the uniform segment centres: (NUM_SAMPLED, H, W, 3) uint8."""
-    frames = decode_h264(path.read_bytes())
-    return frames[segment_centres(len(frames), NUM_SAMPLED)]
+    return decode_h264(path.read_bytes(), segment_centres(NUM_FRAMES, NUM_SAMPLED))
 
 
 def respond(

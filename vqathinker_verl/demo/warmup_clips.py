@@ -34,7 +34,7 @@ def degraded_versions(rng: np.random.Generator) -> Iterator[WarmupClip]:
     for distortion in DISTORTIONS:
         strength = 0.0 if distortion == "pristine" else float(rng.uniform(0.15, 1.0))
         if distortion == "compression":
-            frames = decode_h264(encode_h264(scene, crf(distortion, strength)))[indices]
+            frames = decode_h264(encode_h264(scene, crf(distortion, strength)), indices)
         elif distortion in ("drops", *PLAYBACK):
             frames = degrade(scene, distortion, strength, rng)[indices]
         else:
