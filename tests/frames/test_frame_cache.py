@@ -9,8 +9,6 @@ from conftest_frames import encode
 
 from vqathinker_verl.frames import FrameCache, FrameSpec, VideoError, cache
 
-pytest.importorskip("decord")
-
 SPEC = FrameSpec(6, size=(56, 56))
 ONE_VIDEO = 6 * 3 * 56 * 56
 

@@ -7,9 +7,9 @@ import time
 from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from vqathinker_verl.frames.decoding import DecodedVideo, VideoError
 from vqathinker_verl.frames.processes import decode
 from vqathinker_verl.frames.spec import FrameSpec
+from vqathinker_verl.frames.video import DecodedVideo, VideoError
 
 Key = tuple[str, FrameSpec]
 
