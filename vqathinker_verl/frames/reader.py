@@ -90,7 +90,8 @@ def decode_by_entries(container: Any, stream: Any, found: Scan, wanted: Collecti
     Raises:
         UnforetoldError: A packet or a picture is not the one that the scan found there.
     """
-    _use_threads(stream)
+    stream.thread_type = "AUTO"
+    stream.codec_context.thread_count = DECODER_THREADS
     upcoming: Iterator[tuple[int, Any]] = iter(())
     place = -1
     for index in sorted(wanted):
@@ -107,7 +108,12 @@ def decode_by_entries(container: Any, stream: Any, found: Scan, wanted: Collecti
 
 def _decode_from(container: Any, stream: Any, found: Scan, entry: Entry) -> Iterator[tuple[int, Any]]:
     """The pictures from an entry on, with their places."""
-    container.seek(entry.pts, stream=stream)
+    import av
+
+    try:
+        container.seek(entry.pts, stream=stream)
+    except av.FFmpegError as error:
+        raise UnforetoldError(f"seeking to the key frame at {entry.pts} failed ({error.strerror})") from error
     number, place = None, entry.rank
     for packet in container.demux(stream):
         if packet.size:
@@ -123,7 +129,7 @@ def _decode_from(container: Any, stream: Any, found: Scan, entry: Entry) -> Iter
         for frame in packet.decode():
             if frame.pts is not None and frame.pts < entry.pts:
                 continue  # a leading picture, for which the ones before the entry are missing
-            if place >= len(found.times) or frame.pts != found.times[place]:
+            if place >= len(found.times) or frame.pts != found.times[place] or frame.is_corrupt:
                 raise UnforetoldError(f"picture {place} came out at {frame.pts}")
             yield place, frame
             place += 1
@@ -160,18 +166,14 @@ def _read_from_start(path: str, found: Scan, spec: FrameSpec | None) -> "tuple[V
 
 def _decode_all(container: Any, stream: Any, found: Scan) -> Iterable[tuple[int, Any]]:
     """The pictures in order, with their places."""
-    _use_threads(stream)
+    # Threads that work on several pictures at once would conceal damage in other ways than FFmpeg does by default.
+    stream.codec_context.thread_count = DECODER_THREADS
     # The last packets are empty: they bring the decoder to give what it holds back.
     packets: Iterator[Any] = container.demux(stream)
     if found.incomplete:
         last = len(found.order) - 1
         packets = (packet for number, packet in enumerate(packets) if number != last)
     return enumerate(frame for packet in packets for frame in packet.decode())
-
-
-def _use_threads(stream: Any) -> None:
-    stream.thread_type = "AUTO"
-    stream.codec_context.thread_count = DECODER_THREADS
 
 
 def _rate(path: str, stream: Any, times: list[int | None], last_duration: int) -> float:

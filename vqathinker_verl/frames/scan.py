@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from vqathinker_verl.frames.access_units import Unit, classifier
+from vqathinker_verl.frames.access_units import Kind, Picture, classifier
 from vqathinker_verl.frames.video import VideoError
 
 # A file that holds less than this of the frames or the length it states is cut off: its MOS is about a video that we
@@ -75,7 +75,7 @@ def scan(path: str, container: Any, stream: Any) -> Scan:
     provable = container.format.name in INDEXED
     classify = classifier(stream.codec_context.name, stream.codec_context.extradata or b"") if provable else None
     order: list[tuple[int | None, int]] = []
-    units: list[Unit] = []
+    pictures: list[Picture] = []
     durations: dict[int, int] = {}
     shown, closed, incomplete, seconds = 0, True, False, 0.0
     for packet in container.demux():
@@ -90,19 +90,19 @@ def scan(path: str, container: Any, stream: Any) -> Scan:
         incomplete = provable and packet.is_corrupt
         if classify is None:
             continue
-        unit = None
+        picture = None
         if packet.pts is not None and not (packet.is_discard or packet.is_corrupt or _changes_stream(packet)):
-            unit = classify(bytes(packet))
-        if unit is None:
+            picture = classify(bytes(packet))
+        if picture is None:
             classify = None
             continue
-        units.append(unit)
+        pictures.append(picture)
         durations[packet.pts] = packet.duration or 0
-        closed = closed and unit is not Unit.LEADING and packet.is_keyframe == (unit is Unit.ENTRY)
+        closed = closed and picture.kind is not Kind.LEADING and packet.is_keyframe == (picture.kind is Kind.ENTRY)
     note = _check_complete(path, container, stated, len(order) - incomplete, seconds)
     entries: list[Entry] = []
     if classify is not None and len(durations) == len(order):
-        entries = _entries(units, list(durations), stream.codec_context)
+        entries = _entries(pictures, list(durations), stream.codec_context)
     times = sorted(durations) if entries else []
     last_duration = durations[times[-1]] if times else 0
     return Scan(shown - incomplete, times, last_duration, entries, order, closed and bool(entries), incomplete, note)
@@ -112,9 +112,9 @@ def _changes_stream(packet: Any) -> bool:
     return packet.has_sidedata("new_extradata") or packet.has_sidedata("param_change")
 
 
-def _entries(units: list[Unit], times: list[int], codec_context: Any) -> list[Entry]:
-    """Packets to begin at; none where the time stamps do not bear them out."""
-    if not units or units[0] is not Unit.ENTRY:
+def _entries(pictures: list[Picture], times: list[int], codec_context: Any) -> list[Entry]:
+    """Packets to begin at; none where the time stamps do not bear out what the packets say."""
+    if not pictures or pictures[0].kind is not Kind.ENTRY or not _in_order_of_time(pictures, times):
         return []
     # FFmpeg's H.264 decoder leaves out a picture that comes later than it expects. (The other decoders know how late.)
     if codec_context.name == "h264" and _reordering(times) > codec_context.reorder_depth:
@@ -122,18 +122,36 @@ def _entries(units: list[Unit], times: list[int], codec_context: Any) -> list[En
     in_order = sorted(times)
     entries: list[Entry] = []
     latest = None  # time stamp of the packets so far
-    for number, (unit, time) in enumerate(zip(units, times, strict=True)):
-        if unit is Unit.ENTRY:
+    for number, (picture, time) in enumerate(zip(pictures, times, strict=True)):
+        if picture.kind is Kind.ENTRY:
             if latest is not None and latest > time:
                 return []
             entries.append(Entry(number, bisect.bisect_left(in_order, time), time))
-        elif unit is Unit.LEADING:
+        elif picture.kind is Kind.LEADING:
             if time > entries[-1].pts or (len(entries) > 1 and time < entries[-2].pts):
                 return []
         elif time < entries[-1].pts:
             return []
         latest = time if latest is None else max(latest, time)
     return entries
+
+
+def _in_order_of_time(pictures: list[Picture], times: list[int]) -> bool:
+    """Whether the codec counts the pictures in the order of their time stamps, in equal steps: then none is missing."""
+    starts = [number for number, picture in enumerate(pictures) if picture.restart]
+    step = None
+    for start, end in itertools.pairwise([*starts, len(pictures)]):
+        if pictures[start].place is None:
+            continue
+        by_time = sorted(range(start, end), key=lambda number: times[number])
+        for one, other in itertools.pairwise(pictures[number] for number in by_time):
+            taken = (other.place - one.place) % one.modulus
+            step = step or taken
+            if taken != step or not taken:
+                return False
+    if not starts or pictures[0].place is None:
+        return all(one < other for one, other in itertools.pairwise(times))
+    return True
 
 
 def _reordering(times: list[int]) -> int:
