@@ -11,6 +11,8 @@ of the config and in the message itself:
         merge_size: 2                                     # the model's; sides are multiples of patch x merge
         timeout_seconds: 60                               # the longest that one video may take to decode
         cache_bytes: 2147483648                           # decoded frames kept, per node
+        decoders: null                                    # videos decoded side by side, per node (null: CPUs / 4)
+        decoder: auto                                     # auto | pyav | decord
 
 A spec takes `size: [height, width]`, or `min_pixels` and `max_pixels` per frame for models with a pixel budget.
 """
@@ -24,8 +26,8 @@ import torch
 from omegaconf import DictConfig
 from verl.utils.dataset.rl_dataset import RLHFDataset
 
-from vqathinker_verl.frames import DecodedVideo, VideoInfo, probe, video_tokens
-from vqathinker_verl.verl_integration.config import frame_spec
+from vqathinker_verl.frames import DecodedVideo, FrameSpec, VideoInfo, probe, video_tokens
+from vqathinker_verl.verl_integration.config import cache_config, frame_spec
 from vqathinker_verl.verl_integration.node_frames import frames_of
 
 logger = logging.getLogger(__name__)
@@ -116,15 +118,17 @@ class VideoQualityDataset(RLHFDataset):
         Raises:
             VideoError: a video cannot be decoded; the message names the file.
         """
-        limits = {
-            "max_bytes": config.frames.get("cache_bytes", 2**31),
-            "timeout_seconds": config.frames.get("timeout_seconds", 60.0),
-        }
+        cache = cache_config(config)
         videos = [
-            as_verl_video(frames_of(item["video"], frame_spec(item["split"], image_patch_size, config), **limits))
-            for item in _video_items(messages)
+            as_verl_video(frames_of(path, spec, cache))
+            for path, spec in frames_shown(messages, image_patch_size, config)
         ]
         return None, videos or None, None
+
+
+def frames_shown(messages: list[dict], image_patch_size: int, config: DictConfig) -> list[tuple[str, FrameSpec]]:
+    """The videos of a prompt, and which frames of each a model sees; `config` is `data`."""
+    return [(item["video"], frame_spec(item["split"], image_patch_size, config)) for item in _video_items(messages)]
 
 
 def _video_items(messages: list[dict]) -> list[dict]:
