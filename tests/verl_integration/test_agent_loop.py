@@ -305,8 +305,7 @@ class TestPerResponse:
         original = frames_of(requests[0])
         for copy in copies:  # the same frames in another order
             assert sorted(frame.sum().item() for frame in copy) == sorted(frame.sum().item() for frame in original)
-        frames = changed.data.frames
-        assert process_cache(frames.cache_bytes, frames.timeout_seconds).decodes == 1
+        assert process_cache(cache_config(changed.data)).decodes == 1
 
     def test_they_are_drawn_again_in_a_resumed_run_and_differ_at_another_step(self, changed, processor, tmp_path):
         row = row_of(write_clip(tmp_path / "clip.mp4"))
