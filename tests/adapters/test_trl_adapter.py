@@ -72,7 +72,7 @@ def test_it_warns_once_of_what_it_cannot_see():
         warnings.simplefilter("always")
         RankingReward()(COMPLETIONS, mos=MOS, video_id=IDS)
         RankingReward()(COMPLETIONS, mos=MOS, video_id=IDS)
-    assert ["one process only" in str(entry.message) for entry in caught] == [True]
+    assert ["no temporal bonus" in str(entry.message) for entry in caught] == [True]
 
 
 def test_a_missing_group_id_is_an_error():

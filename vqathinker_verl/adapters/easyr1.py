@@ -2,11 +2,12 @@
 
 EasyR1 loads a reward function by the path of its file, and calls it with the responses of a whole batch:
 
-    worker.reward.reward_type=batch
     worker.reward.reward_function=<this file>:compute_score
 
-`python -m vqathinker_verl.adapters.easyr1` prints the path. EasyR1 hands over a response and its ground truth and no
-more, so the ground truth has to carry the video's id: it is a JSON object, in the data set's answer column,
+`python -m vqathinker_verl.adapters.easyr1` prints this path. Leave `worker.reward.reward_type` alone: in EasyR1 0.3.1
+and 0.3.2 it is `batch` by default, and newer versions have no such setting but read REWARD_TYPE below. EasyR1 hands
+over a response and its ground truth and no more, so the ground truth has to carry the video's id: it is a JSON object,
+in the data set's answer column,
 
     {"mos": 3.52, "video_id": "yfcc-batch6/4134.mp4", "data_source": "LSVQ"}
 """

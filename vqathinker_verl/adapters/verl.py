@@ -4,8 +4,8 @@
     reward.custom_reward_function.name=compute_score
     +reward.custom_reward_function.reward_kwargs.sigma=0.5
 
-`reward_kwargs` are fields of RewardConfig. Training with all four rewards is what `vqathinker_verl.verl_integration`
-does, where the whole batch is known.
+`reward_kwargs` are fields of RewardConfig. docs/adapters.md has the settings of verl 0.4 to 0.9. Training with all four
+rewards is what `vqathinker_verl.verl_integration` does, where the whole batch is known.
 """
 
 import math
@@ -90,9 +90,9 @@ def compute_score_batched(
 ) -> list[dict[str, float]]:
     """Return the rewards of the responses that are handed over together: regression, ranking and format.
 
-    It cannot see: responses of another call. verl hands over what one of its workers holds, so the ranking reward
-    compares fewer videos than the training batch has. Nor can it see perturbed videos, so there is no temporal bonus.
-    A warning says so once.
+    It cannot see: responses of another call. The BatchRewardManager of verl 0.4 to 0.6 hands over the full training
+    batch; since 0.7, verl's configuration makes no manager that calls this function. Nor can it see perturbed videos,
+    so there is no temporal bonus. A warning says so once.
 
     Args:
         data_sources: (N,) data set of each response's video.
