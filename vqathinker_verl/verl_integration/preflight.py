@@ -19,7 +19,12 @@ from omegaconf.errors import OmegaConfBaseException
 from vqathinker_verl.frames.positions import check_versions
 from vqathinker_verl.prompts import SCORE_RANGE
 from vqathinker_verl.rewards.combine import RewardConfig
-from vqathinker_verl.verl_integration.config import TemporalConfig, frame_spec, validation_response_length
+from vqathinker_verl.verl_integration.config import (
+    TemporalConfig,
+    extra_rewards,
+    frame_spec,
+    validation_response_length,
+)
 
 COLUMNS = ("data_source", "prompt", "videos", "reward_model", "extra_info")
 REQUIRED = ("actor_rollout_ref.model.path", "data.train_files", "data.val_files")
@@ -55,6 +60,7 @@ def check(config_dir: Path, config_name: str, overrides: list[str]) -> DictConfi
     try:
         RewardConfig.from_mapping(OmegaConf.to_container(config.vqathinker.reward, resolve=True))
         TemporalConfig.from_config(config)
+        extra_rewards(config)
         validation_response_length(config)
         for split in ("train", "val"):
             frame_spec(split, 1, config.data)  # the model's patch size is not known here, nor needed
