@@ -3,6 +3,7 @@ import json
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -50,6 +51,16 @@ def test_datasets_are_not_compared_unless_told_to():
     together = easyr1.compute_score(reward_inputs(truths), cross_dataset=True)
     assert [score["ranking"] for score in apart] == [0, 0, 0]
     assert together[0]["ranking"] == pytest.approx(1.001, abs=1e-5)
+
+
+def test_extra_rewards_count_in_the_total_and_are_returned_where_they_have_a_verdict():
+    example = Path(__file__).resolve().parents[2] / "examples" / "custom_reward.py"
+    settings = {"brevity": {"path": str(example), "name": "brevity", "weight": 0.2, "kwargs": {"limit": 10}}}
+    plain = easyr1.compute_score(reward_inputs())
+    scores = easyr1.compute_score(reward_inputs(), extra_rewards=settings)
+    assert scores[2] == plain[2]  # "4.00", without reasoning
+    for row in (0, 1):
+        assert scores[row] == pytest.approx(plain[row] | {"brevity": 1.0, "overall": plain[row]["overall"] + 0.2})
 
 
 def test_the_temporal_settings_are_checked_and_have_no_effect():

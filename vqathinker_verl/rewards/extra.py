@@ -64,9 +64,9 @@ class ExtraReward:
         try:
             signature.bind(None, **self.kwargs)
         except TypeError as error:
-            call = f"{getattr(self.function, '__name__', self.function)}{signature}"
             raise ValueError(
-                f"{call} cannot be called with a batch and the kwargs {dict(self.kwargs)}: {error}"
+                f"kwargs: the function takes ({', '.join(signature.parameters)}), "
+                f"so it cannot be called with a batch and {dict(self.kwargs)}: {error}"
             ) from error
 
     def evaluate(self, batch: RewardInputs, *, name: str) -> FloatArray:
@@ -148,7 +148,7 @@ def _load_function(path: str, name: str) -> BatchReward:
     except AttributeError:
         raise ValueError(f"{path}: has no {name!r}") from None
     if not callable(function):
-        raise ValueError(f"{path}: {name!r} is not a function but {function!r}")
+        raise ValueError(f"{path}: {name!r} is not a function but of type {type(function).__name__}")
     return function  # type: ignore[no-any-return]
 
 
