@@ -26,7 +26,7 @@ from vqathinker_verl.perturbations import PerturbationConfig, draw_perturbation,
 from vqathinker_verl.prompts import QUALITY_PROMPT, video_messages
 from vqathinker_verl.verl_integration import agent_loop as loops
 from vqathinker_verl.verl_integration import dataset
-from vqathinker_verl.verl_integration.config import TemporalConfig
+from vqathinker_verl.verl_integration.config import TemporalConfig, cache_config
 from vqathinker_verl.verl_integration.node_frames import process_cache
 from vqathinker_verl.verl_integration.preflight import composed
 
@@ -146,7 +146,7 @@ class TestTraining:
         assert (len(originals), len(perturbed)) == (GROUP_SIZE, GROUP_SIZE // 2)
 
     def test_one_decode_serves_them_all(self, group, config):
-        assert process_cache(config.data.frames.cache_bytes, config.data.frames.timeout_seconds).decodes == 1
+        assert process_cache(cache_config(config.data)).decodes == 1
 
     def test_the_perturbed_copy_differs_in_its_frames_alone(self, group):
         originals, perturbed = split_requests(group[1])

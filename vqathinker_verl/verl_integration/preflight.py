@@ -21,6 +21,7 @@ from vqathinker_verl.prompts import SCORE_RANGE
 from vqathinker_verl.rewards.combine import RewardConfig
 from vqathinker_verl.verl_integration.config import (
     TemporalConfig,
+    cache_config,
     extra_rewards,
     frame_spec,
     validation_response_length,
@@ -64,8 +65,11 @@ def check(config_dir: Path, config_name: str, overrides: list[str]) -> DictConfi
         validation_response_length(config)
         for split in ("train", "val"):
             frame_spec(split, 1, config.data)  # the model's patch size is not known here, nor needed
+        decoder = cache_config(config.data).decoder
     except (TypeError, ValueError) as error:
         raise InputError(str(error)) from error
+    if decoder == "decord" and importlib.util.find_spec("decord") is None:
+        raise InputError("data.frames.decoder=decord: decord is not installed; install it, or leave the field at auto")
     train_rows = sum(check_label_file(path) for path in _listed(config.data.train_files))
     for path in _listed(config.data.val_files):
         check_label_file(path)
