@@ -72,7 +72,7 @@ def batch_ranking(
         ranking_videos: None compares all videos; a number cuts them, in their order, into parts of so many, and only
             videos of one part are compared.
     """
-    videos = (against or batch).videos
+    videos = (batch if against is None else against).videos
     # Compared are videos of one source, so each part gets source numbers of its own.
     videos = replace(videos, source=videos.source * (len(videos) + 1) + part_index(len(videos), ranking_videos))
     return mean_fidelity(batch.pred_mos, batch.group_index, batch.videos.variance[batch.group_index], videos, eps=eps)
