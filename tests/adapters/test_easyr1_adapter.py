@@ -99,6 +99,16 @@ def test_datasets_are_not_compared_unless_told_to():
     assert together[0]["ranking"] == pytest.approx(1.001, abs=1e-5)
 
 
+def test_extra_rewards_count_in_the_total_and_are_returned_where_they_have_a_verdict():
+    example = Path(__file__).resolve().parents[2] / "examples" / "custom_reward.py"
+    settings = {"brevity": {"path": str(example), "name": "brevity", "weight": 0.2, "kwargs": {"limit": 10}}}
+    plain = easyr1.compute_score(reward_inputs())
+    scores = easyr1.compute_score(reward_inputs(), extra_rewards=settings)
+    assert scores[2] == plain[2]  # "4.00", without reasoning
+    for row in (0, 1):
+        assert scores[row] == pytest.approx(plain[row] | {"brevity": 1.0, "overall": plain[row]["overall"] + 0.2})
+
+
 def test_the_temporal_settings_are_checked_and_have_no_effect():
     assert easyr1.compute_score(reward_inputs(), temporal_margin=0.1) == easyr1.compute_score(reward_inputs())
     with pytest.raises(ValueError, match="temporal_margin: expected a finite number of at least 0, got -1"):

@@ -4,11 +4,11 @@
 
 The data set needs the columns `mos` and `video_id`, and `data_source` where it mixes data sets; TRL hands every column
 to every reward function. TRL adds the rewards up by its own `reward_weights`, so the weights of RewardConfig, and its
-temporal fields, have no effect here.
+temporal fields, have no effect here. `CustomReward` is for rewards of your own (docs/custom_rewards.md).
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,9 @@ import numpy as np
 from vqathinker_verl.adapters.common import as_mos, video_id_of
 from vqathinker_verl.parsing import ParsedAnswer, parse_answer
 from vqathinker_verl.rewards.combine import RewardConfig
+from vqathinker_verl.rewards.extra import BatchReward, ExtraReward
 from vqathinker_verl.rewards.format import format_reward
+from vqathinker_verl.rewards.inputs import make_inputs
 from vqathinker_verl.rewards.notices import warn_once
 from vqathinker_verl.rewards.ranking import ranking_reward
 from vqathinker_verl.rewards.regression import regression_reward
@@ -138,6 +140,62 @@ class FormatReward:
         """Return 1 or 0 per completion; columns of the data set are not used."""
         rewards: list[float] = format_reward([_text(completion) for completion in completions]).tolist()
         return rewards
+
+
+@dataclass(frozen=True)
+class CustomReward:
+    """A reward of your own, a function of a `RewardInputs`; NaN, "no verdict", becomes TRL's None.
+
+    It cannot see: the completions of TRL's other processes, nor perturbed videos. Its weight is TRL's.
+
+    Attributes:
+        name: under which TRL logs it.
+        function: called with the batch and `kwargs`; returns (N,) numbers. Must be picklable.
+        kwargs: its keyword arguments.
+        config: how scores are read.
+    """
+
+    name: str
+    function: BatchReward
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    config: RewardConfig = field(default_factory=RewardConfig)
+
+    def __post_init__(self) -> None:
+        ExtraReward(self.function, kwargs=self.kwargs)  # checks both
+
+    @property
+    def __name__(self) -> str:
+        return self.name
+
+    def __call__(
+        self,
+        completions: Sequence[Completion],
+        mos: Sequence[float | str],
+        video_id: Sequence[Any] | None = None,
+        data_source: Sequence[Any] | None = None,
+        **kwargs: Any,
+    ) -> list[float | None]:
+        """Return one reward per completion, or None; the columns are those of `RankingReward`."""
+        batch = make_inputs(
+            [_text(completion) for completion in completions],
+            _mos(mos),
+            _group_ids(video_id, None if self.config.cross_dataset else data_source, len(completions)),
+            parse=self.config.parse,
+            data_sources=data_source,
+            video_ids=video_id,
+            cross_dataset=self.config.cross_dataset,
+        )
+        values = ExtraReward(self.function, kwargs=self.kwargs).evaluate(batch, name=self.name)
+        return [None if np.isnan(value) else float(value) for value in values]
+
+
+def _group_ids(video_id: Sequence[Any] | None, data_source: Sequence[Any] | None, length: int) -> list[Hashable]:
+    """Return the group of each completion: its video, and its data set where the column is there."""
+    ids = [
+        video_id_of({"video_id": video_id[row] if video_id is not None else None}, f"video_id[{row}]")
+        for row in range(length)
+    ]
+    return ids if data_source is None else list(zip(data_source, ids, strict=True))
 
 
 def _text(completion: Completion) -> str:

@@ -99,15 +99,18 @@ def compute_score_batched(
         solution_strs: (N,) responses.
         ground_truths: (N,) MOS of each response's video.
         extra_infos: (N,) extra information of each row; its `video_id` tells which responses are of one video.
-        **kwargs: fields of RewardConfig (verl's `reward_kwargs`); those of the temporal bonus have no effect here.
+        **kwargs: fields of RewardConfig (verl's `reward_kwargs`); those of the temporal bonus have no effect here. And
+            `extra_rewards`, as `vqathinker.extra_rewards` (docs/custom_rewards.md).
 
     Returns:
-        For each response the keys of `compute_score` and `ranking`; `score` is the total.
+        For each response the keys of `compute_score`, `ranking` and the extra rewards (NaN: no verdict); `score` is
+        the total.
 
     Raises:
         ValueError: if lengths differ, a row has no `video_id`, a ground truth is not a MOS, one video has more than
-            one, or a setting is unknown or out of its range.
+            one, a setting is unknown or out of its range, or an extra reward cannot be loaded or returns no reward.
     """
+    extra_rewards = kwargs.pop("extra_rewards", None)
     warn_once(
         "vqathinker_verl.adapters.verl.compute_score_batched sees the responses of one call only: "
         "the ranking reward compares the videos among these, and there is no temporal bonus"
@@ -132,6 +135,8 @@ def compute_score_batched(
         ],
         data_sources=sources,
         config=_config(kwargs),
+        extra_rewards=extra_rewards,
+        video_ids=[info["video_id"] for info in extra_infos],
     )
     return [
         {
@@ -142,6 +147,7 @@ def compute_score_batched(
             "ranking": float(batch.ranking[row]),
             "format": float(batch.format[row]),
             "parse_failure": float(np.isnan(batch.pred_mos[row])),
+            **{name: float(values[row]) for name, values in batch.extra.items()},
         }
         for row in range(len(responses))
     ]

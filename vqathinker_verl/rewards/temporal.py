@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from vqathinker_verl.parsing import check_choice
 from vqathinker_verl.rewards.arrays import FloatArray, IntArray, as_vector
 from vqathinker_verl.rewards.groups import GroupIds, group_mean, index_among, label_index
+from vqathinker_verl.rewards.inputs import Responses
 
 TemporalScope = Literal["video", "batch"]
 
@@ -77,51 +78,70 @@ def temporal_bonus(
     if not bonus >= 0:
         raise ValueError(f"bonus: expected a number of at least 0, got {bonus}")
     original = as_vector("reward", reward, nan_allowed=True)
-    index, _ = label_index("group_ids", group_ids, len(original))
-    comparison = compare_temporally(
-        original, reward_perturbed, group_ids, perturbed_group_ids, scope=scope, margin=margin
-    )
-    return earned_bonus(original, index, comparison, threshold=threshold, bonus=bonus)
+    perturbed = as_vector("reward_perturbed", reward_perturbed, nan_allowed=True)
+    index, ids = label_index("group_ids", group_ids, len(original))
+    perturbed_index = index_among("perturbed_group_ids", perturbed_group_ids, ids, len(perturbed))
+    comparison = compare_temporally(original, perturbed, index, perturbed_index, len(ids), scope=scope, margin=margin)
+    return _earned(original, index, comparison, threshold=threshold, bonus=bonus)
 
 
-def earned_bonus(
+def batch_temporal(
+    batch: Responses, reward: FloatArray, comparison: TemporalComparison, *, threshold: float, bonus: float = 0.3
+) -> FloatArray:
+    """Return the bonus (N,) that the responses of a batch earn on one of their rewards, which has been compared.
+
+    Args:
+        batch: the responses.
+        reward: (N,) the reward that the bonus is on; NaN earns nothing.
+        comparison: of this reward, by `compare_temporally`.
+        threshold: reward that must be exceeded.
+        bonus: what is earned.
+    """
+    return _earned(reward, batch.group_index, comparison, threshold=threshold, bonus=bonus)
+
+
+def _earned(
     reward: FloatArray, index: IntArray, comparison: TemporalComparison, *, threshold: float, bonus: float
 ) -> FloatArray:
-    """Return the bonus (N,) of responses to the videos `index`, whose comparison has been made."""
     return np.where(comparison.won[index] & (reward > threshold), bonus, 0.0)
 
 
 def compare_temporally(
-    reward: ArrayLike,
-    reward_perturbed: ArrayLike,
-    group_ids: GroupIds,
-    perturbed_group_ids: GroupIds,
+    reward: FloatArray,
+    reward_perturbed: FloatArray,
+    index: IntArray,
+    perturbed_index: IntArray,
+    num_videos: int,
     *,
     scope: TemporalScope = "video",
     margin: float = 0.0,
     parts: IntArray | None = None,
 ) -> TemporalComparison:
-    """Compare the mean rewards on original and perturbed videos; the arguments are those of `temporal_bonus`.
+    """Compare the mean rewards on original and perturbed videos; see `temporal_bonus`.
 
-    The videos are in the order in which `group_ids` first names them. `parts` (V,) cuts the batch into parts, numbered
-    from 0, each of which scope="batch" treats as a batch of its own; None means one part.
+    Args:
+        reward: (N,) rewards on the original videos, NaN for no verdict.
+        reward_perturbed: (M,) rewards on the perturbed videos.
+        index: (N,) the video of each response, from 0 to V - 1.
+        perturbed_index: (M,) the video of each perturbed response.
+        num_videos: V.
+        scope: "video" or "batch".
+        margin: by how much the original's mean must exceed the other.
+        parts: (V,) cuts the batch into parts, numbered from 0, each of which scope="batch" treats as a batch of its
+            own; None means one part.
     """
     check_choice("scope", scope, TemporalScope)
     if not 0 <= margin < math.inf:
         raise ValueError(f"margin: expected a finite number of at least 0, got {margin}")
-    original = as_vector("reward", reward, nan_allowed=True)
-    perturbed = as_vector("reward_perturbed", reward_perturbed, nan_allowed=True)
-    index, ids = label_index("group_ids", group_ids, len(original))
-    perturbed_index = index_among("perturbed_group_ids", perturbed_group_ids, ids, len(perturbed))
-    mean = group_mean(original, index, len(ids))
-    mean_perturbed = group_mean(perturbed, perturbed_index, len(ids))
+    mean = group_mean(reward, index, num_videos)
+    mean_perturbed = group_mean(reward_perturbed, perturbed_index, num_videos)
     compared = ~np.isnan(mean) & ~np.isnan(mean_perturbed)
     if scope == "batch":
         # Over responses, not over videos: that is what the released code averages.
-        part = parts if parts is not None else np.zeros(len(ids), dtype=np.int64)
+        part = parts if parts is not None else np.zeros(num_videos, dtype=np.int64)
         count = int(part.max(initial=-1)) + 1
-        mean = group_mean(np.where(compared[index], original, np.nan), part[index], count)[part]
-        on_both = np.where(compared[perturbed_index], perturbed, np.nan)
+        mean = group_mean(np.where(compared[index], reward, np.nan), part[index], count)[part]
+        on_both = np.where(compared[perturbed_index], reward_perturbed, np.nan)
         mean_perturbed = group_mean(on_both, part[perturbed_index], count)[part]
     gap = mean - mean_perturbed
     # A margin smaller than the rounding must not turn a draw into a win.

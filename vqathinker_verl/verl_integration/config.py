@@ -1,4 +1,4 @@
-"""What is ours in the run's config: `vqathinker.temporal`, `validation_response_length` and `data.frames`.
+"""What is ours in the config: `vqathinker.temporal`, `extra_rewards`, `validation_response_length`, `data.frames`.
 
 `vqathinker.reward` is RewardConfig itself.
 Apart from the agent loop, the dataset and the trainer, which read it, so that the check before the start imports none
@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vqathinker_verl.frames import CacheConfig, FrameSpec
 from vqathinker_verl.perturbations import PerturbationConfig
+from vqathinker_verl.rewards.extra import ExtraReward, load_extra_rewards
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,18 @@ class TemporalConfig:
         if not self.enable:
             return 0
         return math.ceil(group_size / 2) if self.perturbed_n is None else self.perturbed_n
+
+
+def extra_rewards(config: DictConfig) -> dict[str, ExtraReward]:
+    """`vqathinker.extra_rewards`, loaded: rewards of the user's own, by name.
+
+    Raises:
+        ValueError: one of them cannot be loaded or called, see `load_extra_rewards`.
+    """
+    try:
+        return load_extra_rewards(OmegaConf.to_container(config.vqathinker.extra_rewards, resolve=True))
+    except ValueError as error:
+        raise ValueError(f"vqathinker.extra_rewards: {error}") from error
 
 
 def validation_response_length(config: DictConfig) -> int | None:

@@ -22,6 +22,7 @@ from vqathinker_verl.rewards.combine import RewardConfig
 from vqathinker_verl.verl_integration.config import (
     TemporalConfig,
     cache_config,
+    extra_rewards,
     frame_spec,
     validation_response_length,
 )
@@ -60,6 +61,7 @@ def check(config_dir: Path, config_name: str, overrides: list[str]) -> DictConfi
     try:
         RewardConfig.from_mapping(OmegaConf.to_container(config.vqathinker.reward, resolve=True))
         TemporalConfig.from_config(config)
+        extra_rewards(config)
         validation_response_length(config)
         for split in ("train", "val"):
             frame_spec(split, 1, config.data)  # the model's patch size is not known here, nor needed
