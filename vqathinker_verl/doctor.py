@@ -107,9 +107,9 @@ def device() -> str:
 
 
 def decoder() -> str:
-    """The video backends that import; fails where there is none."""
+    """The video decoders that import; fails without PyAV, which reads every video."""
     usable, broken = [], []
-    for name in ("decord", "av"):
+    for name in ("av", "decord"):
         if importlib.util.find_spec(name) is None:
             continue
         try:
@@ -117,8 +117,8 @@ def decoder() -> str:
             usable.append(name)
         except Exception:
             broken.append(f"{name} ({traceback.format_exc().strip().splitlines()[-1]})")
-    if not usable:
-        raise RuntimeError(f"no video decoder: install decord or av; broken: {', '.join(broken) or 'none'}")
+    if "av" not in usable:
+        raise RuntimeError(f"no video decoder: install av; broken: {', '.join(broken) or 'none'}")
     return ", ".join(usable) + (f"; broken: {', '.join(broken)}" if broken else "")
 
 

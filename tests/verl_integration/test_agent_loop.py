@@ -26,7 +26,7 @@ from vqathinker_verl.perturbations import PerturbationConfig, draw_perturbation,
 from vqathinker_verl.prompts import QUALITY_PROMPT, video_messages
 from vqathinker_verl.verl_integration import agent_loop as loops
 from vqathinker_verl.verl_integration import dataset
-from vqathinker_verl.verl_integration.config import TemporalConfig
+from vqathinker_verl.verl_integration.config import TemporalConfig, cache_config
 from vqathinker_verl.verl_integration.node_frames import process_cache
 from vqathinker_verl.verl_integration.preflight import composed
 
@@ -146,7 +146,7 @@ class TestTraining:
         assert (len(originals), len(perturbed)) == (GROUP_SIZE, GROUP_SIZE // 2)
 
     def test_one_decode_serves_them_all(self, group, config):
-        assert process_cache(config.data.frames.cache_bytes, config.data.frames.timeout_seconds).decodes == 1
+        assert process_cache(cache_config(config.data)).decodes == 1
 
     def test_the_perturbed_copy_differs_in_its_frames_alone(self, group):
         originals, perturbed = split_requests(group[1])
@@ -305,8 +305,7 @@ class TestPerResponse:
         original = frames_of(requests[0])
         for copy in copies:  # the same frames in another order
             assert sorted(frame.sum().item() for frame in copy) == sorted(frame.sum().item() for frame in original)
-        frames = changed.data.frames
-        assert process_cache(frames.cache_bytes, frames.timeout_seconds).decodes == 1
+        assert process_cache(cache_config(changed.data)).decodes == 1
 
     def test_they_are_drawn_again_in_a_resumed_run_and_differ_at_another_step(self, changed, processor, tmp_path):
         row = row_of(write_clip(tmp_path / "clip.mp4"))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from omegaconf import DictConfig, OmegaConf
 
-from vqathinker_verl.frames import FrameSpec
+from vqathinker_verl.frames import CacheConfig, FrameSpec
 from vqathinker_verl.perturbations import PerturbationConfig
 
 
@@ -98,3 +98,21 @@ def frame_spec(split: str, image_patch_size: int, config: DictConfig) -> FrameSp
         return FrameSpec(**fields, factor=image_patch_size * config.frames.get("merge_size", 2))
     except (TypeError, ValueError) as error:
         raise ValueError(f"data.frames.{name}: {error}") from error
+
+
+def cache_config(config: DictConfig) -> CacheConfig:
+    """The frame cache of a node, from `data.frames` (`config` is `data`).
+
+    Raises:
+        ValueError: A value that CacheConfig refuses.
+    """
+    frames, default = config.frames, CacheConfig()
+    try:
+        return CacheConfig(
+            max_bytes=frames.get("cache_bytes", default.max_bytes),
+            timeout_seconds=frames.get("timeout_seconds", default.timeout_seconds),
+            decoders=frames.get("decoders"),
+            decoder=frames.get("decoder", default.decoder),
+        )
+    except ValueError as error:
+        raise ValueError(f"data.frames: {error}") from error

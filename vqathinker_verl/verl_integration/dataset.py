@@ -11,6 +11,8 @@ of the config and in the message itself:
         merge_size: 2                                     # the model's; sides are multiples of patch x merge
         timeout_seconds: 60                               # the longest that one video may take to decode
         cache_bytes: 4294967296                           # decoded frames kept, per node
+        decoders: null                                    # videos decoded side by side, per node (null: CPUs / 4)
+        decoder: auto                                     # auto | pyav | decord
         true_times: true                                  # false: 24 frames per second, to continue an older run
 
 A spec takes `size: [height, width]`, or `min_pixels` and `max_pixels` per frame for models with a pixel budget.
@@ -24,9 +26,9 @@ import datasets
 from omegaconf import DictConfig
 from verl.utils.dataset.rl_dataset import RLHFDataset
 
-from vqathinker_verl.frames import VideoInfo, probe, video_tokens
+from vqathinker_verl.frames import FrameSpec, VideoInfo, probe, video_tokens
 from vqathinker_verl.frames.tensors import Video, at_24_fps, frames_and_metadata
-from vqathinker_verl.verl_integration.config import frame_spec
+from vqathinker_verl.verl_integration.config import cache_config, frame_spec
 from vqathinker_verl.verl_integration.node_frames import frames_of
 
 logger = logging.getLogger(__name__)
@@ -103,17 +105,19 @@ class VideoQualityDataset(RLHFDataset):
         Raises:
             VideoError: a video cannot be decoded; the message names the file.
         """
-        limits = {
-            "max_bytes": config.frames.get("cache_bytes", 2**32),
-            "timeout_seconds": config.frames.get("timeout_seconds", 60.0),
-        }
+        cache = cache_config(config)
         videos = [
-            frames_and_metadata(frames_of(item["video"], frame_spec(item["split"], image_patch_size, config), **limits))
-            for item in _video_items(messages)
+            frames_and_metadata(frames_of(path, spec, cache))
+            for path, spec in frames_shown(messages, image_patch_size, config)
         ]
         if not config.frames.get("true_times", True):
             videos = [at_24_fps(video) for video in videos]
         return None, videos or None, None
+
+
+def frames_shown(messages: list[dict], image_patch_size: int, config: DictConfig) -> list[tuple[str, FrameSpec]]:
+    """The videos of a prompt, and which frames of each a model sees; `config` is `data`."""
+    return [(item["video"], frame_spec(item["split"], image_patch_size, config)) for item in _video_items(messages)]
 
 
 def _video_items(messages: list[dict]) -> list[dict]:

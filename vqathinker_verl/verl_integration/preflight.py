@@ -19,7 +19,12 @@ from omegaconf.errors import OmegaConfBaseException
 from vqathinker_verl.frames.positions import check_versions
 from vqathinker_verl.prompts import SCORE_RANGE
 from vqathinker_verl.rewards.combine import RewardConfig
-from vqathinker_verl.verl_integration.config import TemporalConfig, frame_spec, validation_response_length
+from vqathinker_verl.verl_integration.config import (
+    TemporalConfig,
+    cache_config,
+    frame_spec,
+    validation_response_length,
+)
 
 COLUMNS = ("data_source", "prompt", "videos", "reward_model", "extra_info")
 REQUIRED = ("actor_rollout_ref.model.path", "data.train_files", "data.val_files")
@@ -58,8 +63,11 @@ def check(config_dir: Path, config_name: str, overrides: list[str]) -> DictConfi
         validation_response_length(config)
         for split in ("train", "val"):
             frame_spec(split, 1, config.data)  # the model's patch size is not known here, nor needed
+        decoder = cache_config(config.data).decoder
     except (TypeError, ValueError) as error:
         raise InputError(str(error)) from error
+    if decoder == "decord" and importlib.util.find_spec("decord") is None:
+        raise InputError("data.frames.decoder=decord: decord is not installed; install it, or leave the field at auto")
     train_rows = sum(check_label_file(path) for path in _listed(config.data.train_files))
     for path in _listed(config.data.val_files):
         check_label_file(path)
