@@ -16,15 +16,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy
 import pandas
 
 from vqathinker_verl import parse_answer
+from vqathinker_verl.demo.degradations import PLAYBACK
 from vqathinker_verl.evaluation.predictions import read_predictions
 from vqathinker_verl.metrics import plcc, rmse, srcc
 from vqathinker_verl.rewards.format import format_reward
 from vqathinker_verl.understanding.reasoning import CLEAN, findings, read_reasoning, read_truth
 
-TEMPORAL_DISTORTIONS = ("drops", "judder", "reversed", "shuffled")
+TEMPORAL_DISTORTIONS = ("drops", *PLAYBACK)
 ARMS = {
     "all": "all three rewards",
     "no_temporal": "without the temporal reward",
@@ -151,7 +153,8 @@ def _spread(values: pandas.Series) -> str:
 def sensitivity(runs: list[Run]) -> str:
     """Mean score of the held-out clips less that of their perturbed copies, before and after, over the seeds.
 
-    Runs that did not answer on perturbed copies in validation are left out.
+    A row per perturbation, of the clips whose own playback is in order. Runs that did not answer on perturbed copies in
+    validation are left out.
     """
     runs = [run for run in runs if run.validations[max(run.validations)]["perturbed_mos"].notna().any()]
     if not runs:
@@ -162,18 +165,33 @@ def sensitivity(runs: list[Run]) -> str:
             columns[title] = _gaps(members, max)
     lines = ["| perturbation | clips | " + " | ".join(columns) + " |", "|---|---|" + "---|" * len(columns)]
     before = columns["before GRPO"]
-    for kind in [*sorted(before.index.unique(level="perturbation")), None]:
-        chosen = [gaps if kind is None else gaps.xs(kind, level="perturbation") for gaps in columns.values()]
-        cells = [f"{gap.mean():+.3f}, {(gap > 0).mean() + 0.5 * (gap == 0).mean():.0%}" for gap in chosen]
-        lines.append(f"| {kind or 'all'} | {len(chosen[0])} | " + " | ".join(cells) + " |")
+    rows = {
+        kind: [
+            gaps[_is_normal(gaps) & (gaps.index.get_level_values("perturbation") == kind)] for gaps in columns.values()
+        ]
+        for kind in sorted(before.index.unique(level="perturbation"))
+    }
+    rows["all"] = [gaps[_is_normal(gaps)] for gaps in columns.values()]
+    rows["clips of distorted playback, all"] = [gaps[~_is_normal(gaps)] for gaps in columns.values()]
+    for title, chosen in rows.items():
+        if len(chosen[0]):
+            cells = [f"{gap.mean():+.3f}, {(gap > 0).mean() + 0.5 * (gap == 0).mean():.0%}" for gap in chosen]
+            lines.append(f"| {title} | {len(chosen[0])} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
+def _is_normal(gaps: pandas.Series) -> numpy.ndarray:
+    """Whether a clip's own playback is in order; a perturbation may undo one that is not."""
+    return ~gaps.index.get_level_values("distortion").isin(PLAYBACK)
+
+
 def _gaps(runs: Iterable[Run], choose: Callable[[Iterable[int]], int]) -> pandas.Series:
-    """Mean score less that of the perturbed copy, indexed by (perturbation, seed, video), at the chosen validation."""
+    """Mean score less that of the perturbed copy at one validation, by (perturbation, distortion, seed, video)."""
     frames = [run.validations[choose(run.validations)].assign(seed=run.seed) for run in runs]
     frame = pandas.concat(frames).dropna(subset=["perturbation"])
-    videos = frame.groupby(["perturbation", "seed", "video"])[["pred_mos", "perturbed_mos"]].mean().dropna()
+    videos = (
+        frame.groupby(["perturbation", "distortion", "seed", "video"])[["pred_mos", "perturbed_mos"]].mean().dropna()
+    )
     return videos["pred_mos"] - videos["perturbed_mos"]
 
 
