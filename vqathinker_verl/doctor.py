@@ -33,6 +33,7 @@ def run(args: argparse.Namespace) -> int:
     checks: list[tuple[str, Callable[[], str]]] = [
         ("python", lambda: f"{platform.python_version()} on {platform.platform()}"),
         ("packages", versions),
+        ("times", times),
         ("plugin", plugin),
         ("device", device),
         ("decoder", decoder),
@@ -63,6 +64,14 @@ def versions() -> str:
     if found["verl"] != VERL_SUPPORTED:
         raise RuntimeError(f"tested with verl {VERL_SUPPORTED} only, patches may not apply elsewhere. Found: {text}")
     return text
+
+
+def times() -> str:
+    """Whether sampler and trainer are known to place frames at the same times."""
+    from vqathinker_verl.frames.positions import KNOWN_VERSIONS, check_versions
+
+    check_versions()
+    return "frames have equal times in " + ", ".join(f"{name} {known}" for name, known in KNOWN_VERSIONS.items())
 
 
 def plugin() -> str:

@@ -33,7 +33,7 @@ from verl.utils.debug import marked_timer
 from vqathinker_verl.rewards.combine import RewardBatch, RewardConfig
 from vqathinker_verl.verl_integration.batch_rewards import Rollouts, step_metrics, validation_metrics
 from vqathinker_verl.verl_integration.checkpoints import prune
-from vqathinker_verl.verl_integration.config import TemporalConfig
+from vqathinker_verl.verl_integration.config import TemporalConfig, extra_rewards
 from vqathinker_verl.verl_integration.liveness import Liveness
 from vqathinker_verl.verl_integration.look_ahead import LookAheadLoader, decode_ahead
 from vqathinker_verl.verl_integration.node_frames import frame_metrics
@@ -59,6 +59,7 @@ class BatchRewards:
     def __init__(self, config: DictConfig) -> None:
         ours = config.vqathinker
         self.reward_config = RewardConfig.from_mapping(OmegaConf.to_container(ours.reward, resolve=True))
+        self.extra_rewards = extra_rewards(config)
         TemporalConfig.from_config(config)  # the agent loop reads it; a wrong field should stop the run here
         self.watchdog = Watchdog(ours.watchdog.phase_seconds, start_seconds=ours.watchdog.start_seconds)
         with open_dict(config):
@@ -111,7 +112,7 @@ class BatchRewards:
         data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=FIELDS)
         response_ids = list(data["responses"].unbind())
         rollouts = self._rollouts(data, response_ids)
-        rewards = rollouts.score(self.reward_config)
+        rewards = rollouts.score(self.reward_config, self.extra_rewards)
         tq.kv_batch_put(
             keys=batch.keys,
             partition_id=batch.partition_id,
