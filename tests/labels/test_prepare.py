@@ -317,13 +317,13 @@ class TestProbing:
         prepare(labels, output, videos)
         journal = tmp_path / ".l.parquet.probed.jsonl"
         lines = [json.loads(line) for line in journal.read_text().splitlines()]
-        frames = {row["extra_info"]["total_frames"] for row in pyarrow.parquet.read_table(output).to_pylist()}
+        frames = {row["extra_info"]["total_frames"] for row in pq.read_table(output).to_pylist()}
         journal.write_text(
             "".join(json.dumps([key, 7777, *others]) + "\n" for _, key, _, *others in lines)
             + "".join(json.dumps(["another rule", key, 7777, *others]) + "\n" for _, key, _, *others in lines)
         )
         prepare(labels, output, videos)
-        rows = pyarrow.parquet.read_table(output).to_pylist()
+        rows = pq.read_table(output).to_pylist()
         assert {row["extra_info"]["total_frames"] for row in rows} == frames
 
 
