@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import av
 import corpus
 import numpy as np
 import pytest
@@ -132,9 +133,37 @@ class TestCorpus:
             assert entries == []
 
 
+LOSSY = (
+    "h264_closed.mp4", "h264_no_b.mp4", "h264_open.mkv", "hevc_open.mp4", "hevc_closed.mp4", "hevc_default.mkv",
+    "vp9.webm",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LOSSY)
+@pytest.mark.parametrize(("seed", "share"), [(0, 0.02), (1, 0.1)])
+def test_lost_packets_do_not_shift_the_others(tmp_path, name, seed, share):
+    """Where packets are missing, decoders leave out further pictures: there are fewer of them than packets."""
+    whole, path = tmp_path / f"whole_{name}", tmp_path / name
+    corpus.CORPUS[name](whole)
+    rng = np.random.default_rng(seed)
+    with av.open(str(whole)) as read, av.open(str(path), "w") as written:
+        stream = written.add_stream_from_template(read.streams.video[0])
+        for number, packet in enumerate(read.demux(read.streams.video[0])):
+            if packet.size and (number == 0 or rng.random() > share):
+                packet.stream = stream
+                written.mux(packet)
+    pictures = [frame.to_ndarray(format="rgb24") for frame in corpus.sequential(path)]
+    assert read_info(str(path)).total_frames == len(pictures)
+    for count in COUNTS:
+        video = decode_here(str(path), FrameSpec(count, size=(corpus.HEIGHT, corpus.WIDTH)))
+        assert video.indices.tolist() == segment_centres(len(pictures), count).tolist()
+        for frame, index in zip(video.frames.transpose(0, 2, 3, 1), video.indices, strict=True):
+            assert (frame == pictures[index]).all()
+
+
 def test_names_are_of_the_corpus():
     assert len(corpus.CORPUS) >= 40
-    assert {*SHOWN, *ENTRIES, *UNPROVED, *DECORD_IS_EXACT} <= set(corpus.CORPUS)
+    assert {*SHOWN, *ENTRIES, *UNPROVED, *DECORD_IS_EXACT, *LOSSY} <= set(corpus.CORPUS)
 
 
 class TestFilesFromTheField:

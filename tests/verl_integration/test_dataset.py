@@ -9,7 +9,7 @@ import pyarrow.parquet
 import pytest
 import torch
 from omegaconf import open_dict
-from verl.utils.dataset.rl_dataset import RLHFDataset, get_dataset_class
+from verl.utils.dataset.rl_dataset import RLHFDataset, collate_fn, get_dataset_class
 from verl.utils.tokenizer import build_multimodal_processor_inputs
 
 from vqathinker_verl.demo.degradations import encode_h264
@@ -91,6 +91,18 @@ def test_training_and_validation_rows_have_their_own_frames(parquet, data_config
         assert frames.shape[2] % 28 == frames.shape[3] % 28 == 0
         assert metadata["frames_indices"] == segment_centres(10, section.num_frames).tolist()
         assert metadata["total_num_frames"] == 10
+
+
+def test_the_prompts_of_a_batch_name_their_videos_and_frames(parquet, data_config, processor):
+    """From a batch of verl's dataloader, before any worker has seen it, with the frames that a worker asks for."""
+    dataset = make(parquet, data_config, processor)
+    batch = collate_fn([dataset[0], dataset[len(SIZES)]])
+    shown = [module.frames_shown(messages, 14, data_config) for messages in batch["raw_prompt"]]
+    paths = [row["videos"][0]["video"] for row in (dataset.dataframe[0], dataset.dataframe[len(SIZES)])]
+    assert shown == [
+        [(paths[0], module.frame_spec("train", 14, data_config))],
+        [(paths[1], module.frame_spec("val", 14, data_config))],
+    ]
 
 
 def test_prompt_tokens_without_decoding_are_the_processors(parquet, data_config, processor):

@@ -138,6 +138,41 @@ def test_responses_without_their_prompt_are_those_that_were_learnt_from():
     assert module.without_prompt({}) == []
 
 
+class TestDecodeAhead:
+    """The videos of the next batch, while this one is learnt from."""
+
+    @pytest.fixture
+    def asked(self, monkeypatch):
+        asked = []
+        monkeypatch.setattr(module, "decode_ahead", lambda prompts, workers, *_: asked.append((prompts, workers)))
+        return asked
+
+    def trainer(self, **fields):
+        trainer = Trainer()
+        loader = [{"raw_prompt": ["a", "b"]}, {"raw_prompt": ["c", "d"]}]
+        looked_at = SimpleNamespace(look_ahead=lambda count: loader[:count])
+        defaults = {
+            "trainer_mode": "sync",
+            "total_training_steps": 21,
+            "train_dataloader": looked_at,
+            "config": OmegaConf.create({"data": {"train_batch_size": 4, "gen_batch_size": 2}}),
+            "agent_loop_manager": SimpleNamespace(agent_loop_workers=["worker"]),
+            "processor": None,
+        }
+        for name, value in {**defaults, **fields}.items():
+            setattr(trainer, name, value)
+        return trainer
+
+    def test_all_prompts_of_the_next_step(self, asked):
+        self.trainer()._decode_ahead()
+        assert asked == [(["a", "b", "c", "d"], ["worker"])]
+
+    @pytest.mark.parametrize("fields", [{"total_training_steps": 20}, {"trainer_mode": "colocate_async"}])
+    def test_nothing_after_the_last_step_or_where_generation_never_stops(self, asked, fields):
+        self.trainer(**fields)._decode_ahead()
+        assert asked == []
+
+
 class Asynchronous:
     """Stands for one of verl's asynchronous trainers when it goes on from a checkpoint."""
 

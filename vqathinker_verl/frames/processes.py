@@ -30,7 +30,7 @@ START_SECONDS = 120.0  # for a child to import its decoders, on a machine that i
 VIDEOS_PER_CHILD = 1000  # then a new one, so that what a decoder leaks does not add up over days
 
 
-def probe(path: str | os.PathLike[str], *, timeout_seconds: float = 20.0) -> VideoInfo:
+def probe(path: str | os.PathLike[str], *, timeout_seconds: float = 60.0) -> VideoInfo:
     """Read a video's size, frame count and frame rate, as `decode` will find them.
 
     The file is read once. Where its packets prove which pictures are shown, only the first is decoded (H.264, HEVC, VP9

@@ -56,7 +56,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     checks.add_argument("--allow-missing", action="store_true", help="keep and count rows without a video file")
     checks.add_argument("--no-probe", dest="probe", action="store_false", help="do not open the videos")
     checks.add_argument("--workers", type=int, default=min(16, 2 * (os.cpu_count() or 1)), help="videos opened at once")
-    checks.add_argument("--timeout", type=float, default=20.0, help="seconds to open one video (default: 20)")
+    checks.add_argument("--timeout", type=float, default=60.0, help="seconds to open one video (default: 60)")
 
 
 def run(args: argparse.Namespace) -> int:
