@@ -3,8 +3,6 @@
 import argparse
 from pathlib import Path
 
-from rich.console import Console
-
 from vqathinker_verl.runner import ending, plot
 from vqathinker_verl.runner.metrics_log import merge_metrics, series
 
@@ -26,5 +24,5 @@ def run(args: argparse.Namespace) -> int:
         return 2
     if not args.no_plots:
         plot.draw(metrics, args.output_dir)
-    ending.show(metrics, args.output_dir, Console(highlight=False, markup=False, emoji=False))
+    ending.show(metrics, args.output_dir)
     return 0

@@ -109,9 +109,9 @@ class RunConsole(threading.Thread):
             events = self._reader.poll()
             for event in events:
                 self._on_event(event)
-            yield events
             if any(self._is_last(event) for event in events):
                 self.ended.set()
+            yield events
             if closing:
                 return
             self._closing.wait(LOOK_SECONDS)

@@ -7,8 +7,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from vqathinker_verl.runner import ending
 from vqathinker_verl.runner.console import RunConsole, give_up
 from vqathinker_verl.runner.events import Event, Validated
@@ -114,7 +112,7 @@ class RunDisplay:
 def show_ending(metrics: dict[int, dict[str, Any]], output_dir: Path) -> None:
     """Print what a run did; also into a pipe that nobody reads any more."""
     try:
-        ending.show(metrics, output_dir, Console(highlight=False, markup=False, emoji=False))
+        ending.show(metrics, output_dir)
         sys.stdout.flush()
     except OSError:
         give_up(sys.stdout)
@@ -122,10 +120,13 @@ def show_ending(metrics: dict[int, dict[str, Any]], output_dir: Path) -> None:
 
 def say_failure(code: int, reason: str, excerpt: list[str], log: Path, ray_logs: str) -> None:
     """The last lines of a run that failed: the end of the failed process's output, the complete reason, the logs."""
-    lines = [f"  | {line if len(line) <= EXCERPT_WIDTH else line[: EXCERPT_WIDTH - 3] + '...'}" for line in excerpt]
-    if lines:
-        lines.insert(0, f"vqathinker: the last {len(excerpt)} lines of the process that failed:")
     first, *more = reason.splitlines()
+    lines = []
+    if len(excerpt) > 1 + len(more):  # more than the reason itself
+        lines = ["vqathinker: the last lines of the process that failed:"]
+        lines += [
+            f"  | {line if len(line) <= EXCERPT_WIDTH else line[: EXCERPT_WIDTH - 3] + '...'}" for line in excerpt
+        ]
     lines += [f"vqathinker: the run stopped with exit code {code}. Reason: {first}", *(f"  {line}" for line in more)]
     lines.append(f"vqathinker: complete log: {log}; Ray's logs: {ray_logs}")
     _say("\n".join(lines))

@@ -27,26 +27,31 @@ from vqathinker_verl.runner.record import read_record, seconds_of
 from vqathinker_verl.verl_integration.memory import peak_bytes
 
 FIRST_AND_LAST = 3  # steps
+FILE_WIDTH = 160  # where there is no terminal
 TITLES = ("SRCC", "PLCC raw", "KRCC", "RMSE", "no score")
 FILES = ("plots/training.png", "metrics.jsonl", "rollouts", "validation", "tensorboard", "checkpoints", "train.log")
 
 
-def ending(metrics: Metrics, output_dir: Path) -> RenderableType:
+def ending(metrics: Metrics, output_dir: Path, width: int) -> RenderableType:
     """Steps and time, rewards first and last, every validation, files, and the next commands.
 
     Args:
         metrics: of all steps, at least one of them a training step.
         output_dir: OUTPUT_DIR of the run.
+        width: of the terminal; longer commands are continued on further lines, as a shell takes them.
     """
     parts: list[RenderableType] = [Text(), *_totals(metrics, output_dir), Text(), _rewards(metrics)]
     if any(sources_of(data) for data in metrics.values()):
         parts += [Text(), _validations(metrics), _chance(metrics)]
-    return Group(*parts, Text(), _files_and_next(metrics, output_dir))
+    return Group(*parts, Text(), _files_and_next(metrics, output_dir, width))
 
 
-def show(metrics: Metrics, output_dir: Path, console: Console) -> None:
-    """Print it; lines of paths and commands are not broken."""
-    console.print(ending(metrics, output_dir))
+def show(metrics: Metrics, output_dir: Path) -> None:
+    """Print it to stdout."""
+    console = Console(highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = FILE_WIDTH
+    console.print(ending(metrics, output_dir, console.width))
 
 
 def _totals(metrics: Metrics, output_dir: Path) -> list[Text]:
@@ -119,7 +124,7 @@ def _chance(metrics: Metrics) -> Text:
     return Text(f"With {videos:.0f} videos, an SRCC between -{bound:.2f} and {bound:.2f} can be chance.", style="dim")
 
 
-def _files_and_next(metrics: Metrics, output_dir: Path) -> Group:
+def _files_and_next(metrics: Metrics, output_dir: Path, width: int) -> Group:
     folder = shown_path(output_dir)
     there = [name for name in FILES if (output_dir / name).exists()]
     lines = [_plain(f"files in {folder}: {', '.join(there)}")]
@@ -135,12 +140,22 @@ def _files_and_next(metrics: Metrics, output_dir: Path) -> Group:
     labels = [shlex.quote(shown_path(path)) for path in read_record(output_dir).facts.get("val_files", [])] or [
         "LABELS"
     ]
-    lines += [
-        _plain("next:"),
-        _plain(f"  vqathinker export {shlex.quote(folder)} --step {step} --output {model}"),
-        _plain(f"  vqathinker evaluate --model {model} --labels {' '.join(labels)} --output {folder}/report"),
-    ]
-    return Group(*lines)
+    export = ["vqathinker export", shlex.quote(folder), f"--step {step}", f"--output {model}"]
+    evaluate = ["vqathinker evaluate", f"--model {model}", f"--labels {' '.join(labels)}"]
+    evaluate.append(f"--output {shlex.quote(f'{folder}/report')}")
+    return Group(*lines, _plain("next:"), *map(_plain, [*_command(export, width), *_command(evaluate, width)]))
+
+
+def _command(words: list[str], width: int) -> list[str]:
+    """A command on one line, or continued on further ones where it is too long."""
+    lines = ["  " + words[0]]
+    for word in words[1:]:
+        if len(lines[-1]) + len(word) + 3 > width:
+            lines[-1] += " \\"
+            lines.append(f"    {word}")
+        else:
+            lines[-1] += f" {word}"
+    return lines
 
 
 def _plain(line: str) -> Text:

@@ -38,10 +38,10 @@ class FailureReader:
         content = content[found.end() :] if found else content
         recent = self._recent.setdefault(source, deque(maxlen=CONTEXT))
         recent.append(content)
-        if dead := DEAD_ACTOR.search(content):
-            self._deaths[dead[1]] = time.monotonic()
         if self._reason and self._reason[0].startswith("watchdog"):
             return  # what fails and dies from here on is its doing
+        if dead := DEAD_ACTOR.search(content):
+            self._deaths[dead[1]] = time.monotonic()
         continues = source == self._source and content.strip() and not AFTER.match(content)
         if self._source is not None and source == self._source and not continues:
             self._source = None

@@ -31,10 +31,10 @@ def lines(event: Event, state: RunState, folder: str, *, now: bool = True) -> li
         now: whether it has just happened; the time of earlier events is not known.
     """
     stamp = time.strftime("%H:%M:%S ") if now else ""
-    return [_cut(stamp + text.printable(line)) for line in _lines(event, state, folder)]
+    return [_cut(stamp + text.printable(line)) for line in _lines(event, state, folder, now)]
 
 
-def _lines(event: Event, state: RunState, folder: str) -> list[str]:
+def _lines(event: Event, state: RunState, folder: str, now: bool) -> list[str]:
     if isinstance(event, Started):
         start = event.start
         resumed = f"resumes after step {start.resumed}" if start.resumed else "from the beginning"
@@ -49,7 +49,7 @@ def _lines(event: Event, state: RunState, folder: str) -> list[str]:
         values.append(f"no_score={text.percent(number(data, 'reward/parse_failure_rate'))}")
         values.append(f"{number(data, 'timing_s/step'):.1f}s")
         left = state.seconds_left()
-        if left is not None and event.step < state.total_steps:
+        if now and left is not None and event.step < state.total_steps:
             values.append(f"left={text.clock(left)}")
         step = f"step {event.step}/{state.total_steps} {' '.join(values)}"
         return [step, *(f"warning: step {event.step}: {trouble.text}" for trouble in event.new)]

@@ -8,6 +8,7 @@ import math
 import re
 import time
 from collections.abc import Iterable
+from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -20,6 +21,7 @@ from vqathinker_verl.runner.record import Start
 from vqathinker_verl.runner.startup import PHASES, durations, usual_durations
 
 HEADER_EVERY = 20  # steps
+LONGEST_SOURCE = 24  # characters of a data source's name
 FACTS = ("model", "data", "steps", "batch", "device")
 WRAPPING = Console(file=io.StringIO(), width=80)  # rich wraps with a console's defaults
 THINK = re.compile(r"<think>(.*?)(?:</think>|$)", re.DOTALL)
@@ -151,38 +153,37 @@ class Screen:
         if steps:
             values = list(steps.values())
             first, last = text.first_and_last(values)
-            trend = text.sparkline(values, max(min(30, width - 66), 12), ascii_only=self._ascii)
+            trend = text.sparkline(values, max(min(30, width - 70), 8), ascii_only=self._ascii)
             parts.append(f"reward {trend} {first:.2f} -> {last:.2f}")
-        if validated := {step: value for step, value in _validated(state).items() if math.isfinite(value)}:
+        validated = {step: value for step, value in _validated(state).items() if math.isfinite(value)}
+        if validated:
             values, best = list(validated.values()), best_step(state.metrics)
             course = f"{values[0]:.3f} -> " if len(values) > 1 else ""
-            parts.append(
-                f"val SRCC {course}{values[-1]:.3f} (best {validated[best]:.3f}, step {best})"
-                if best is not None
-                else ""
-            )
+            which = "best" if best == max(validated) else f"best {max(values):.3f}, step {best}"
+            parts.append(f"val SRCC {course}{values[-1]:.3f} ({which})")
         if state.memory:
             parts.append(f"RAM {text.gibibytes(state.memory)}")
         last_data = state.metrics.get(state.last_step, {})
         gpu = number(last_data, "actor/perf/max_memory_allocated_gb")
         if state.facts.get("gpu") and math.isfinite(gpu):
             parts.append(f"GPU {gpu:.1f} GB")
+        if done < total:
+            parts.append(self._activity())
         lines += _packed(parts, width)
-        lines.append(self._activity(width))
+        if state.sample:
+            lines.append(self._answer(state.sample, width))
         return lines
 
-    def _activity(self, width: int) -> Text:
-        state = self._state
-        step = state.last_step + 1
-        doing = ""
-        if state.last_step < state.total_steps:
-            what = ["updating"] if state.sampled_step >= step else ["sampling"]
-            if what == ["updating"]:
-                what += ["saving"] * state.due("save_freq", step) + ["validating"] * state.due("test_freq", step)
-            doing = f" {step}: {', then '.join(what)}  "
-        if not state.sample:
-            return _line(doing, width)
-        answer = state.sample
+    def _activity(self) -> str:
+        step = self._state.last_step + 1
+        if self._state.sampled_step < step:
+            return f"step {step}: sampling"
+        then = [
+            name for name, every in (("save", "save_freq"), ("validate", "test_freq")) if self._state.due(every, step)
+        ]
+        return f"step {step}: updating" + (f", then {' and '.join(then)}" if then else "")
+
+    def _answer(self, answer: dict[str, Any], width: int) -> Text:
         thought = THINK.search(str(answer.get("response") or ""))
         words = text.printable(thought[1] if thought else str(answer.get("response") or ""))
         score = answer.get("pred_mos")
@@ -191,7 +192,7 @@ class Screen:
             f", MOS {answer.get('mos', math.nan):.2f}, reward {answer.get('total', math.nan):.2f}",
         )
         end = '"' + "".join(facts)
-        line = Text(f'{doing} last: "' if doing else ' last: "', no_wrap=True)
+        line = Text(' answer: "', no_wrap=True)
         room = width - line.cell_len - cell_len(end)
         shown = Text(words)
         shown.truncate(max(room, 8), overflow="crop" if self._ascii else "ellipsis")
@@ -215,9 +216,12 @@ def validation_lines(event: Validated, width: int) -> list[Text]:
         end.insert(0, (9, f"! {failed:.0f} answers failed"))
     begin = f" val {event.step}"
     if len(sources) == 1:
-        return [_chosen(f"{begin}  {sources[0]}", [*_metrics(event, sources[0], note), *end], width)]
+        return [_chosen(f"{begin}  {sources[0][:LONGEST_SOURCE]}", [*_metrics(event, sources[0], note), *end], width)]
     lines = [_chosen(f"{begin}  mean", [(10, f"SRCC {text.fixed(value)}{note}"), *end], width)]
-    return lines + [_chosen(f"{' ' * len(begin)}  {source}", _metrics(event, source, ""), width) for source in sources]
+    indent = " " * len(begin)
+    return lines + [
+        _chosen(f"{indent}  {source[:LONGEST_SOURCE]}", _metrics(event, source, ""), width) for source in sources
+    ]
 
 
 def _metrics(event: Validated, source: str, note: str) -> list[tuple[int, str]]:
@@ -252,7 +256,7 @@ def _packed(parts: Iterable[str], width: int) -> list[Text]:
     """Parts side by side, on as many lines as they need."""
     rows = [""]
     for part in filter(None, parts):
-        joined = f"{rows[-1]}   {part}" if rows[-1] else f" {part}"
+        joined = f"{rows[-1]}  {part}" if rows[-1] else f" {part}"
         if rows[-1] and cell_len(joined) > width:
             rows.append(f" {part}")
         else:

@@ -4,10 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from rich.console import Console
-
-from vqathinker_verl.runner import ending
 from vqathinker_verl.runner.console import RunConsole
+from vqathinker_verl.runner.display import show_ending
 from vqathinker_verl.runner.facts import shown_path
 from vqathinker_verl.runner.metrics_log import read_metrics, series
 from vqathinker_verl.runner.record import FILE, read_record, silent_seconds
@@ -39,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
         return 1
     metrics = read_metrics(folder)
     if series(metrics, "timing_s/step"):
-        ending.show(metrics, folder, Console(highlight=False, markup=False, emoji=False))
+        show_ending(metrics, folder)
     start = read_record(folder).starts[-1]
     if start.code == 0:
         return 0
