@@ -78,6 +78,33 @@ def test_a_message_without_end_is_cut():
     assert len(reader.reason.splitlines()) == LONGEST_REASON
 
 
+# As a start printed it whose vLLM worker found a variable that is no number; the traceback is shortened.
+LOGGED = "(vLLMHttpServer pid=2) (Worker pid=3) ERROR 11-26 01:02:19 [executor.py:898]"
+WORKER_FAILED = f"""{LOGGED} WorkerProc failed to start.
+{LOGGED} Traceback (most recent call last):
+{LOGGED}   File "vllm/envs.py", line 617, in <lambda>
+{LOGGED} ValueError: invalid literal for int(): ''
+(vLLMHttpServer pid=2) (Worker pid=3) Loading safetensors checkpoint shards:   0% Completed | 0/1 [00:00<?, ?it/s]
+(vLLMHttpServer pid=2) (EngineCore pid=4) ERROR 11-26 01:02:22 [core.py:1231] EngineCore failed to start.
+(vLLMHttpServer pid=2) (EngineCore pid=4) Exception: WorkerProc initialization failed. See stack trace for root cause.
+RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {{}}
+"""
+
+
+def test_an_exception_that_refers_to_another_one_names_it():
+    reader = read(WORKER_FAILED)
+    assert reader.reason == (
+        "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}\n"
+        "root cause: ValueError: invalid literal for int(): ''"
+    )
+    assert reader.excerpt == [
+        "WorkerProc failed to start.",
+        "Traceback (most recent call last):",
+        '  File "vllm/envs.py", line 617, in <lambda>',
+        "ValueError: invalid literal for int(): ''",
+    ]
+
+
 def test_nothing_was_printed():
     assert read("all is well\n").reason is None
     assert read("").excerpt == []

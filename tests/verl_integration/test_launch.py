@@ -200,6 +200,12 @@ class TestTrain:
         path = tmp_path / "metrics" / "0000.jsonl"
         assert f'++ray_kwargs.ray_init.runtime_env.env_vars.VERL_FILE_LOGGER_PATH="{path}"' in arguments
 
+    def test_the_setting_of_the_screen_does_not_reach_vllm(self, tmp_path, monkeypatch):
+        """It reads VERBOSE as a number, and ends on anything else."""
+        monkeypatch.setenv("VERBOSE", "yes")
+        run = start_launcher(tmp_path, "import os; print('VERBOSE' in os.environ)")
+        assert run.communicate(timeout=60)[0] == "False\n"
+
     def test_a_ray_of_its_own_unless_one_is_named(self, tmp_path, monkeypatch):
         for address, own in (("", True), ("10.0.0.1:6379", False)):
             monkeypatch.setenv("RAY_ADDRESS", address)

@@ -10,7 +10,9 @@ REASON = re.compile(
 )
 DEAD_ACTOR = re.compile(r"\tclass_name: (?:.*\.)?(\w+)")  # a line of what Ray says of an actor that died
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
-PREFIX = re.compile(r"^(\([\w:. /-]+ pid=\d+(?:, ip=[^)]*)?\)) ?")  # Ray's, before what a worker prints
+PREFIX = re.compile(r"^((?:\([\w:. /-]+ pid=\d+(?:, ip=[^)]*)?\) ?)+)")  # of Ray and vLLM, before what a process prints
+LOG_PREFIX = re.compile(r"^(?:ERROR|CRITICAL) \d\d-\d\d \d\d:\d\d:\d\d \[[\w.]+:\d+\] ")  # vLLM's, before every line
+POINTER = re.compile(r"[Ss]ee (?:root cause|stack trace)")  # an exception that refers to another one above it
 # Lines that follow an exception's message and are not part of it.
 AFTER = re.compile(
     r"^(Traceback \(|  File |During handling|The above exception|Set the environment variable HYDRA_FULL_ERROR|"
@@ -34,20 +36,31 @@ class FailureReader:
         """Read one line."""
         content = ANSI.sub("", line).rstrip()
         found = PREFIX.match(content)
-        source = found[1] if found else ""
+        source = found[1].strip() if found else ""
         content = content[found.end() :] if found else content
+        logged = LOG_PREFIX.match(content)
+        content = content[logged.end() :] if logged else content
         recent = self._recent.setdefault(source, deque(maxlen=CONTEXT))
         recent.append(content)
         if self._reason and self._reason[0].startswith("watchdog"):
             return  # what fails and dies from here on is its doing
         if dead := DEAD_ACTOR.search(content):
             self._deaths[dead[1]] = time.monotonic()
+        source = f"{source} logged" if logged else source  # each line of a logged message begins alike
         continues = source == self._source and content.strip() and not AFTER.match(content)
         if self._source is not None and source == self._source and not continues:
             self._source = None
         if match := REASON.search(content):
             if continues and self._source is not None and (self._reason[-1].endswith(":") or content[0].isspace()):
                 self._reason.append(content)  # the message names another exception
+            elif POINTER.search(content) and self._reason:
+                root = (
+                    self._reason[1:]
+                    if POINTER.search(self._reason[0])
+                    else [f"root cause: {self._reason[0]}", *self._reason[1:]]
+                )
+                self._reason, self._source = [match[1], *root], None
+                return
             else:
                 self._reason, self._source = [match[1]], source
             self._excerpt = list(recent)

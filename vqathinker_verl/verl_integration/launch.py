@@ -213,6 +213,7 @@ def train(
         "TENSORBOARD_DIR": str(output_dir / "tensorboard" / display.name),
     }
     environment = {**(OWN_RAY if ray_dir else {}), **os.environ, **ours}
+    environment.pop("VERBOSE", None)  # vLLM has a variable of this name, and fails where it is no number
     command = [sys.executable, "-m", "verl.trainer.main_ppo", f"--config-path={config_dir}"]
     command += [f"--config-name={config_name}", *overrides]
     # For the workers of a cluster that is up: they inherit its nodes' environment and not this process's.
