@@ -148,6 +148,21 @@ def test_without_an_earlier_start_or_a_first_validation(tmp_path):
     _, pinned, _ = shown(tmp_path, 80)
     assert "usually" not in "".join(pinned)
     assert not any("validation" in line for line in pinned)
+    write_record(tmp_path, start(now - 200), facts={**FACTS, "first_validation": False})
+    history, *_ = shown(tmp_path, 80)
+    assert [line.split()[1:3] for line in history[-3:-1]] == [["vLLM", "server"], ["training", "loop"]]
+    assert history[-1] == " ready after 1:54"
+
+
+def test_the_first_metrics_end_the_start_up_before_the_log_says_so(tmp_path):
+    """Ray passes the workers' output on with a delay."""
+    under_way = start(time.time() - 120)
+    del under_way["reached"]["validation"]
+    write_record(tmp_path, under_way)
+    write_metrics(tmp_path, "0000", [(0, validation_data(0.033))])
+    history, pinned, _ = shown(tmp_path, 80)
+    assert [line.split()[0] for line in history[-3:]] == ["ok", "ready", "val"]
+    assert "0/6" in "".join(pinned)
 
 
 def test_a_validation_of_one_source(running):

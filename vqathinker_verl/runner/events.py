@@ -10,7 +10,7 @@ from typing import Any
 
 from vqathinker_verl.runner.metrics_log import JsonLines, Metrics, mean_srcc, read_metrics, series, sources_of
 from vqathinker_verl.runner.record import Record, Start, read_record
-from vqathinker_verl.runner.startup import PHASES, durations
+from vqathinker_verl.runner.startup import PHASES, durations, phases_of
 from vqathinker_verl.runner.troubles import RECENT_STEPS, Trouble, troubles_of
 
 
@@ -174,20 +174,26 @@ class RunReader:
             self.state.last_step = self.state.sampled_step = start.resumed
             self.state.troubles = []
             yield Started(start)
-        seconds = durations(start)
-        for phase in PHASES:
-            if phase.name in seconds and self._once(phase.name):
-                if phase.name == "validation" and not self.state.facts.get("first_validation", True):
-                    continue
-                last = phase is PHASES[-1]
-                ready = start.reached[phase.name] - start.began if last else None
-                yield PhaseDone(phase.label, seconds[phase.name], ready)
         if self._lines is None:
             self._lines = JsonLines(self._folder / "metrics" / f"{start.metrics}.jsonl")
-        for entry in self._lines.new():
+        entries = list(self._lines.new())
+        if entries:  # the first metrics come before the mark in the log, which Ray passes on with a delay
+            for phase in PHASES:
+                start.reached.setdefault(phase.name, time.time())
+        yield from self._of_phases(start)
+        for entry in entries:
             yield from self._of_metrics(int(entry["step"]), entry["data"])
         if start.ended is not None and self._once("end"):
             yield Ended(start)
+
+    def _of_phases(self, start: Start) -> Iterator[Event]:
+        seconds = durations(start)
+        for phase in phases_of(self.state.facts):
+            if phase.name in seconds and self._once(phase.name):
+                last = phase.name == PHASES[-1].name
+                yield PhaseDone(
+                    phase.label, seconds[phase.name], start.reached[phase.name] - start.began if last else None
+                )
 
     def _of_metrics(self, step: int, data: dict[str, Any]) -> Iterator[Event]:
         state = self.state

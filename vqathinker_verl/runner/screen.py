@@ -18,7 +18,7 @@ from vqathinker_verl.runner import columns, text
 from vqathinker_verl.runner.events import Event, PhaseDone, RunState, Saved, Started, StepDone, Validated
 from vqathinker_verl.runner.metrics_log import best_step, mean_srcc, number, series, sources_of, validation_number
 from vqathinker_verl.runner.record import Start
-from vqathinker_verl.runner.startup import PHASES, durations, usual_durations
+from vqathinker_verl.runner.startup import PHASES, durations, phases_of, usual_durations
 
 HEADER_EVERY = 20  # steps
 LONGEST_SOURCE = 24  # characters of a data source's name
@@ -114,9 +114,7 @@ class Screen:
 
     def _starting(self, start: Start, width: int) -> list[Text]:
         usual, done, now = usual_durations(self._state.record), durations(start), time.time()
-        coming = [phase for phase in PHASES if phase.name not in done]
-        if not self._state.facts.get("first_validation", True):
-            coming = [phase for phase in coming if phase.name != "validation"] or coming
+        coming = [phase for phase in phases_of(self._state.facts) if phase.name not in done]
         since = now - max([start.began, *start.reached.values()])
         lines = []
         for phase in coming:

@@ -2,8 +2,9 @@
 
 import re
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 from vqathinker_verl.runner.record import Record, Start
 
@@ -25,6 +26,17 @@ PHASES = (
     Phase("server", "vLLM server", r"LLMServerManager:"),
     Phase("validation", "first validation", r"Initial validation metrics|Training Progress"),
 )
+
+
+def phases_of(facts: Mapping[str, Any]) -> list[Phase]:
+    """The phases of this run: without a validation before training, the last one is what remains until the first step.
+
+    Args:
+        facts: of the run (facts.facts_of).
+    """
+    if facts.get("first_validation", True):
+        return list(PHASES)
+    return [*PHASES[:-1], replace(PHASES[-1], label="training loop")]
 
 
 class StartUp:
