@@ -7,9 +7,11 @@ import argparse
 import dataclasses
 import io
 import json
+import re
 import tempfile
 from pathlib import Path
 
+from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 
 from vqathinker_verl.runner.events import RunReader
@@ -48,10 +50,13 @@ def main() -> None:
         reader = RunReader(Path(folder))
         screen = Screen(shown_path(args.output_dir), reader.state)
         for event in reader.poll():
-            console.print(*screen.lines(event, args.width), sep="\n")
+            for line in screen.lines(event, args.width):
+                console.print(line)
         console.print(*screen.pinned(args.width), sep="\n")
     path = Path(__file__).parent / "images" / "console.svg"
-    console.save_svg(str(path), title="bash recipes/run_vqathinker.sh")
+    # Without rich's fonts from the network: a page shows the picture in a monospaced font of its own.
+    drawing = re.sub(r"@font-face \{\{.*?\}\}\n", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
+    console.save_svg(str(path), title="bash recipes/run_vqathinker.sh", code_format=drawing)
 
 
 if __name__ == "__main__":

@@ -91,8 +91,7 @@ def test_the_header_says_what_will_run(running):
     text = " ".join(" ".join(history[:9]).split())
     for name in ("title", "model", "data", "steps", "batch", "device"):
         assert FACTS[name] in text
-    assert "folder out, from the beginning; Ctrl-C stops the run" in text
-    assert "log out/train.log" in text
+    assert "folder out, from the beginning; log: train.log; Ctrl-C stops the run" in text
 
 
 def test_the_pinned_part_has_progress_time_trend_memory_and_an_answer(running):

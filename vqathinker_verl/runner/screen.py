@@ -63,9 +63,9 @@ class Screen:
         facts = self._state.facts
         state = f"resumes after step {start.resumed}" if start.resumed else "from the beginning"
         stop = "" if self._watched else "; Ctrl-C stops the run"
-        said = [("folder", f"{self._folder}, {state}{stop}"), ("log", f"{self._folder}/train.log")]
+        folder = ("folder", f"{self._folder}, {state}; log: train.log{stop}")
         lines = [_line(f" {facts.get('title', 'VQAThinker')}", width, "bold")]
-        for name, value in [*((name, facts.get(name, "-")) for name in FACTS), *said]:
+        for name, value in [*((name, facts.get(name, "-")) for name in FACTS), folder]:
             lines += _wrapped(f"   {name:8}", str(value), width)
         return [*lines, Text()]
 
