@@ -167,7 +167,7 @@ def test_the_first_metrics_end_the_start_up_before_the_log_says_so(tmp_path):
 def test_a_validation_of_one_source(running):
     history, *_ = shown(running, 160)
     first, second = [line for line in history if line.startswith(" val")]
-    rest = "PLCC raw 0.876  KRCC 0.711  RMSE 0.586  no score 1.2%  42 videos"
+    rest = "PLCC raw 0.876  KRCC 0.711  RMSE raw 0.586  no score 1.2%  42 videos"
     assert first == f" val 0  demo  SRCC 0.033 (first)  {rest}"
     assert second == f" val 2  demo  SRCC 0.794 (+0.761, best)  {rest}  20 s"
 
@@ -183,10 +183,11 @@ def test_a_validation_of_several_sources_begins_with_their_mean():
         assert [line.split()[0] for line in lines[1:]] == ["KoNViD", "LSVQ"]
 
 
-def test_plcc_is_the_raw_one_also_in_a_run_that_logs_both():
-    data = {**validation_data(0.8), "val/demo/plcc": 0.99, "val/demo/plcc_raw": 0.5}
+def test_plcc_and_rmse_are_the_raw_ones_also_in_a_run_that_logs_both():
+    fitted = {"val/demo/plcc": 0.99, "val/demo/rmse": 0.1}
+    data = {**validation_data(0.8), **fitted, "val/demo/plcc_raw": 0.5, "val/demo/rmse_raw": 0.7}
     (line,) = validation_lines(Validated(1, data, True, None), 160)
-    assert "PLCC raw 0.500" in line.plain
+    assert "PLCC raw 0.500  KRCC 0.711  RMSE raw 0.700" in line.plain
 
 
 def test_an_undefined_correlation_is_a_dash_and_not_the_best(tmp_path):

@@ -1,4 +1,5 @@
 import json
+import signal
 import sys
 import threading
 import time
@@ -72,3 +73,20 @@ def test_a_folder_without_a_run(tmp_path, capsys):
     assert "no run.json; expected the OUTPUT_DIR of a run" in capsys.readouterr().err
     (tmp_path / "run.json").write_text(json.dumps([1, 2]))
     assert cli.main(["watch", str(tmp_path)]) == 2
+
+
+def test_ctrl_c_leaves_the_terminal_as_it_was_and_says_nothing_of_the_run(tmp_path):
+    write_metrics(tmp_path, "0000", metrics_lines(3))
+    write_record(tmp_path, start(time.time() - 200))
+    terminal = Terminal([sys.executable, "-m", "vqathinker_verl.cli", "watch", str(tmp_path)], 80)
+    end = time.monotonic() + 60
+    while "3/6" not in terminal.raw:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    assert terminal.raw.count("\x1b[?25l") == 1  # the cursor is hidden
+    (tmp_path / "memory.jsonl").write_text("{}\n")
+    terminal.process.send_signal(signal.SIGINT)
+    code, errors = terminal.wait()
+    assert code == 130
+    assert errors == "vqathinker: interrupted\n"
+    assert terminal.raw.rindex("\x1b[?25h") > terminal.raw.rindex("\x1b[?25l")

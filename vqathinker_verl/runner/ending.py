@@ -28,7 +28,7 @@ from vqathinker_verl.verl_integration.memory import peak_bytes
 
 FIRST_AND_LAST = 3  # steps
 FILE_WIDTH = 160  # where there is no terminal
-TITLES = ("SRCC", "PLCC raw", "KRCC", "RMSE", "no score")
+TITLES = ("SRCC", "PLCC raw", "KRCC", "RMSE raw", "no score")
 FILES = ("plots/training.png", "metrics.jsonl", "rollouts", "validation", "tensorboard", "checkpoints", "train.log")
 
 

@@ -1,6 +1,7 @@
 """Follows a run in the files of its OUTPUT_DIR: what happened since the last look, and the state now."""
 
 import json
+import math
 import statistics
 import time
 from collections.abc import Iterator
@@ -77,6 +78,7 @@ class RunState:
     Attributes:
         record: run.json.
         metrics: by step.
+        srcc: held-out SRCC, the mean over the data sources, by the step of the validation; NaN where undefined.
         last_step: the last training step that is done, 0 before the first one.
         memory: bytes of all processes together, in the last sample.
         sample: one line of the last rollouts/STEP.jsonl.
@@ -85,6 +87,7 @@ class RunState:
 
     record: Record = field(default_factory=Record)
     metrics: Metrics = field(default_factory=dict)
+    srcc: dict[int, float] = field(default_factory=dict)
     last_step: int = 0
     memory: int = 0
     sample: dict[str, Any] | None = None
@@ -144,7 +147,7 @@ class RunReader:
         self._memory = JsonLines(output_dir / "memory.jsonl")
         if first:
             self.state.metrics = read_metrics(output_dir)
-        self._srcc = {step: mean_srcc(data) for step, data in self.state.metrics.items() if sources_of(data)}
+        self.state.srcc = {step: mean_srcc(data) for step, data in self.state.metrics.items() if sources_of(data)}
 
     def poll(self) -> list[Event]:
         """What happened since the last call."""
@@ -209,10 +212,11 @@ class RunReader:
             yield Saved(step)
         state.metrics.setdefault(step, {}).update(data)
         if sources_of(data):
-            before = {at: value for at, value in self._srcc.items() if at < step and value == value}
+            before = {at: value for at, value in state.srcc.items() if at < step and math.isfinite(value)}
             earlier = max(before.items(), key=lambda item: item[1]) if before else None
-            value = self._srcc[step] = mean_srcc(data)
-            yield Validated(step, data, value == value and (earlier is None or value > earlier[1]), earlier)
+            value = state.srcc[step] = mean_srcc(data)
+            best = math.isfinite(value) and (earlier is None or value > earlier[1])
+            yield Validated(step, data, best, earlier)
 
     def _look_at_rollouts(self) -> None:
         """Of the step that is under way: verl writes them when its rewards are known. An earlier start's are older."""

@@ -15,7 +15,7 @@ from typing import Any
 # The terms of the reward, as logged under reward/.
 COMPONENTS = ("total", "regression", "ranking", "temporal", "format")
 # Names of a validation's metrics under val/SOURCE/.
-VALIDATION = ("srcc", "plcc_raw", "krcc", "rmse", "parse_failure_rate")
+VALIDATION = ("srcc", "plcc_raw", "krcc", "rmse_raw", "parse_failure_rate")
 
 Metrics = dict[int, dict[str, Any]]
 
@@ -91,12 +91,11 @@ def sources_of(data: Mapping[str, Any]) -> list[str]:
 def validation_number(data: Mapping[str, Any], source: str, name: str) -> float:
     """One metric of a validation, by its name in `VALIDATION`.
 
-    Runs of 0.1.0 log the raw PLCC as `plcc`; a run that logs `plcc_raw` has the fitted one there.
+    A run without `plcc_raw` and `rmse_raw` logs these two as `plcc` and `rmse`; one with them has what is measured after
+    the logistic fit there.
     """
     key = f"val/{source}/{name}"
-    if name == "plcc_raw" and key not in data:
-        key = f"val/{source}/plcc"
-    return number(data, key)
+    return number(data, key if key in data else key.removesuffix("_raw"))
 
 
 def mean_srcc(data: Mapping[str, Any]) -> float:

@@ -75,7 +75,7 @@ def _validation(event: Validated) -> list[str]:
     for source in sources:
         values = [
             f"{name}={text.fixed(validation_number(event.data, source, name))}"
-            for name in ("srcc", "plcc_raw", "krcc", "rmse")
+            for name in ("srcc", "plcc_raw", "krcc", "rmse_raw")
         ]
         no_score = text.percent(validation_number(event.data, source, "parse_failure_rate"))
         said.append(f"val {event.step} {source} {' '.join(values)} no_score={no_score}{best}{took}")

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from vqathinker_verl.runner import columns, text
 from vqathinker_verl.runner.events import Event, PhaseDone, RunState, Saved, Started, StepDone, Validated
-from vqathinker_verl.runner.metrics_log import best_step, mean_srcc, number, series, sources_of, validation_number
+from vqathinker_verl.runner.metrics_log import mean_srcc, number, series, sources_of, validation_number
 from vqathinker_verl.runner.record import Start
 from vqathinker_verl.runner.startup import PHASES, durations, phases_of, usual_durations
 
@@ -153,11 +153,10 @@ class Screen:
             first, last = text.first_and_last(values)
             trend = text.sparkline(values, max(min(30, width - 70), 8), ascii_only=self._ascii)
             parts.append(f"reward {trend} {first:.2f} -> {last:.2f}")
-        validated = {step: value for step, value in _validated(state).items() if math.isfinite(value)}
-        if validated:
-            values, best = list(validated.values()), best_step(state.metrics)
+        if validated := {step: value for step, value in sorted(state.srcc.items()) if math.isfinite(value)}:
+            values, best = list(validated.values()), max(validated, key=lambda step: validated[step])
             course = f"{values[0]:.3f} -> " if len(values) > 1 else ""
-            which = "best" if best == max(validated) else f"best {max(values):.3f}, step {best}"
+            which = "best" if best == max(validated) else f"best {validated[best]:.3f}, step {best}"
             parts.append(f"val SRCC {course}{values[-1]:.3f} ({which})")
         if state.memory:
             parts.append(f"RAM {text.gibibytes(state.memory)}")
@@ -232,7 +231,7 @@ def _metrics(event: Validated, source: str, note: str) -> list[tuple[int, str]]:
         (10, f"SRCC {text.fixed(value('srcc'))}{note}"),
         (7, f"PLCC raw {text.fixed(value('plcc_raw'))}"),
         (3, f"KRCC {text.fixed(value('krcc'))}"),
-        (4, f"RMSE {text.fixed(value('rmse'))}"),
+        (4, f"RMSE raw {text.fixed(value('rmse_raw'))}"),
         (8, f"no score {text.percent(value('parse_failure_rate'))}"),
     ]
     videos = number(event.data, f"val/{source}/scored")
@@ -244,10 +243,6 @@ def _chosen(begin: str, parts: list[tuple[int, str]], width: int) -> Text:
     while parts and cell_len("  ".join([begin, *(part for _, part in parts)])) > width:
         parts = [part for part in parts if part[0] != min(rank for rank, _ in parts)]
     return _line("  ".join([begin, *(part for _, part in parts)]), width, "bold magenta")
-
-
-def _validated(state: RunState) -> dict[int, float]:
-    return {step: mean_srcc(data) for step, data in sorted(state.metrics.items()) if sources_of(data)}
 
 
 def _packed(parts: Iterable[str], width: int) -> list[Text]:

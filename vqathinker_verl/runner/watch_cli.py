@@ -10,12 +10,15 @@ from vqathinker_verl.runner.facts import shown_path
 from vqathinker_verl.runner.metrics_log import read_metrics, series
 from vqathinker_verl.runner.record import FILE, read_record, silent_seconds
 
+EXAMPLE = "vqathinker watch outputs/vqathinker"
+EXIT_CODES = "0: the run ended well; 1: it failed, or its launcher was killed; 2: there is no run"
 SILENT_SECONDS = 60.0  # a run that lives writes a line of memory.jsonl every five seconds
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the subcommand's arguments."""
     parser.add_argument("output_dir", type=Path, help="OUTPUT_DIR of the run")
+    parser.epilog = f"example: {EXAMPLE}; exit codes: {EXIT_CODES}"
 
 
 def run(args: argparse.Namespace) -> int:
@@ -28,10 +31,12 @@ def run(args: argparse.Namespace) -> int:
     console = RunConsole(folder, 0, sys.stdout, broken.append, watched=True)
     console.start()
     start, silent = read_record(folder).starts[-1], False
-    while console.is_alive() and not console.ended.wait(1.0) and not silent:
-        start = read_record(folder).starts[-1]
-        silent = start.ended is None and silent_seconds(start, folder) > SILENT_SECONDS
-    console.close()
+    try:
+        while console.is_alive() and not console.ended.wait(1.0) and not silent:
+            start = read_record(folder).starts[-1]
+            silent = start.ended is None and silent_seconds(start, folder) > SILENT_SECONDS
+    finally:  # also at Ctrl-C: it shows the cursor again
+        console.close()
     if broken:
         print(f"vqathinker watch: the screen stopped:\n{broken[0]}", file=sys.stderr)
         return 1
