@@ -26,7 +26,7 @@ for mark in ("Started a local Ray instance", "(TaskRunnerV1 pid=1) x", "actor an
 for step, data in {metrics_lines()!r}:
     with open(os.environ["VERL_FILE_LOGGER_PATH"], "a") as file:
         file.write(json.dumps({{"step": step, "data": data}}) + "\\n")
-    time.sleep(0.3)
+    time.sleep(0.8)
 """
 
 
@@ -48,14 +48,16 @@ def test_a_launched_run_on_a_terminal(tmp_path, columns):
     for step in range(1, 7):
         assert sum(line.startswith(f"    {step}  2.1") for line in lines) == 1
     assert sum(line.startswith(" val ") for line in lines) == 4
-    assert any("4/6" in line and "left" in line for line in lines)
+    # Which steps are seen as the last one depends on how busy the machine is.
+    assert any(re.search(r" [1-5]/6  \d+%  0:\d\d gone, about \d+:\d\d left", line) for line in lines)
     end = lines.index(next(line for line in lines if line.startswith("6 steps in")))
     assert any(line.startswith("reward ") and line.split() == ["reward", "2.120", "2.150"] for line in lines[end:])
     assert "plots/training.png" in " ".join(lines[end:])
     assert (tmp_path / "plots" / "training.png").stat().st_size > 5000
 
 
-def test_a_launched_run_without_a_terminal(tmp_path):
+def test_a_launched_run_without_a_terminal(tmp_path, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as CI does
     run = start_launcher(tmp_path, TRAINING, verbose=False, facts=FACTS)
     out, err = run.communicate(timeout=60)
     assert (run.returncode, err) == (0, "")
@@ -99,7 +101,7 @@ def test_a_terminal_that_changes_its_size(tmp_path):
 
 def test_a_terminal_that_takes_nothing_does_not_hold_up_the_run(tmp_path):
     """Ctrl-S: writing to the terminal blocks. verl ends all the same; only the last words have to wait."""
-    body = TRAINING.replace("time.sleep(0.3)", "time.sleep(0.05)") + "open('done', 'w').close()\n"
+    body = TRAINING.replace("time.sleep(0.8)", "time.sleep(0.05)") + "open('done', 'w').close()\n"
     fill = "import os, sys, time\nos.set_blocking(1, False)\n"
     fill += "try:\n    while True: os.write(1, b'x' * 4096)\nexcept BlockingIOError: os.set_blocking(1, True)\n"
     command, environment = launcher_command(tmp_path, body.replace("'done'", repr(str(tmp_path / "done"))), facts=FACTS)

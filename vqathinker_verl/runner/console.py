@@ -54,7 +54,7 @@ class RunConsole(threading.Thread):
         self._reader = RunReader(output_dir, first)
         if stream is not None and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a model may write what the terminal cannot show
-        self._rich = RichConsole(file=stream, highlight=False, markup=False, emoji=False)
+        self._rich = rich_console(stream)
         ascii_only = not (self._rich.encoding or "").lower().startswith("utf")
         self._screen = Screen(self._folder, self._reader.state, ascii_only=ascii_only, watched=watched)
         self._watched = watched
@@ -72,7 +72,7 @@ class RunConsole(threading.Thread):
             pass
 
     def _draw(self) -> None:
-        if is_terminal(self._rich):
+        if self._rich.is_terminal and not self._rich.is_dumb_terminal:
             self._draw_live()
         else:
             self._draw_lines()
@@ -120,9 +120,10 @@ class RunConsole(threading.Thread):
         return isinstance(event, Ended) and event.start is self._reader.state.record.starts[-1]
 
 
-def is_terminal(console: RichConsole) -> bool:
-    """Whether lines can be drawn again in place."""
-    return console.is_terminal and not console.is_dumb_terminal
+def rich_console(stream: IO[str] | None) -> RichConsole:
+    """Rich's console on a stream; FORCE_COLOR, which CI sets, does not make a terminal of a file here."""
+    terminal = stream is not None and stream.isatty()
+    return RichConsole(file=stream, force_terminal=terminal, highlight=False, markup=False, emoji=False)
 
 
 def give_up(stream: IO[str]) -> None:

@@ -3,14 +3,16 @@
 import math
 import shlex
 import statistics
+import sys
 from pathlib import Path
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from vqathinker_verl.runner import text
 from vqathinker_verl.runner.checkpoints import saved_steps
+from vqathinker_verl.runner.console import rich_console
 from vqathinker_verl.runner.facts import shown_path
 from vqathinker_verl.runner.metrics_log import (
     COMPONENTS,
@@ -48,7 +50,7 @@ def ending(metrics: Metrics, output_dir: Path, width: int) -> RenderableType:
 
 def show(metrics: Metrics, output_dir: Path) -> None:
     """Print it to stdout."""
-    console = Console(highlight=False, markup=False, emoji=False)
+    console = rich_console(sys.stdout)
     if not console.is_terminal:
         console.width = FILE_WIDTH
     console.print(ending(metrics, output_dir, console.width))

@@ -91,7 +91,7 @@ def sources_of(data: Mapping[str, Any]) -> list[str]:
 def validation_number(data: Mapping[str, Any], source: str, name: str) -> float:
     """One metric of a validation, by its name in `VALIDATION`.
 
-    A run without `plcc_raw` and `rmse_raw` logs these two as `plcc` and `rmse`; one with them has what is measured after
+    A run without `plcc_raw` and `rmse_raw` logs these two as `plcc` and `rmse`; a run with them logs the values after
     the logistic fit there.
     """
     key = f"val/{source}/{name}"
