@@ -47,7 +47,7 @@ def test_a_launched_run_on_a_terminal(tmp_path, columns):
         assert any(re.match(rf"   ok  {phase} +\d+ s$", line) for line in lines), phase
     for step in range(1, 7):
         assert sum(line.startswith(f"    {step}  2.1") for line in lines) == 1
-    assert sum(line.startswith(" val ") for line in lines) == 4
+    assert sum(re.match(r" val \d", line) is not None for line in lines) == 4
     # Which steps are seen as the last one depends on how busy the machine is.
     assert any(re.search(r" [1-5]/6  \d+%  0:\d\d gone, about \d+:\d\d left", line) for line in lines)
     end = lines.index(next(line for line in lines if line.startswith("6 steps in")))
