@@ -30,7 +30,7 @@ class RunConsole(threading.Thread):
         output_dir: OUTPUT_DIR of the run.
         first: number of the start to begin with.
         stream: where to draw; None: follow the run without drawing.
-        failed: is told, once, why drawing stopped, if an error stopped it.
+        failed: is told why drawing stopped, if an error stopped it.
         watched: whether somebody else runs it.
         on_event: is called with every event.
     """
@@ -61,21 +61,25 @@ class RunConsole(threading.Thread):
 
     def run(self) -> None:
         """Draw; after an error, which is reported, the run is followed without drawing."""
-        try:
-            if self._stream is not None:
-                self._draw()
-        except OSError:  # whoever looked at it is gone
-            give_up(self._rich.file)
-        except Exception:
-            self._failed(traceback.format_exc())
-        for _ in self._polls():
-            pass
+        for work in (self._draw, self._follow):
+            try:
+                work()
+            except OSError:  # whoever looked at it is gone
+                give_up(self._rich.file)
+            except Exception:
+                self._failed(traceback.format_exc())
 
     def _draw(self) -> None:
+        if self._stream is None:
+            return
         if self._rich.is_terminal and not self._rich.is_dumb_terminal:
             self._draw_live()
         else:
             self._draw_lines()
+
+    def _follow(self) -> None:
+        for _ in self._polls():
+            pass
 
     def close(self, seconds: float = 5.0) -> None:
         """Draw what is still to be drawn, and stop; a terminal that takes nothing is waited for no longer than this."""
