@@ -38,7 +38,7 @@ from verl.utils.dataset.rl_dataset import RLHFDataset
 from verl.utils.tokenizer.continuous_token_wiring import create_continuous_token_builder
 
 from vqathinker_verl.demo.model import build_processor
-from vqathinker_verl.frames import FrameCache, FrameSpec
+from vqathinker_verl.frames import CacheConfig, FrameCache, FrameSpec
 from vqathinker_verl.labels.output import write_parquet
 from vqathinker_verl.labels.probing import probe_records
 from vqathinker_verl.labels.records import RawLabel, Record
@@ -214,7 +214,7 @@ def bench_batch(parquet: Path, size: str, num_videos: int, stock_videos: int, pr
         begin = Moment()
         ours = asyncio.run(prepare_ours(our_dataset, list(range(num_videos)), perturb, processor))
         our_wall, our_cpu = begin.elapsed()
-        decodes = node_frames.process_cache(2**31, 60.0).decodes
+        decodes = node_frames.process_cache(CacheConfig()).decodes
         begin = Moment()
         stock = asyncio.run(prepare_stock(stock_dataset, list(range(stock_videos)), responses, processor))
         share = stock_videos / num_videos
@@ -274,7 +274,7 @@ def bench_memory(parquet: Path, processor: Qwen2_5_VLProcessor) -> None:
     """The third table."""
     path = parquet.with_name(f"{parquet.stem}_0.mp4")
     for spec in (FrameSpec(6, size=(448, 448)), FrameSpec(12, size=(560, 560))):
-        video = FrameCache(2**30).get(path, spec)
+        video = FrameCache(CacheConfig(2**30)).get(path, spec)
         float_bytes = np.prod(video.frames.shape) * 4
         print(
             f"{spec.num_frames:>3} x {spec.size[0]}: {video.nbytes / 2**20:.1f} MiB as uint8, "

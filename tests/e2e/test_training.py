@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 import torch
-from e2e_runs import START_SECONDS, read_jsonl, scored_again, start_recipe
+from e2e_runs import ROOT, START_SECONDS, read_jsonl, scored_again, start_recipe
 
 from vqathinker_verl.inference.engines import Sampling, open_engine
 from vqathinker_verl.inference.export import export_checkpoint
@@ -32,6 +32,12 @@ STEPS, KILLED_IN, SAVED_AT = 5, 3, 2
 GROUP_SIZE, VIDEOS_A_STEP, NUM_FRAMES = 4, 8, 6
 COMPONENTS = ("regression", "ranking", "temporal", "format", "total")
 BROKEN = "train_0005"
+EXAMPLE = ROOT / "examples" / "custom_reward.py"
+# The demo's reasoning is three or four words long.
+EXTRA = {
+    "brevity": {"path": str(EXAMPLE), "name": "brevity", "weight": 0.2, "kwargs": {"limit": 3}},
+    "listwise": {"path": str(EXAMPLE), "name": "listwise", "weight": 0.5, "kwargs": {}},
+}
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +51,8 @@ def run(demo, tmp_path_factory):
         f"trainer.save_freq={SAVED_AT}",
         "trainer.test_freq=2",
         "vqathinker.sampling_seed=0",
+        # Hydra's mappings are JSON's without quotes.
+        *(f"+vqathinker.extra_rewards.{name}={json.dumps(EXTRA[name]).replace(chr(34), '')}" for name in EXTRA),
     ]
     settings = {"TOTAL_STEPS": str(STEPS)}
     started = time.time()
@@ -144,7 +152,7 @@ def test_nothing_is_left_behind(run):
 
 
 def test_every_component_of_every_step_is_logged_and_finite(run):
-    names = [f"reward/{name}" for name in COMPONENTS]
+    names = [f"reward/{name}" for name in (*COMPONENTS, *EXTRA)]
     names += [f"reward/{name}" for name in ("parse_failure_rate", "temporal_win_rate", "srcc", "total_std")]
     names += ["response_length/mean", "rollout/original_tokens", "rollout/perturbed_tokens", "actor/kl_loss"]
     for step in range(1, STEPS + 1):
@@ -155,12 +163,28 @@ def test_every_component_of_every_step_is_logged_and_finite(run):
 def test_the_rewards_are_score_batch_over_the_whole_batch(run):
     """Recomputed from the texts; and verl's own mean of the scores that its advantages come from."""
     for step, lines in run.rollouts.items():
-        rewards = scored_again(lines)
+        rewards = scored_again(lines, EXTRA)
         for name in COMPONENTS:
             expected = [line[name] for line in lines]
             np.testing.assert_allclose(getattr(rewards, name), expected, atol=1e-6)
         assert run.metrics[step]["critic/score/mean"] == pytest.approx(rewards.total.mean(), abs=1e-5)
         assert run.metrics[step]["critic/score/max"] == pytest.approx(rewards.total.max(), abs=1e-6)
+
+
+def test_rewards_of_ones_own_are_in_the_total_the_log_and_the_dump(run):
+    """Recomputed by the example's functions alone; what they add to the four is what the total is above them."""
+    seen = dict.fromkeys(EXTRA, 0)
+    for step, lines in run.rollouts.items():
+        rewards, four = scored_again(lines, EXTRA), scored_again(lines)
+        added = np.zeros(len(lines))
+        for name, reward in EXTRA.items():
+            dumped = np.array([line[name] for line in lines], dtype=np.float64)  # None, no verdict, becomes NaN
+            np.testing.assert_allclose(rewards.extra[name], dumped, atol=1e-6)
+            assert run.metrics[step][f"reward/{name}"] == pytest.approx(np.nanmean(dumped), abs=1e-6)
+            added += reward["weight"] * np.nan_to_num(dumped)
+            seen[name] += len(np.unique(dumped[~np.isnan(dumped)]))
+        np.testing.assert_allclose([line["total"] for line in lines], four.total + added, atol=1e-6)
+    assert min(seen.values()) > STEPS, seen  # rewards that tell responses apart
 
 
 def test_the_labels_are_the_videos_own(run):
@@ -208,6 +232,7 @@ def test_vllm_samples_from_the_weights_that_fsdp_holds(run):
     for step in range(1, STEPS + 1):
         metrics = run.metrics[step]
         assert metrics["training/rollout_probs_diff_max"] < 0.02, step
+        assert metrics["training/rollout_actor_probs_pearson_corr"] > 0.9999, step
     moved = [run.metrics[step]["actor/grad_norm"] * run.metrics[step]["actor/lr"] for step in range(1, STEPS + 1)]
     assert all(value > 0 for value in moved)
     assert run.metrics[STEPS]["actor/kl_loss"] > 0  # away from the reference, so stale weights would show

@@ -9,7 +9,10 @@ from vqathinker_verl.inference import export
 from vqathinker_verl.inference.export import ExportError, export_checkpoint, find_actor, run_config
 
 CONFIG = """
-data: {frames: {val: {num_frames: 6, max_pixels: 7056}}}
+data:
+  frames:
+    val: {num_frames: 6, max_pixels: 7056}
+    true_times: true
 actor_rollout_ref: {rollout: {dtype: float32}}
 """
 
@@ -63,11 +66,20 @@ def test_the_runs_frames_and_dtype_go_into_the_folder(run, monkeypatch):
     facts = json.loads((folder / "vqathinker.json").read_text())
     assert facts["checkpoint"] == "global_step_10"
     assert (facts["frames"]["num_frames"], facts["frames"]["max_pixels"]) == (6, 7056)
+    assert facts["true_times"] is True
     export_checkpoint(run, run / "rounded", dtype="bfloat16")
     (run / "hydra" / ".hydra" / "config.yaml").unlink()
     bare = export_checkpoint(run, run / "bare")
     assert not (bare / "vqathinker.json").exists()
     assert asked == ["float32", "bfloat16", "bfloat16"]
+
+
+def test_a_run_from_before_the_times_were_used_is_exported_as_such(run, monkeypatch):
+    path = run / "hydra" / ".hydra" / "config.yaml"
+    path.write_text("".join(line for line in path.open() if "true_times" not in line))
+    monkeypatch.setattr(export, "_merge", lambda actor, target, dtype: (target / "model.safetensors").touch())
+    folder = export_checkpoint(run)
+    assert json.loads((folder / "vqathinker.json").read_text())["true_times"] is False
 
 
 def test_nothing_is_overwritten_and_no_half_is_left(run, monkeypatch, capsys):

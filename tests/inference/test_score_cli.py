@@ -88,12 +88,12 @@ def parsed(model, *args):
 
 def test_an_exported_model_brings_its_frames_and_options_change_them(tmp_path):
     facts = {"frames": {"num_frames": 6, "size": None, "min_pixels": None, "max_pixels": 7056, "factor": 28}}
-    (tmp_path / options.MODEL_FRAMES).write_text(json.dumps(facts))
+    (tmp_path / options.EXPORT_FILE).write_text(json.dumps(facts))
     assert options.frames_from(parsed(tmp_path)) == FrameSpec(6, max_pixels=7056)
     assert options.frames_from(parsed(tmp_path, "--num-frames", "8")) == FrameSpec(8, max_pixels=7056)
     assert options.frames_from(parsed(tmp_path, "--size", "56", "84")) == FrameSpec(6, size=(56, 84))
     assert options.frames_from(parsed("org/name")) == options.EVALUATION_FRAMES
-    (tmp_path / options.MODEL_FRAMES).write_text("{}")
+    (tmp_path / options.EXPORT_FILE).write_text("{}")
     with pytest.raises(ValueError, match="export again"):
         options.frames_from(parsed(tmp_path))
 

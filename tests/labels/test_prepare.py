@@ -7,7 +7,7 @@ import time
 
 import pyarrow.parquet as pq
 import pytest
-from shared_files import shared_file
+from helpers.data import data_file
 
 from vqathinker_verl.cli import main
 from vqathinker_verl.labels import probing
@@ -315,7 +315,7 @@ class TestProbing:
 @pytest.mark.e2e
 class TestScaleOfTheJob:
     def test_ten_benchmarks_in_one_file(self, tmp_path, capsys):
-        folder = shared_file("labels")
+        folder = data_file("labels")
         sets = [{"labels": str(path)} for path in sorted(folder.glob("*.json"))]
         (tmp_path / "sets.json").write_text(json.dumps(sets))
         arguments = ["--sets", str(tmp_path / "sets.json"), "--output", str(tmp_path / "o.parquet"), "--allow-missing"]

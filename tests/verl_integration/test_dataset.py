@@ -17,6 +17,7 @@ from vqathinker_verl.demo.model import build_processor
 from vqathinker_verl.frames import segment_centres
 from vqathinker_verl.prompts import QUALITY_PROMPT, video_messages
 from vqathinker_verl.verl_integration import dataset as module
+from vqathinker_verl.verl_integration.config import cache_config
 from vqathinker_verl.verl_integration.node_frames import process_cache
 from vqathinker_verl.verl_integration.preflight import composed
 
@@ -110,12 +111,12 @@ def test_overlong_prompts_are_left_out_and_said(parquet, data_config, processor,
     with open_dict(data_config):
         data_config.filter_overlong_prompts = True
         data_config.max_prompt_length = limit
-    decodes = process_cache(data_config.frames.cache_bytes, data_config.frames.timeout_seconds).decodes
+    decodes = process_cache(cache_config(data_config)).decodes
     with caplog.at_level(logging.WARNING):
         kept = make(parquet, data_config, processor)
     assert len(kept) == sum(length <= limit for length in lengths) < len(lengths)
     assert f"of {len(lengths)} prompts are longer" in caplog.text
-    assert process_cache(data_config.frames.cache_bytes, data_config.frames.timeout_seconds).decodes == decodes
+    assert process_cache(cache_config(data_config)).decodes == decodes
 
 
 def test_a_processor_that_writes_more_than_placeholders_gets_verls_own_filter(

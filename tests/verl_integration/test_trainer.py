@@ -1,16 +1,22 @@
-"""What the trainer says where no response is left; its rewards are tested on whole runs (tests/e2e)."""
+"""What the trainer says where no response is left, and what it writes; whole runs are in tests/e2e."""
 
 import inspect
+import json
+from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import ray
 import torch
 import transfer_queue
 import transfer_queue.client
+from omegaconf import OmegaConf
 from tensordict import TensorDict
 from verl.trainer.ppo.v1 import replay_buffer
+from verl.utils import tensordict_utils
 
+from vqathinker_verl import RewardConfig, score_batch
 from vqathinker_verl.verl_integration import trainer as module
 
 
@@ -64,6 +70,60 @@ def test_every_batch_of_a_validation_has_the_time_of_a_phase():
         trainer._validate()
     assert trainer.phases == [("validation", 0), ("validation", 50), ("validation", 100)]
     assert trainer.val_dataloader is batches
+
+
+def test_extra_rewards_are_in_what_the_advantages_come_from(monkeypatch, tmp_path):
+    texts = ["<think>a b c</think><answer>4.00</answer>", "<think>a</think><answer>2.00</answer>", "no answer"]
+    ids = [torch.tensor(list(text.encode())) for text in texts]
+    fields = {"perturbation": None, "perturbed_response": None, "perturbed_tokens": 0}
+    data = tensordict_utils.get_tensordict(
+        {
+            "responses": torch.nested.as_nested_tensor(ids, layout=torch.jagged),
+            "uid": ["a", "b", "b"],
+            "data_source": ["demo"] * 3,
+            "reward_model": [{"ground_truth": mos} for mos in (4.0, 2.0, 2.0)],
+            "extra_info": [{"video_id": video} for video in ("a.mp4", "b.mp4", "b.mp4")],
+            "extra_fields": [fields] * 3,
+        }
+    )
+    written = []
+    queue = SimpleNamespace(
+        kv_batch_get=lambda **_: data, kv_batch_put=lambda fields, **_: written.append(fields["rm_scores"])
+    )
+    monkeypatch.setattr(module, "tq", queue)
+
+    trainer = Trainer()
+    trainer.config = OmegaConf.create(
+        {
+            "vqathinker": {
+                "rollout_dir": str(tmp_path),
+                "extra_rewards": {
+                    "brevity": {
+                        "path": str(Path(__file__).resolve().parents[2] / "examples" / "custom_reward.py"),
+                        "name": "brevity",
+                        "weight": 0.2,
+                        "kwargs": {"limit": 2},
+                    }
+                },
+            },
+            "data": {"train_batch_size": 2},
+            "actor_rollout_ref": {"rollout": {"n": 2}},
+        }
+    )
+    trainer.reward_config, trainer.extra_rewards = RewardConfig(), module.extra_rewards(trainer.config)
+    trainer.parameter_sync_step, trainer.update_metrics = 1, []
+    trainer.tokenizer = SimpleNamespace(decode=lambda ids, skip_special_tokens: bytes(ids.tolist()).decode())
+    metrics = trainer._write_batch_rewards(SimpleNamespace(keys=["a_0", "b_0", "b_1"], partition_id="train"))
+
+    plain = score_batch(texts, [4.0, 2.0, 2.0], list("abb")).total
+    expected = np.add(plain, [0.2 * 0.5, 0.2, 0.0])  # three words of a limit of two; one; no verdict
+    scores = [row.tolist() for row in written[0].unbind()]
+    assert [row[-1] for row in scores] == pytest.approx(expected)
+    assert not any(any(row[:-1]) for row in scores)
+    assert metrics["reward/brevity"] == 0.75
+    lines = [json.loads(line) for line in (tmp_path / "20.jsonl").read_text().splitlines()]
+    assert [line["brevity"] for line in lines] == [0.5, 1.0, None]
+    assert [line["total"] for line in lines] == pytest.approx(expected)
 
 
 def test_responses_without_their_prompt_are_those_that_were_learnt_from():

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vqathinker_verl.frames import FrameSpec
-from vqathinker_verl.inference.options import MODEL_FRAMES
+from vqathinker_verl.inference.engines.contract import EXPORT_FILE
 
 SHARD = re.compile(r"model_world_size_(\d+)_rank_(\d+)\.pt")
 DTYPES = ("bfloat16", "float32")
@@ -51,8 +51,12 @@ def export_checkpoint(checkpoint: Path, output: Path | None = None, *, dtype: st
     try:
         _merge(actor, draft, dtype)
         if config is not None:
-            facts = {"frames": dataclasses.asdict(_validation_frames(config)), "checkpoint": actor.parent.name}
-            (draft / MODEL_FRAMES).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+            facts = {
+                "frames": dataclasses.asdict(_validation_frames(config)),
+                "true_times": config["true_times"],
+                "checkpoint": actor.parent.name,
+            }
+            (draft / EXPORT_FILE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
         os.replace(draft, output)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
@@ -103,8 +107,11 @@ def run_config(actor: Path) -> dict[str, Any] | None:
 
     try:
         config = OmegaConf.load(path)
-        wanted = {"frames": config.data.frames.val, "dtype": config.actor_rollout_ref.rollout.dtype}
-        return {name: OmegaConf.to_container(value) if name == "frames" else value for name, value in wanted.items()}
+        return {
+            "frames": OmegaConf.to_container(config.data.frames.val),
+            "true_times": bool(config.data.frames.get("true_times", False)),  # absent from older runs
+            "dtype": config.actor_rollout_ref.rollout.dtype,
+        }
     except (OSError, ValueError, AttributeError, OmegaConfBaseException) as error:
         raise ExportError(
             f"{path}: expected a run's configuration with data.frames.val and rollout.dtype ({error}); "

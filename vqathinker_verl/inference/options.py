@@ -8,11 +8,9 @@ from typing import Any, get_args
 
 from vqathinker_verl.frames import FrameSpec
 from vqathinker_verl.inference.engines import EVALUATION_FRAMES, Backend, Engine, Sampling, open_engine
-from vqathinker_verl.inference.engines.contract import check_samples
+from vqathinker_verl.inference.engines.contract import EXPORT_FILE, check_samples
 
 ANSWER_ONLY = "<answer>"
-# Written by `vqathinker export`: what the model was shown at validation.
-MODEL_FRAMES = "vqathinker.json"
 
 
 def add_engine_options(parser: argparse.ArgumentParser, *, model_required: bool = True) -> None:
@@ -35,7 +33,7 @@ def add_engine_options(parser: argparse.ArgumentParser, *, model_required: bool 
     parser.add_argument("--no-thinking", action="store_true", help="the score alone, without reasoning: faster")
     frames = parser.add_argument_group(
         "frames",
-        f"default: those of the model's {MODEL_FRAMES}, else {EVALUATION_FRAMES.num_frames} of at most 560x560",
+        f"default: those of the model's {EXPORT_FILE}, else {EVALUATION_FRAMES.num_frames} of at most 560x560",
     )
     frames.add_argument("--num-frames", type=int, metavar="N")
     frames.add_argument("--max-pixels", type=int, metavar="N", help="most pixels of a frame")
@@ -64,7 +62,7 @@ def model_frames(model: str) -> FrameSpec:
     Raises:
         ValueError: The model's file does not say it.
     """
-    path = Path(model) / MODEL_FRAMES
+    path = Path(model) / EXPORT_FILE
     if not path.is_file():
         return EVALUATION_FRAMES
     try:
