@@ -24,6 +24,7 @@ NGPUS_PER_NODE=${NGPUS_PER_NODE:-}     # empty: all GPUs of this node; one for t
 DEMO_DIR=${DEMO_DIR:-outputs/demo}
 DEMO_ARGUMENTS=${DEMO_ARGUMENTS:-}     # more for `vqathinker demo`, e.g. "--train-clips 336"
 SEED=${SEED:-0}
+VERBOSE=${VERBOSE:-}                   # 1: print what verl, Ray and vLLM print, in place of the screen
 PLAN=${PLAN:-}                         # 1: print the overrides, one a line, and start nothing (`vqathinker plan`)
 DEVICE=${DEVICE:-}                     # gpu or cpu; empty: gpu when an NVIDIA GPU answers
 ATTENTION=${ATTENTION:-}               # the trainer's; empty: flash_attention_2 where flash-attn is installed, or sdpa
@@ -102,8 +103,7 @@ if [ -n "$PLAN" ]; then
   printf '%s\n' "${OVERRIDES[@]}"
   exit 0
 fi
-python -m vqathinker_verl.verl_integration.launch --output-dir "$OUTPUT_DIR" "${OVERRIDES[@]}"
-vqathinker summary "$OUTPUT_DIR"
+python -m vqathinker_verl.verl_integration.launch --output-dir "$OUTPUT_DIR" ${VERBOSE:+--verbose} "${OVERRIDES[@]}"
 if [ -n "$DEMO" ]; then
   echo "MOS of the demo is a stand-in: a function of how strongly a clip was degraded. Nobody rated these clips."
 fi

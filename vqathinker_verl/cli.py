@@ -24,6 +24,7 @@ COMMANDS = {
     "evaluate": ("vqathinker_verl.evaluation.cli", "figures, tables and a report of predictions against labels"),
     "understand": ("vqathinker_verl.understanding.cli", "accuracy of a model's answers to questions about videos"),
     "reasoning": ("vqathinker_verl.understanding.reasoning_cli", "what the reasoning names against what is true"),
+    "watch": ("vqathinker_verl.runner.watch_cli", "the screen of a training run that was started elsewhere, or ended"),
     "summary": ("vqathinker_verl.summary", "table and plots of a training run from its metrics.jsonl"),
 }
 

@@ -75,7 +75,13 @@ class Recipe:
         return found
 
     def text(self) -> str:
+        """What the recipe printed."""
         return self.log.read_text(errors="replace")
+
+    def train_log(self) -> str:
+        """What verl, Ray and vLLM printed, in all starts."""
+        path = self.output_dir / "train.log"
+        return path.read_text(errors="replace") if path.exists() else ""
 
 
 def descendants(pid: int) -> list[psutil.Process]:

@@ -6,6 +6,7 @@ after the input was checked: its responses are lost, named and counted, and noth
 
 import json
 import math
+import re
 import subprocess
 import sys
 import time
@@ -58,7 +59,7 @@ def run(demo, tmp_path_factory):
     broken = next(path for path in (demo / "videos").glob("*.mp4") if path.name.startswith(BROKEN))
     whole = broken.read_bytes()
     first = start_recipe(demo, output_dir, *overrides, **settings)
-    first.wait_until(lambda: "ray init kwargs" in first.text(), 300)  # the input has been checked
+    first.wait_until(lambda: "ray init kwargs" in first.train_log(), 300)  # the input has been checked
     broken.write_bytes(b"not a video any more")
     try:
         first.wait_until((output_dir / "rollouts" / f"{KILLED_IN}.jsonl").exists, START_SECONDS)
@@ -72,6 +73,7 @@ def run(demo, tmp_path_factory):
     return SimpleNamespace(
         code=code,
         output=second.text(),
+        train_log=second.train_log(),
         folder=output_dir,
         metrics={line["step"]: line for line in read_jsonl(output_dir / "metrics.jsonl")},
         rollouts={step: read_jsonl(output_dir / "rollouts" / f"{step}.jsonl") for step in range(1, STEPS + 1)},
@@ -91,14 +93,38 @@ def by_video(lines: list[dict]) -> dict[str, list[dict]]:
 
 def test_it_ends_well_and_says_what_it_did(run):
     assert run.code == 0
-    for said in ("seconds a step", "reward/regression", "demo SRCC", "peak memory", "metrics.jsonl"):
+    for said in ("s per step (median)", "regression", "answers without a score", "peak memory", "metrics.jsonl"):
         assert said in run.output
+    for step in (0, 2, 4, STEPS):
+        assert re.search(rf"^demo +{step} ", run.output, re.MULTILINE)
+    assert f"vqathinker export {run.folder} --step " in run.output
+
+
+def test_it_says_what_happens_in_lines_that_a_file_can_hold(run):
+    events = [line for line in run.output.splitlines() if re.match(r"\d\d:\d\d:\d\d ", line)]
+    assert max(map(len, events)) <= 160
+    assert "\x1b" not in run.output
+    steps = [int(line.split()[2].split("/")[0]) for line in events if line.split()[1] == "step"]
+    assert steps[-3:] == list(range(SAVED_AT + 1, STEPS + 1))  # of the second start
+    assert sum(line.split()[1] == "ready" for line in events) == 2
+    assert sum(line.split()[1] == "ok" for line in events) == 12  # every phase of both start-ups was recognized
+    for noise in ("TaskRunner", "np.float64", "ray init kwargs"):
+        assert noise not in run.output
+        assert noise in run.train_log
+
+
+def test_the_run_is_recorded(run):
+    record = json.loads((run.folder / "run.json").read_text())
+    assert [start["resumed"] for start in record["starts"]] == [0, SAVED_AT]
+    assert [start["code"] for start in record["starts"]] == [None, 0]  # the first one was killed
+    assert record["facts"]["total_steps"] == STEPS
     assert (run.folder / "plots" / "training.png").stat().st_size > 1000
     assert len(list((run.folder / "tensorboard").glob("*/events*"))) == 2  # one a start
 
 
 def test_it_went_on_from_the_last_saved_step(run):
-    assert f"global_step_{SAVED_AT}" in run.output
+    assert f"resumes after step {SAVED_AT}" in run.output
+    assert re.search(rf"Resuming from \S*global_step_{SAVED_AT}\b", run.train_log)
     segments = sorted((run.folder / "metrics").glob("*.jsonl"))
     assert len(segments) == 2
     trained = [[line["step"] for line in read_jsonl(path) if "actor/lr" in line["data"]] for path in segments]

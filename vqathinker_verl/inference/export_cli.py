@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from vqathinker_verl.inference.export import DTYPES, ExportError, export_checkpoint
+from vqathinker_verl.runner.checkpoints import NoCheckpointError, best_checkpoint, checkpoint_of
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -12,15 +13,28 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "checkpoint", type=Path, help="OUTPUT_DIR of a run (its last checkpoint), or its checkpoints/global_step_N"
     )
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--best",
+        action="store_true",
+        help="of an OUTPUT_DIR: the checkpoint with the highest held-out SRCC (mean over the data sources)",
+    )
+    which.add_argument("--step", type=int, metavar="N", help="of an OUTPUT_DIR: the checkpoint of this step")
     parser.add_argument("--output", type=Path, metavar="DIR", help="default: huggingface_model in global_step_N")
     parser.add_argument("--dtype", choices=DTYPES, help="default: that of the run's rollouts")
 
 
 def run(args: argparse.Namespace) -> int:
     """Export, and print the folder; 2 if there is nothing to export."""
+    checkpoint = args.checkpoint
     try:
-        folder = export_checkpoint(args.checkpoint, args.output, dtype=args.dtype)
-    except ExportError as error:
+        if args.best:
+            checkpoint, said = best_checkpoint(checkpoint)
+            print(f"vqathinker export: {said}", file=sys.stderr)
+        elif args.step is not None:
+            checkpoint = checkpoint_of(checkpoint, args.step)
+        folder = export_checkpoint(checkpoint, args.output, dtype=args.dtype)
+    except (ExportError, NoCheckpointError) as error:
         print(f"vqathinker export: {error}", file=sys.stderr)
         return 2
     print(folder)

@@ -1,0 +1,1 @@
+"""What runs around verl's process: the `vqathinker train` command and its settings."""
