@@ -3,14 +3,15 @@ import struct
 
 import pandas
 import pytest
-from omegaconf import OmegaConf
 
 from vqathinker_verl.runner import facts
+from vqathinker_verl.verl_integration.launch import CONFIG_DIR
+from vqathinker_verl.verl_integration.preflight import composed
 
 
 @pytest.fixture
 def config(tmp_path):
-    """As the preflight leaves it, with the fields that are described; model and label files are real."""
+    """As the preflight composes it; model and label files are there."""
     model = tmp_path / "model"
     model.mkdir()
     (model / "config.json").write_text(json.dumps({"model_type": "qwen2_5_vl"}))
@@ -24,33 +25,21 @@ def config(tmp_path):
     for split, labels in (("train", [1.2, 3.4, 4.8, 2.0]), ("val", [2.5, 1.5])):
         rows = [{"data_source": "demo", "reward_model": {"style": "rule", "ground_truth": mos}} for mos in labels]
         pandas.DataFrame(rows).to_parquet(tmp_path / f"{split}.parquet")
-    return OmegaConf.create(
-        {
-            "data": {
-                "train_files": str(tmp_path / "train.parquet"),
-                "val_files": [str(tmp_path / "val.parquet")],
-                "train_batch_size": 2,
-                "max_response_length": 32,
-            },
-            "actor_rollout_ref": {
-                "model": {"path": str(model), "lora_rank": 0},
-                "actor": {"freeze_vision_tower": True, "ppo_mini_batch_size": 2, "ppo_epochs": 1},
-                "rollout": {"n": 8},
-            },
-            "trainer": {
-                "total_training_steps": None,
-                "total_epochs": 3,
-                "test_freq": 10,
-                "save_freq": -1,
-                "device": "cpu",
-                "nnodes": 1,
-                "n_gpus_per_node": 1,
-                "v1": {"trainer_mode": "vqathinker_sync"},
-            },
-            "vqathinker": {
-                "temporal": {"enable": True, "perturbed_n": None, "validate": False, "seed": 0, "perturbations": {}}
-            },
-        }
+    return composed(
+        CONFIG_DIR,
+        "vqathinker",
+        [
+            "platform=cpu",
+            "experiment=demo",
+            f"data.train_files={tmp_path}/train.parquet",
+            f"data.val_files=[{tmp_path}/val.parquet]",
+            "data.train_batch_size=2",
+            "trainer.total_training_steps=null",
+            "trainer.total_epochs=3",
+            "trainer.test_freq=10",
+            "trainer.save_freq=-1",
+            f"actor_rollout_ref.model.path={model}",
+        ],
     )
 
 
