@@ -12,23 +12,27 @@ import argparse
 import json
 import re
 import sys
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy
 import pandas
 
 from vqathinker_verl import parse_answer
+from vqathinker_verl.demo.degradations import PLAYBACK
 from vqathinker_verl.evaluation.predictions import read_predictions
 from vqathinker_verl.metrics import plcc, rmse, srcc
 from vqathinker_verl.rewards.format import format_reward
-from vqathinker_verl.understanding.reasoning import findings, read_reasoning, read_truth
+from vqathinker_verl.understanding.reasoning import CLEAN, findings, read_reasoning, read_truth
 
-TEMPORAL_DISTORTIONS = ("drops", "stutter")
+TEMPORAL_DISTORTIONS = ("drops", *PLAYBACK)
 ARMS = {
     "all": "all three rewards",
+    "no_temporal": "without the temporal reward",
+    "temporal_margin": "temporal reward with a margin",
     "regression": "regression only",
     "ranking": "ranking only",
-    "regression_ranking": "regression + ranking",
     "local_ranking": "all three, ranking within pairs of videos",
 }
 
@@ -98,7 +102,7 @@ def by_video(responses: pandas.DataFrame) -> pandas.DataFrame:
 def figures(responses: pandas.DataFrame) -> dict[str, float]:
     """One evaluation in figures."""
     videos = by_video(responses)
-    temporal = by_video(responses[responses["distortion"].isin([*TEMPORAL_DISTORTIONS, "pristine"])])
+    temporal = by_video(responses[responses["distortion"].isin([*TEMPORAL_DISTORTIONS, CLEAN])])
     return {
         "SRCC": srcc(videos["pred_mos"], videos["mos"]),
         "PLCC": plcc(videos["pred_mos"], videos["mos"]),
@@ -112,13 +116,32 @@ def figures(responses: pandas.DataFrame) -> dict[str, float]:
 def ablation(runs: list[Run]) -> str:
     """Mean and range over the seeds, an arm a line."""
     lines = ["| arm | seeds | " + " | ".join(figures(runs[0].after)) + " |", "|---|---|" + "---|" * 6]
+    for title, evaluations in _evaluations(runs).items():
+        table = pandas.DataFrame(map(figures, evaluations))
+        lines.append(f"| {title} | {len(table)} | " + " | ".join(_spread(table[name]) for name in table) + " |")
+    return "\n".join(lines)
+
+
+def per_distortion(runs: list[Run]) -> str:
+    """SRCC over the clips of one distortion and the clean ones, an arm a line: mean and range over the seeds."""
+    kinds = [kind for kind in dict.fromkeys(runs[0].after["distortion"]) if kind != CLEAN]
+    if len(kinds) < 2:
+        return "Only for the demo's clips, whose distortions are known."
+    lines = ["| arm | " + " | ".join(kinds) + " |", "|---|" + "---|" * len(kinds)]
+    for title, evaluations in _evaluations(runs).items():
+        cells = []
+        for kind in kinds:
+            videos = [by_video(each[each["distortion"].isin([kind, CLEAN])]) for each in evaluations]
+            cells.append(_spread(pandas.Series([srcc(each["pred_mos"], each["mos"]) for each in videos])))
+        lines.append(f"| {title} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _evaluations(runs: list[Run]) -> dict[str, list[pandas.DataFrame]]:
+    """The evaluations before GRPO, one a seed, and those after it of every arm that has been run."""
     rows = {"before GRPO": [run.before for run in {run.seed: run for run in runs}.values()]}
     rows |= {title: [run.after for run in runs if run.arm == arm] for arm, title in ARMS.items()}
-    for title, evaluations in rows.items():
-        if evaluations:
-            table = pandas.DataFrame(map(figures, evaluations))
-            lines.append(f"| {title} | {len(table)} | " + " | ".join(_spread(table[name]) for name in table) + " |")
-    return "\n".join(lines)
+    return {title: evaluations for title, evaluations in rows.items() if evaluations}
 
 
 def _spread(values: pandas.Series) -> str:
@@ -128,26 +151,48 @@ def _spread(values: pandas.Series) -> str:
 
 
 def sensitivity(runs: list[Run]) -> str:
-    """Mean score of the held-out clips against that of their perturbed copies, before and after, over the seeds."""
-    lines = [
-        "| perturbation | clips | gap before | original wins | gap after | original wins |",
-        "|---|---|---|---|---|---|",
-    ]
-    gaps = {}
-    for moment, choose in (("before", min), ("after", max)):
-        frames = [run.validations[choose(run.validations)].assign(seed=run.seed) for run in runs]
-        frame = pandas.concat(frames).dropna(subset=["perturbation"])
-        videos = frame.groupby(["perturbation", "seed", "video"])[["pred_mos", "perturbed_mos"]].mean().dropna()
-        gaps[moment] = videos["pred_mos"] - videos["perturbed_mos"]
-    for kind in [*sorted(gaps["after"].index.unique(level="perturbation")), None]:
-        cells = []
-        for moment in ("before", "after"):
-            gap = gaps[moment] if kind is None else gaps[moment].xs(kind, level="perturbation")
-            wins = (gap > 0).mean() + 0.5 * (gap == 0).mean()
-            cells += [f"{gap.mean():+.3f}", f"{wins:.0%}"]
-        clips = len(gaps["after"] if kind is None else gaps["after"].xs(kind, level="perturbation"))
-        lines.append(f"| {kind or 'all'} | {clips} | " + " | ".join(cells) + " |")
+    """Mean score of the held-out clips less that of their perturbed copies, before and after, over the seeds.
+
+    A row per perturbation, of the clips whose own playback is in order. Runs that did not answer on perturbed copies in
+    validation are left out.
+    """
+    runs = [run for run in runs if run.validations[max(run.validations)]["perturbed_mos"].notna().any()]
+    if not runs:
+        return "Only for runs with vqathinker.temporal.validate=true."
+    columns = {"before GRPO": _gaps({run.seed: run for run in runs}.values(), min)}
+    for arm, title in ARMS.items():
+        if members := [run for run in runs if run.arm == arm]:
+            columns[title] = _gaps(members, max)
+    lines = ["| perturbation | clips | " + " | ".join(columns) + " |", "|---|---|" + "---|" * len(columns)]
+    before = columns["before GRPO"]
+    rows = {
+        kind: [
+            gaps[_is_normal(gaps) & (gaps.index.get_level_values("perturbation") == kind)] for gaps in columns.values()
+        ]
+        for kind in sorted(before.index.unique(level="perturbation"))
+    }
+    rows["all"] = [gaps[_is_normal(gaps)] for gaps in columns.values()]
+    rows["clips of distorted playback, all"] = [gaps[~_is_normal(gaps)] for gaps in columns.values()]
+    for title, chosen in rows.items():
+        if len(chosen[0]):
+            cells = [f"{gap.mean():+.3f}, {(gap > 0).mean() + 0.5 * (gap == 0).mean():.0%}" for gap in chosen]
+            lines.append(f"| {title} | {len(chosen[0])} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _is_normal(gaps: pandas.Series) -> numpy.ndarray:
+    """Whether a clip's own playback is in order; a perturbation may undo one that is not."""
+    return ~gaps.index.get_level_values("distortion").isin(PLAYBACK)
+
+
+def _gaps(runs: Iterable[Run], choose: Callable[[Iterable[int]], int]) -> pandas.Series:
+    """Mean score less that of the perturbed copy at one validation, by (perturbation, distortion, seed, video)."""
+    frames = [run.validations[choose(run.validations)].assign(seed=run.seed) for run in runs]
+    frame = pandas.concat(frames).dropna(subset=["perturbation"])
+    videos = (
+        frame.groupby(["perturbation", "distortion", "seed", "video"])[["pred_mos", "perturbed_mos"]].mean().dropna()
+    )
+    return videos["pred_mos"] - videos["perturbed_mos"]
 
 
 WORDS = {
@@ -237,7 +282,8 @@ def main() -> int:
     full = [run for run in runs if run.arm == "all"] or runs
     sections = {
         "Ablation": ablation(runs),
-        "Temporal sensitivity": sensitivity(full),
+        "SRCC of each distortion": per_distortion(runs),
+        "Temporal sensitivity: gap to the perturbed copy, how often the original wins": sensitivity(runs),
         "Words and score": words([run for run in full if run.label_file.exists()]),
         "Responses": examples(full[0]),
     }

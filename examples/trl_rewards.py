@@ -60,7 +60,8 @@ def main() -> None:
             reward_funcs=[RegressionReward(), RankingReward(), FormatReward()],
             args=GRPOConfig(
                 output_dir=folder,
-                # All four clips in one process's share: the ranking reward sees no further.
+                # All four clips, eight responses each. On several processes each may hold fewer clips: the ranking
+                # reward gathers the scores of all of them.
                 per_device_train_batch_size=32,
                 num_generations=8,
                 max_completion_length=1,

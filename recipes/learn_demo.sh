@@ -12,13 +12,14 @@ set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 # ---- what a user may change -----------------------------------------------------------------------------------------
-ARM=${ARM:-all}                        # all | regression | ranking | regression_ranking | local_ranking
+ARM=${ARM:-all}                        # all | no_temporal | temporal_margin | regression | ranking | local_ranking
 export SEED=${SEED:-0}
 export TOTAL_STEPS=${TOTAL_STEPS:-40}
 TEST_FREQ=${TEST_FREQ:-20}
-TRAIN_CLIPS=${TRAIN_CLIPS:-336}
-VAL_CLIPS=${VAL_CLIPS:-112}
-WARMUP_STEPS=${WARMUP_STEPS:-2000}
+TRAIN_CLIPS=${TRAIN_CLIPS:-324}
+VAL_CLIPS=${VAL_CLIPS:-108}
+WARMUP_STEPS=${WARMUP_STEPS:-1500}
+TEMPORAL_MARGIN=${TEMPORAL_MARGIN:-0.05} # of the arm temporal_margin
 SAMPLES=${SAMPLES:-32}                 # answers to each held-out clip in the evaluations before and after
 LEARN_DIR=${LEARN_DIR:-outputs/learn}
 # ---------------------------------------------------------------------------------------------------------------------
@@ -28,15 +29,20 @@ if [ "${1:-}" = "--help" ] || [ "${1:-}" = "-h" ]; then
   exit 0
 fi
 
-OFF_TEMPORAL=(vqathinker.temporal.enable=false)
+NO_TEMPORAL=(vqathinker.temporal.enable=false)
 case $ARM in
-  all) REWARD=(vqathinker.temporal.validate=true) ;; # perturbed copies of the held-out clips too
-  regression) REWARD=(vqathinker.reward.ranking_weight=0 "${OFF_TEMPORAL[@]}") ;;
-  ranking) REWARD=(vqathinker.reward.regression_weight=0 "${OFF_TEMPORAL[@]}") ;;
-  regression_ranking) REWARD=("${OFF_TEMPORAL[@]}") ;;
+  all) REWARD=() ;;
+  no_temporal) REWARD=("${NO_TEMPORAL[@]}") ;;
+  temporal_margin) REWARD=(vqathinker.reward.temporal_margin="$TEMPORAL_MARGIN") ;;
+  regression) REWARD=(vqathinker.reward.ranking_weight=0 "${NO_TEMPORAL[@]}") ;;
+  ranking) REWARD=(vqathinker.reward.regression_weight=0 "${NO_TEMPORAL[@]}") ;;
   local_ranking) REWARD=(vqathinker.reward.ranking_videos=2) ;; # the release: two videos of one GPU
-  *) echo "vqathinker: ARM=$ARM; expected all, regression, ranking, regression_ranking or local_ranking" >&2; exit 2 ;;
+  *)
+    echo "vqathinker: ARM=$ARM; expected all, no_temporal, temporal_margin, regression, ranking or local_ranking" >&2
+    exit 2
+    ;;
 esac
+REWARD+=(vqathinker.temporal.validate=true) # every arm answers on perturbed copies of the held-out clips, too
 
 export DEMO_DIR=${DEMO_DIR:-$LEARN_DIR/demo-seed$SEED} OUTPUT_DIR=$LEARN_DIR/$ARM-seed$SEED
 OVERRIDES=("${REWARD[@]}" trainer.test_freq="$TEST_FREQ" trainer.save_freq="$TEST_FREQ")

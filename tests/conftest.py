@@ -23,5 +23,7 @@ def tiny_model(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("tiny") / "model"
     processor = build_processor()
-    save_policy(build_model(processor.tokenizer, seed=0), processor, folder)
+    model = build_model(processor.tokenizer, seed=0)
+    model.config.vision_config.tokens_per_second = 2
+    save_policy(model, processor, folder)
     return folder

@@ -16,7 +16,7 @@ def without_the_slow_plugin_check(monkeypatch):
 def test_this_installation_is_sound(capsys, without_the_slow_plugin_check):
     assert cli.main(["doctor"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 7
+    assert len(lines) == 8
     assert all(line.startswith("ok ") for line in lines)
     assert any("verl 0.9.1" in line for line in lines)
 
@@ -35,7 +35,7 @@ def test_a_failed_check_is_shown_and_the_others_still_run(
     assert cli.main(["doctor"]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if line.startswith("FAIL")] == [f"FAIL  {check:10}{error}"]
-    assert len(lines) == 7
+    assert len(lines) == 8
 
 
 def test_another_verl_is_refused(monkeypatch):

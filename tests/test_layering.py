@@ -11,7 +11,7 @@ import pytest
 import vqathinker_verl
 
 PACKAGE = Path(vqathinker_verl.__file__).parent
-HEAVY = ("torch", "verl", "ray", "vllm", "transformers", "trl")
+HEAVY = ("torch", "verl", "ray", "vllm", "transformers", "trl", "accelerate")
 
 LIGHT_FILES = sorted(
     path
@@ -94,6 +94,15 @@ def test_scoring_a_batch_leaves_the_heavy_packages_out():
     heavy = fresh_process(
         "import json, sys; from vqathinker_verl import *; score_batch(['<answer>4.00</answer>'] * 2, [4, 2], 'ab')"
         ".metrics(); evaluate_predictions([1, 2, 3, 5, 4], [1, 2, 3, 4, 5], num_resamples=2); "
+        f"print(json.dumps([name for name in {HEAVY!r} if name in sys.modules]))"
+    )
+    assert heavy == []
+
+
+def test_trls_ranking_reward_imports_nothing_to_gather_with():
+    heavy = fresh_process(
+        "import json, sys; from vqathinker_verl.adapters.trl import RankingReward; "
+        "RankingReward()(['<answer>4.00</answer>'] * 2, mos=[4, 2], video_id='ab'); "
         f"print(json.dumps([name for name in {HEAVY!r} if name in sys.modules]))"
     )
     assert heavy == []

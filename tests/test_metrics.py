@@ -4,9 +4,9 @@ import math
 import numpy as np
 import pytest
 import scipy.stats
+from helpers.data import data_file
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from shared_files import shared_file
 
 from vqathinker_verl import evaluate_predictions, fit_logistic, krcc, plcc, rmse, srcc
 
@@ -206,7 +206,7 @@ def test_unknown_options_are_refused(options, message):
 
 
 def test_on_the_labels_of_a_benchmark():
-    annotations = json.loads(shared_file("labels/LIVE-VQC_total_ds_score.json").read_text())["annotations"]
+    annotations = json.loads(data_file("labels/LIVE-VQC_total_ds_score.json").read_text())["annotations"]
     mos = np.array([float(entry["score"]) for entry in annotations])
     assert len(mos) == 585
     rng = np.random.default_rng(0)

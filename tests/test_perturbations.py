@@ -1,3 +1,5 @@
+import collections
+import itertools
 import json
 import pickle
 import subprocess
@@ -57,6 +59,51 @@ def test_duplicate_repeats_one_frame_one_to_three_times(num_frames, seed):
     assert np.sum(shown > 1) == 1
     assert 2 <= shown.max() <= 4
     assert np.sum(shown == 0) == shown.max() - 1
+
+
+@given(st.integers(2, 20), st.integers(0, 1000))
+def test_duplicate_at_a_random_place_keeps_the_other_frames_in_order(num_frames, seed):
+    indices = draw("duplicate", num_frames, seed, duplicate_place="random", redraw_identity=False).indices
+    assert len(indices) == num_frames
+
+    def explained(repeated, repeats, place):
+        """Whether `repeats` copies of `repeated` stand at `place`, among frames that are left of 0, 1, 2, ..."""
+        rest = np.concatenate([indices[:place], indices[place + repeats :]])
+        return np.all(indices[place : place + repeats] == repeated) and np.all(np.diff(rest) > 0)
+
+    assert any(
+        explained(repeated, repeats, place)
+        for repeated in range(num_frames)
+        for repeats in range(1, min(3, num_frames - 1) + 1)
+        for place in range(num_frames - repeats + 1)
+    )
+
+
+def test_a_duplicate_at_a_random_place_by_enumeration():
+    """Of 3 frames, the release's code draws the frame, the number, the place and the dropped ones, each evenly."""
+    chances = collections.Counter()
+    for repeated, repeats, place in itertools.product(range(3), (1, 2), range(4)):
+        longer = [*range(place), *[None] * repeats, *range(place, 3)]
+        drops = list(itertools.combinations(range(3), repeats))
+        for dropped in drops:
+            shown = tuple(repeated if frame is None else frame for frame in longer if frame not in dropped)
+            chances[shown] += 1 / (3 * 2 * 4 * len(drops))
+    rng = np.random.default_rng(0)
+    config = PerturbationConfig(kinds={"duplicate": 1}, duplicate_place="random", redraw_identity=False)
+    draws = 20_000
+    drawn = collections.Counter(tuple(draw_perturbation(3, rng, config).indices.tolist()) for _ in range(draws))
+    assert set(drawn) == set(chances)
+    for shown, chance in chances.items():
+        assert drawn[shown] / draws == pytest.approx(chance, abs=5 * np.sqrt(chance / draws)), shown
+
+
+def test_identity_draws_are_possible_where_they_are_not_drawn_again():
+    for name in ("shuffle", "local_shuffle", "jitter"):
+        rng = np.random.default_rng(0)
+        config = PerturbationConfig(kinds={name: 1}, redraw_identity=False)
+        unchanged = [draw_perturbation(3, rng, config).indices.tolist() == [0, 1, 2] for _ in range(2000)]
+        chance = {"shuffle": 1 / 6, "local_shuffle": 1 / 6, "jitter": 4 / 27}[name]  # jitter: ends stay with 2/3
+        assert np.mean(unchanged) == pytest.approx(chance, abs=0.04), name
 
 
 @given(st.integers(2, 20), st.integers(0, 1000))
@@ -127,6 +174,12 @@ def test_every_part_of_the_key_counts():
     assert len({perturbation_rng(*key).integers(2**63) for key in keys}) == len(keys)
 
 
+def test_each_response_has_a_generator_of_its_own_if_asked():
+    draws = [perturbation_rng(0, 1, "a", response).integers(2**63) for response in (None, 0, 1, 2)]
+    assert len(set(draws)) == len(draws)
+    assert perturbation_rng(0, 1, "a", 2).integers(2**63) == draws[-1]
+
+
 def test_the_order_in_which_odds_are_written_does_not_matter():
     forth, back = dict.fromkeys(PERTURBATIONS, 1.0), dict.fromkeys(reversed(PERTURBATIONS), 1.0)
     for step in range(20):
@@ -154,6 +207,9 @@ def test_pickling():
         ({"window": 1}, "window: expected a whole number of at least 2, got 1"),
         ({"max_duplicates": 0}, "max_duplicates: expected"),
         ({"max_drops": 1.5}, "max_drops: expected"),
+        ({"duplicate_place": "anywhere"}, "duplicate_place: expected one of 'adjacent', 'random', got 'anywhere'"),
+        ({"drop_fill": "white"}, "drop_fill: expected one of 'black', 'mean', got 'white'"),
+        ({"redraw_identity": "no"}, "redraw_identity: expected true or false, got 'no'"),
     ],
 )
 def test_the_config_checks_every_field(settings, message):

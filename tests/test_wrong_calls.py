@@ -16,7 +16,7 @@ from training_inputs import write_inputs
 from vqathinker_verl.cli import main
 from vqathinker_verl.demo.degradations import encode_h264
 from vqathinker_verl.inference import cli, options, scoring
-from vqathinker_verl.inference.engines.defaults import MODEL_FACTS, ModelDefaults
+from vqathinker_verl.inference.engines.contract import EXPORT_FILE, ModelDefaults
 from vqathinker_verl.plan.recipe import RECIPES
 from vqathinker_verl.runner import settings, train_cli
 from vqathinker_verl.verl_integration import launch
@@ -59,7 +59,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def nothing_starts(folder, monkeypatch):
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(launch, "train", lambda *_: pytest.fail("verl was started"))
+    monkeypatch.setattr(launch, "train", lambda *_, **__: pytest.fail("verl was started"))
     monkeypatch.setattr(train_cli, "make_demo", lambda *_: pytest.fail("the demo was made"))
     monkeypatch.setattr(settings, "visible_gpus", lambda: 0)
     monkeypatch.setattr(train_cli.os, "environ", dict(os.environ))
@@ -73,7 +73,7 @@ UNWRITABLE = "cannot be written (No such file or directory)"
 
 # call, exit code, what the message says
 CALLS = {
-    "1 summary of nothing": (["summary", "nothere"], 2, "nothere is no run's OUTPUT_DIR"),
+    "1 summary of nothing": (["summary", "nothere"], 2, "nothere: no metrics folder"),
     "2 score into /proc": (["score", "a.mp4", "--model", "model", "--output", "/proc/x.jsonl"], 2, UNWRITABLE),
     "3 export into /proc": (["export", "run", "--output", "/proc/ex3"], 2, UNWRITABLE),
     "4 demo into /proc": (["demo", "--output", "/proc/demo"], 2, UNWRITABLE),
@@ -157,7 +157,7 @@ def test_26_far_more_frames_than_the_model_knows_are_a_warning(folder, monkeypat
     import argparse
 
     (folder / "exported").mkdir()
-    (folder / "exported" / MODEL_FACTS).write_text(json.dumps(ModelDefaults().as_json()))
+    (folder / "exported" / EXPORT_FILE).write_text(json.dumps(ModelDefaults().as_json()))
     monkeypatch.setattr(options, "usable_model", lambda model: model)
     parser = argparse.ArgumentParser()
     options.add_engine_options(parser)

@@ -20,6 +20,8 @@ _PUBLIC = {
     "RewardBatch": "rewards.combine",
     "RewardConfig": "rewards.combine",
     "score_batch": "rewards.combine",
+    "ExtraReward": "rewards.extra",
+    "RewardInputs": "rewards.inputs",
     "srcc": "metrics",
     "plcc": "metrics",
     "krcc": "metrics",
@@ -34,7 +36,9 @@ if TYPE_CHECKING:
     from vqathinker_verl.metrics import evaluate_predictions, fit_logistic, krcc, plcc, rmse, srcc
     from vqathinker_verl.parsing import ParsedAnswer, parse_answer
     from vqathinker_verl.rewards.combine import RewardBatch, RewardConfig, score_batch
+    from vqathinker_verl.rewards.extra import ExtraReward
     from vqathinker_verl.rewards.format import format_reward
+    from vqathinker_verl.rewards.inputs import RewardInputs
     from vqathinker_verl.rewards.ranking import ranking_reward
     from vqathinker_verl.rewards.regression import regression_reward
     from vqathinker_verl.rewards.temporal import temporal_bonus

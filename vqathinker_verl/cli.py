@@ -25,7 +25,11 @@ GROUPS = {
         "plan": ("vqathinker_verl.plan.cli", "show a recipe's config, tokens, steps and memory before it runs"),
         "doctor": ("vqathinker_verl.doctor", "check versions, plugin, device, decoder, disk and memory"),
         "train": ("vqathinker_verl.runner.train_cli", "train a model; without data of your own, the demo"),
-        "summary": ("vqathinker_verl.summary", "print a training run's table and draw its plots"),
+        "watch": (
+            "vqathinker_verl.runner.watch_cli",
+            "show the screen of a run started elsewhere, or ended",
+        ),
+        "summary": ("vqathinker_verl.summary", "print a training run's tables and draw its plots"),
         "export": ("vqathinker_verl.inference.export_cli", "turn a training checkpoint into a Hugging Face model"),
     },
     "use": {

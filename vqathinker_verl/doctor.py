@@ -37,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
     checks: list[tuple[str, Callable[[], str]]] = [
         ("python", lambda: f"{platform.python_version()} on {platform.platform()}"),
         ("packages", versions),
+        ("times", times),
         ("plugin", plugin),
         ("device", device),
         ("decoder", decoder),
@@ -67,6 +68,14 @@ def versions() -> str:
     if found["verl"] != VERL_SUPPORTED:
         raise RuntimeError(f"tested with verl {VERL_SUPPORTED} only, patches may not apply elsewhere. Found: {text}")
     return text
+
+
+def times() -> str:
+    """Whether sampler and trainer are known to place frames at the same times."""
+    from vqathinker_verl.frames.positions import KNOWN_VERSIONS, check_versions
+
+    check_versions()
+    return "frames have equal times in " + ", ".join(f"{name} {known}" for name, known in KNOWN_VERSIONS.items())
 
 
 def plugin() -> str:
@@ -102,9 +111,9 @@ def device() -> str:
 
 
 def decoder() -> str:
-    """The video backends that import; fails where there is none."""
+    """The video decoders that import; fails without PyAV, which reads every video."""
     usable, broken = [], []
-    for name in ("decord", "av"):
+    for name in ("av", "decord"):
         if importlib.util.find_spec(name) is None:
             continue
         try:
@@ -112,8 +121,8 @@ def decoder() -> str:
             usable.append(name)
         except Exception:
             broken.append(f"{name} ({traceback.format_exc().strip().splitlines()[-1]})")
-    if not usable:
-        raise RuntimeError(f"no video decoder: install decord or av; broken: {', '.join(broken) or 'none'}")
+    if "av" not in usable:
+        raise RuntimeError(f"no video decoder: install av; broken: {', '.join(broken) or 'none'}")
     return ", ".join(usable) + (f"; broken: {', '.join(broken)}" if broken else "")
 
 

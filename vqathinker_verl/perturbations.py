@@ -9,12 +9,18 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vqathinker_verl.parsing import check_choice
+
 # In the order of docs/rewards.md.
 PERTURBATIONS = ("shuffle", "local_shuffle", "reverse", "jitter", "duplicate", "random_drop")
+
+DuplicatePlace = Literal["adjacent", "random"]
+DropFill = Literal["black", "mean"]
 
 
 @dataclass(frozen=True)
@@ -26,12 +32,22 @@ class PerturbationConfig:
         window: number of frames inside which `local_shuffle` permutes.
         max_duplicates: most repetitions of the frame that `duplicate` repeats.
         max_drops: most frames that `random_drop` sets to black.
+        duplicate_place: where `duplicate` inserts the repetitions. "adjacent": beside the frame, which stutters; as
+            many other frames are dropped. "random": at any place, and the frame itself may be among those dropped
+            (the released code).
+        drop_fill: what `random_drop` shows. "black", or "mean": the model's mean colour, a mid grey, which is zero
+            after normalisation (the released code).
+        redraw_identity: draw again where a perturbation leaves the video unchanged. False shows it as it is (the
+            released code).
     """
 
     kinds: Mapping[str, float] = field(default_factory=lambda: dict.fromkeys(PERTURBATIONS, 1.0))
     window: int = 4
     max_duplicates: int = 3
     max_drops: int = 3
+    duplicate_place: DuplicatePlace = "adjacent"
+    drop_fill: DropFill = "black"
+    redraw_identity: bool = True
 
     def __post_init__(self) -> None:
         kinds = {str(name): odds for name, odds in self.kinds.items()}
@@ -47,6 +63,10 @@ class PerturbationConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ValueError(f"{name}: expected a whole number of at least {least}, got {value!r}")
+        check_choice("duplicate_place", self.duplicate_place, DuplicatePlace)
+        check_choice("drop_fill", self.drop_fill, DropFill)
+        if not isinstance(self.redraw_identity, bool):
+            raise ValueError(f"redraw_identity: expected true or false, got {self.redraw_identity!r}")
         # In a fixed order, so that what is drawn does not hang on the order in which the odds were written.
         ordered = {name: float(kinds[name]) for name in PERTURBATIONS if name in kinds}
         object.__setattr__(self, "kinds", ordered)
@@ -54,12 +74,12 @@ class PerturbationConfig:
 
 @dataclass(frozen=True, eq=False)
 class Perturbation:
-    """A change of T frames in time: show `frames[indices]`, and black wherever `black`.
+    """A change of T frames in time: show `frames[indices]`, and a blank frame wherever `black`.
 
     Attributes:
         name: one of PERTURBATIONS.
         indices: (T,) int64, the frame shown at each position.
-        black: (T,) bool, whether the frame shown there is set to black.
+        black: (T,) bool, whether the frame shown there is blank: black, or what `drop_fill` says.
     """
 
     name: str
@@ -67,10 +87,17 @@ class Perturbation:
     black: NDArray[np.bool_]
 
 
-def perturbation_rng(seed: int, global_step: int, video_id: str) -> np.random.Generator:
-    """Return the generator for one video in one training step, the same in every process and on every machine."""
-    key = json.dumps([int(seed), int(global_step), str(video_id)]).encode()
-    return np.random.default_rng(int.from_bytes(hashlib.sha256(key).digest(), "big"))
+def perturbation_rng(seed: int, global_step: int, video_id: str, response: int | None = None) -> np.random.Generator:
+    """Return the generator for one video in one training step, the same in every process and on every machine.
+
+    Args:
+        seed: of the run's perturbations.
+        global_step: the training step.
+        video_id: the video.
+        response: number of the response in the video's group where each draws its own perturbation; None: one for all.
+    """
+    key = [int(seed), int(global_step), str(video_id), *([] if response is None else [int(response)])]
+    return np.random.default_rng(int.from_bytes(hashlib.sha256(json.dumps(key).encode()).digest(), "big"))
 
 
 def draw_perturbation(
@@ -79,7 +106,7 @@ def draw_perturbation(
     """Draw one perturbation of a video of `num_frames` sampled frames (docs/rewards.md).
 
     The number of frames stays the same, and what is drawn always changes the order of the frames, repeats one or
-    blackens some: a permutation that comes out as the identity is drawn again.
+    blanks some: a permutation that comes out as the identity is drawn again, unless `redraw_identity` is False.
 
     Returns:
         The perturbation; None if no perturbation can change a video this short, which is one of a single frame.
@@ -99,7 +126,7 @@ def draw_perturbation(
     name = list(config.kinds)[int(rng.choice(len(odds), p=odds / odds.sum()))]
     while True:
         indices, black = _draw(name, num_frames, rng, config)
-        if black.any() or (indices != np.arange(num_frames)).any():
+        if not config.redraw_identity or black.any() or (indices != np.arange(num_frames)).any():
             return Perturbation(name, indices, black)
 
 
@@ -121,6 +148,8 @@ def _draw(
     if name == "duplicate":
         repeated = int(rng.integers(num_frames))
         repeats = int(rng.integers(1, min(config.max_duplicates, num_frames - 1) + 1))
+        if config.duplicate_place == "random":
+            return _insert_anywhere(frames, repeated, repeats, rng), black
         dropped = rng.choice(np.delete(frames, repeated), size=repeats, replace=False)
         shown = np.ones(num_frames, dtype=np.int64)
         shown[repeated] += repeats
@@ -132,3 +161,14 @@ def _draw(
         black[rng.choice(num_frames, size=drops, replace=False)] = True
         return frames, black
     raise ValueError(f"unknown perturbation {name!r}")
+
+
+def _insert_anywhere(
+    frames: NDArray[np.int64], repeated: int, repeats: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Insert `repeats` copies of a frame at a random place, then drop as many of the frames that were there before."""
+    place = int(rng.integers(len(frames) + 1))
+    dropped = rng.choice(len(frames), size=repeats, replace=False)
+    kept = ~np.isin(frames, dropped)
+    before, after = frames[:place][kept[:place]], frames[place:][kept[place:]]
+    return np.concatenate([before, np.full(repeats, repeated, dtype=np.int64), after])

@@ -5,6 +5,7 @@ import json
 import math
 import pickle
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from vqathinker_verl.adapters.verl import compute_score, compute_score_batched
 from vqathinker_verl.rewards.notices import warn_once
 
 PATH = "pkg://vqathinker_verl.adapters.verl"
+EXAMPLE = str(Path(__file__).resolve().parents[2] / "examples" / "custom_reward.py")
 GOOD, POOR = "<think>Sharp.</think><answer>4.00</answer>", "<think>Noise.</think><answer>2.5</answer>"
 
 
@@ -93,6 +95,29 @@ def test_verl_loads_and_calls_the_batch_function():
     assert [result["mos"] for result in results] == mos
     assert {tuple(result) for result in results} == {tuple(results[0])}
     assert all(type(value) is float for result in results for value in result.values())
+
+
+def test_verl_hands_extra_rewards_to_the_batch_function():
+    settings = {"path": EXAMPLE, "name": "brevity", "weight": 0.2, "kwargs": {"limit": 10}}
+    function = reward_function("compute_score_batched", extra_rewards={"brevity": settings})
+    arguments = (["LSVQ"] * 2, [GOOD, "4.00"], [4.0, 2.0], [{"video_id": "a"}, {"video_id": "b"}])
+    results, plain = function(*arguments), compute_score_batched(*arguments)
+    assert results[0] == pytest.approx(plain[0] | {"brevity": 1.0, "score": plain[0]["score"] + 0.2})
+    assert results[1] == pytest.approx(plain[1] | {"brevity": math.nan}, nan_ok=True)
+    with pytest.raises(ValueError, match="extra reward 'score': this name is taken"):
+        compute_score_batched(*arguments, extra_rewards={"score": settings})
+
+
+def test_the_temporal_settings_are_checked_and_have_no_effect():
+    """A run passes all of `vqathinker.reward`, and neither function sees a perturbed video."""
+    arguments = (["LSVQ"] * 2, [GOOD, POOR], [4.0, 2.0], [{"video_id": "a"}, {"video_id": "b"}])
+    assert compute_score_batched(*arguments, temporal_margin=0.1) == compute_score_batched(*arguments)
+    assert compute_score("LSVQ", GOOD, 4.0, temporal_margin=0.1) == compute_score("LSVQ", GOOD, 4.0)
+    message = "temporal_margin: expected a finite number of at least 0, got -1"
+    with pytest.raises(ValueError, match=message):
+        compute_score_batched(*arguments, temporal_margin=-1)
+    with pytest.raises(ValueError, match=message):
+        compute_score("LSVQ", GOOD, 4.0, temporal_margin=-1)
 
 
 def test_one_id_in_two_datasets_is_two_videos():

@@ -1,8 +1,8 @@
 """How much faster a batch of videos is prepared than through stock verl, and what decoding costs.
 
-    OMP_NUM_THREADS=1 python tests/benchmarks/bench_frames.py [--videos 32] [--stock-videos 2]
+    OMP_NUM_THREADS=1 python tests/benchmarks/bench_frames.py [--videos 32] [--stock-videos 2] [--only decoders]
 
-Four tables, in one run:
+Five tables, in one run:
 
 1. A batch of 32 videos x 8 responses, from files to the tensors that the trainer stores, at 540p and 1080p, without and
    with the perturbed responses (4 more a video). Stock is verl's own code: RLHFDataset with qwen-vl-utils (decord), the
@@ -12,6 +12,8 @@ Four tables, in one run:
 2. The filter of overlong prompts over 3,500 rows, whose token counts must be equal; stock timed on a few and scaled.
 3. Bytes a video takes, held as uint8 and as the float features of the processor.
 4. Resizing inside the decoder against decoding and then resizing: PSNR, sharpness, and time.
+5. The exact reader against decord on files where decord is exact, with as many threads: by turns, medians of time by
+   the clock and of processor time, as ratios.
 """
 
 import argparse
@@ -38,7 +40,10 @@ from verl.utils.dataset.rl_dataset import RLHFDataset
 from verl.utils.tokenizer.continuous_token_wiring import create_continuous_token_builder
 
 from vqathinker_verl.demo.model import build_processor
-from vqathinker_verl.frames import FrameCache, FrameSpec
+from vqathinker_verl.frames import CacheConfig, FrameCache, FrameSpec, segment_centres
+from vqathinker_verl.frames.container import resized
+from vqathinker_verl.frames.decoding import decode_here
+from vqathinker_verl.frames.reader import DECODER_THREADS
 from vqathinker_verl.labels.output import write_parquet
 from vqathinker_verl.labels.probing import probe_records
 from vqathinker_verl.labels.records import RawLabel, Record
@@ -68,16 +73,21 @@ class Moment:
         return time.perf_counter() - self.wall, time.process_time() - self.cpu
 
 
-def encode(path: Path, height: int, width: int, num_frames: int = 150) -> None:
-    """Write an H.264 clip of moving detail, five seconds long, as cameras write them."""
+def encode(path: Path, height: int, width: int, num_frames: int = 150, noise: int = 0, **options: str) -> None:
+    """Write an H.264 clip of moving detail, 30 frames a second, as cameras write them; `noise` makes it costly."""
     rng = np.random.default_rng(0)
     scene = rng.integers(0, 255, (height // 4 + 80, width // 4 + 80, 3), np.uint8)
-    scene = np.asarray(Image.fromarray(scene).resize((width + 320, height + 320), Image.Resampling.BICUBIC))
+    scene = np.asarray(
+        Image.fromarray(scene).resize((width + 2 * num_frames + 20, height + 320), Image.Resampling.BICUBIC)
+    )
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=30, options={"preset": "veryfast", "crf": "23"})
+        stream = container.add_stream("libx264", rate=30, options={"preset": "veryfast", "crf": "23", **options})
         stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
         for index in range(num_frames):
             picture = np.ascontiguousarray(scene[index : index + height, 2 * index : 2 * index + width])
+            if noise:
+                grain = rng.integers(-noise, noise, picture.shape, dtype=np.int16)
+                picture = np.clip(picture + grain, 0, 255).astype(np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode())
 
@@ -214,7 +224,7 @@ def bench_batch(parquet: Path, size: str, num_videos: int, stock_videos: int, pr
         begin = Moment()
         ours = asyncio.run(prepare_ours(our_dataset, list(range(num_videos)), perturb, processor))
         our_wall, our_cpu = begin.elapsed()
-        decodes = node_frames.process_cache(2**31, 60.0).decodes
+        decodes = node_frames.process_cache(CacheConfig()).decodes
         begin = Moment()
         stock = asyncio.run(prepare_stock(stock_dataset, list(range(stock_videos)), responses, processor))
         share = stock_videos / num_videos
@@ -274,7 +284,7 @@ def bench_memory(parquet: Path, processor: Qwen2_5_VLProcessor) -> None:
     """The third table."""
     path = parquet.with_name(f"{parquet.stem}_0.mp4")
     for spec in (FrameSpec(6, size=(448, 448)), FrameSpec(12, size=(560, 560))):
-        video = FrameCache(2**30).get(path, spec)
+        video = FrameCache(CacheConfig(2**30)).get(path, spec)
         float_bytes = np.prod(video.frames.shape) * 4
         print(
             f"{spec.num_frames:>3} x {spec.size[0]}: {video.nbytes / 2**20:.1f} MiB as uint8, "
@@ -316,13 +326,56 @@ def bench_resize(parquet: Path) -> None:
     )
 
 
+CLIPS = {  # 8 s each
+    "540p": {"height": 540, "width": 960},
+    "540p, key frame every second": {"height": 540, "width": 960, "g": "30"},
+    "1080p": {"height": 1080, "width": 1920},
+    "1080p, noisy": {"height": 1080, "width": 1920, "noise": 12, "crf": "18"},
+}
+
+
+def bench_decoders(folder: Path, rounds: int) -> None:
+    """The fifth table."""
+    spec = FrameSpec(NUM_FRAMES, size=(SIDE, SIDE))
+
+    def with_decord(path: str) -> np.ndarray:
+        reader = decord.VideoReader(path, num_threads=DECODER_THREADS)
+        pictures = [reader[int(index)].asnumpy() for index in segment_centres(len(reader), NUM_FRAMES)]
+        return np.stack([resized(picture, (SIDE, SIDE)) for picture in pictures])
+
+    for number, (name, how) in enumerate(CLIPS.items()):
+        path = str(folder / f"decoders_{number}.mp4")
+        encode(Path(path), num_frames=240, **how)
+        difference = np.abs(decode_here(path, spec).frames.astype(int) - with_decord(path)).max()
+        assert difference <= 1, f"{name}: decord is not exact ({difference})"
+        seconds: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
+        for turn in range(2 * rounds):
+            ours = turn % 2 == 0
+            begin = Moment()
+            decode_here(path, spec) if ours else with_decord(path)
+            seconds[ours].append(begin.elapsed())
+        wall, cpu = (
+            statistics.median(taken[kind] for taken in seconds[True])
+            / statistics.median(taken[kind] for taken in seconds[False])
+            for kind in (0, 1)
+        )
+        size = Path(path).stat().st_size / 2**20
+        print(f"{name:>30} {size:>6.1f} MiB: {wall:.2f} of decord's time, {cpu:.2f} of its CPU time", flush=True)
+
+
 def main() -> None:
-    """Print the four tables."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--videos", type=int, default=32)
     parser.add_argument("--stock-videos", type=int, default=2, help="videos that stock is timed on")
     parser.add_argument("--stock-filter-rows", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=7, help="turns of each decoder in the last table")
+    parser.add_argument("--only", choices=["decoders"], help="print the last table alone")
     arguments = parser.parse_args()
+    if arguments.only:
+        with tempfile.TemporaryDirectory() as name:
+            bench_decoders(Path(name), arguments.rounds)
+        return
     torch.set_num_threads(1)
     datasets.disable_progress_bars()
     # qwen-vl-utils prefers torchcodec, which cannot load without FFmpeg's shared libraries.
@@ -345,6 +398,8 @@ def main() -> None:
         print("\nresizing inside the decoder")
         for parquet in parquets.values():
             bench_resize(parquet)
+        print("\nthe exact reader against decord")
+        bench_decoders(Path(name), arguments.rounds)
 
 
 if __name__ == "__main__":

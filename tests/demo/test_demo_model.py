@@ -13,6 +13,7 @@ from vqathinker_verl.demo.model import (
 )
 from vqathinker_verl.demo.warmup import degree_of, prompt_inputs, prompt_text, target_probabilities, video_inputs
 from vqathinker_verl.demo.warmup_clips import NUM_SAMPLED, WarmupBatches
+from vqathinker_verl.frames.positions import use_true_times
 from vqathinker_verl.prompts import QUALITY_PROMPT, video_messages
 from vqathinker_verl.rewards.format import format_reward
 
@@ -86,7 +87,8 @@ def test_folder_loads_offline_and_computes_the_same(processor, policy, frames, t
     assert type(loaded).__name__ == "Qwen2_5_VLForConditionalGeneration"
     assert {p.dtype for p in loaded.parameters()} == {torch.float32}
     assert AutoTokenizer.from_pretrained(tmp_path)(answer()).input_ids == processor.tokenizer(answer()).input_ids
-    inputs, loaded_inputs = prompt_inputs(processor, frames), prompt_inputs(loaded_processor, frames)
+    use_true_times(loaded.model)
+    inputs, loaded_inputs = (prompt_inputs(p, frames, [3, 6]) for p in (processor, loaded_processor))
     with torch.no_grad():
         torch.testing.assert_close(loaded(**loaded_inputs).logits, policy(**inputs).logits)
     assert loaded.generation_config.eos_token_id[0] == processor.tokenizer.convert_tokens_to_ids("<|im_end|>")
@@ -99,13 +101,45 @@ def test_same_seed_same_weights(processor, policy):
 
 
 def test_warm_up_sees_the_pixels_that_the_whole_processor_makes(processor, frames):
-    alone, whole = video_inputs(processor, frames), prompt_inputs(processor, frames)
+    alone, whole = video_inputs(processor, frames), prompt_inputs(processor, frames, [3, 6])
     torch.testing.assert_close(alone["pixel_values_videos"], whole["pixel_values_videos"], rtol=0, atol=0)
     assert alone["video_grid_thw"].tolist() == [[NUM_SAMPLED // 2, 6, 6]] * 2
     # 84 x 84 is left at its size: the first value of the first patch is the first pixel, normalised
     mean, std = processor.video_processor.image_mean[0], processor.video_processor.image_std[0]
     expected = (frames[0, 0, 0, 0, 0] / 255 - mean) / std
     assert alone["pixel_values_videos"][0, 0].item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_positions_of_the_policy_count_seconds(processor, policy, frames):
+    inputs = prompt_inputs(processor, np.concatenate([frames, frames[:1]]), [3, 4, 6])
+    seen = {}
+
+    def note(module, args, kwargs):
+        seen["positions"] = kwargs["position_ids"]
+
+    hook = policy.model.language_model.register_forward_pre_hook(note, with_kwargs=True)
+    with torch.no_grad():
+        policy(**inputs)
+    hook.remove()
+    tokens = inputs["input_ids"] == policy.config.video_token_id
+    for row, steps in enumerate([[0, 2, 4], [0, 2, 5], [0, 4, 8]]):  # floor(patch x seconds / 3 x 2)
+        temporal = seen["positions"][0, row, tokens[row]]
+        assert (temporal - temporal[0]).reshape(3, 9).tolist() == [[step] * 9 for step in steps]
+        text_after = seen["positions"][:, row, tokens[row].nonzero().max() + 1]
+        assert text_after.tolist() == [temporal.max().item() + 1] * 3
+
+
+def test_sampled_answers_stand_where_the_training_puts_them(processor, policy, frames):
+    """Greedy tokens of generate() are the likeliest of one pass over prompt and answer."""
+    inputs = prompt_inputs(processor, frames, [3, 6])
+    policy.eval()
+    with torch.no_grad():
+        ids = policy.generate(**inputs, max_new_tokens=8, do_sample=False, eos_token_id=-1)
+        inputs |= {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        inputs["mm_token_type_ids"] = 2 * (ids == policy.config.video_token_id).int()
+        likeliest = policy(**inputs).logits.argmax(-1)
+    policy.train()
+    assert ids[:, -8:].tolist() == likeliest[:, -9:-1].tolist()
 
 
 def test_targets_leave_nothing_of_the_drawn_score(processor):

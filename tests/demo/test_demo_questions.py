@@ -51,6 +51,6 @@ def test_the_seed_decides(tmp_path):
 
 
 def test_clips_of_one_distortion_cannot_be_balanced():
-    labels = [ClipLabel(f"{n}.mp4", 50.0, "blur", 0.5, "x") for n in range(3)]
+    labels = [ClipLabel(f"{n}.mp4", 50.0, "blur", 0.5, 4, "x") for n in range(3)]
     with pytest.raises(ValueError, match="3 of 3 clips have one distortion; expected at most half"):
         plan_questions(labels, 0)

@@ -75,7 +75,13 @@ class Recipe:
         return found
 
     def text(self) -> str:
+        """What the recipe printed."""
         return self.log.read_text(errors="replace")
+
+    def train_log(self) -> str:
+        """What verl, Ray and vLLM printed, in all starts."""
+        path = self.output_dir / "train.log"
+        return path.read_text(errors="replace") if path.exists() else ""
 
 
 def descendants(pid: int) -> list[psutil.Process]:
@@ -114,14 +120,17 @@ def read_jsonl(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def scored_again(rollouts: list[dict]) -> RewardBatch:
+def scored_again(rollouts: list[dict], extra_rewards: dict | None = None) -> RewardBatch:
     """All rewards of one step, recomputed over its whole batch from the texts that the trainer dumped."""
-    perturbed = [(line["uid"], line["perturbed_response"]) for line in rollouts if line["perturbed_response"]]
+    perturbed = [line for line in rollouts if line["perturbed_response"] is not None]
     return score_batch(
         [line["response"] for line in rollouts],
         np.array([line["mos"] for line in rollouts]),
         [line["uid"] for line in rollouts],
-        perturbed_responses=[text for _, text in perturbed],
-        perturbed_group_ids=[uid for uid, _ in perturbed],
+        perturbed_responses=[line["perturbed_response"] for line in perturbed],
+        perturbed_group_ids=[line["uid"] for line in perturbed],
+        perturbations=[line["perturbation"] for line in perturbed],
         data_sources=[line["data_source"] for line in rollouts],
+        video_ids=[line["video_id"] for line in rollouts],
+        extra_rewards=extra_rewards,
     )

@@ -23,12 +23,12 @@ def test_a_failure_inside_the_weight_sync_ends_the_run(demo, tmp_path):
         PYTHONPATH=str(FAULTS),
         VERL_USE_EXTERNAL_MODULES="broken_sync",
     )
-    run.wait_until(lambda: "injected: the receiver" in run.text() or run.process.poll() is not None, START_SECONDS)
+    run.wait_until(lambda: "injected: the receiver" in run.train_log() or run.process.poll() is not None, START_SECONDS)
     failed_at = time.monotonic()
     assert run.wait(120) != 0
     assert time.monotonic() - failed_at < 120
     assert "Reason: " in run.text().splitlines()[-2]
-    assert "injected: the receiver of the weights failed" in run.text()
+    assert "injected: the receiver of the weights failed" in run.train_log()
     assert run.marked_processes() == []
     assert orphaned_shared_memory(since=started) == []
 

@@ -56,6 +56,14 @@ RECIPES = {
     "run_qwen2_5_vl_7b_lora": ("qwen2_5_vl", [*batch(VIDEOS), "actor_rollout_ref.model.lora_rank=8"]),
     "run_qwen3_vl_8b": ("qwen3_vl", batch(VIDEOS)),
     "run_internvl3_8b": ("internvl", batch(VIDEOS)),
+    "run_release": (
+        "internvl",
+        [
+            *batch(VIDEOS),
+            "vqathinker.validation_response_length=null",  # SIZES has shorter responses
+            "actor_rollout_ref.rollout.top_k=-1",  # else vLLM's probabilities are of the 50 likeliest tokens alone
+        ],
+    ),
     "run_colocate_async": ("qwen2_5_vl", batch(VIDEOS)),
     # Two devices: one to train, one that only generates.
     "run_separate_async": (
@@ -102,7 +110,9 @@ def test_two_steps_on_the_cpu_stack(recipe, demo, tmp_path):
     # The sampler's probabilities are the trainer's: prompt, frames and weights are the same on both sides.
     # A random model gives every token about the same probability, so it is their correlation that tells.
     for line in steps:
-        assert line["training/rollout_actor_probs_pearson_corr"] > 0.999
+        # A Qwen2.5-VL counts seconds here: frames that stood at other times on one side would show (.9995).
+        least = 0.9999 if architecture == "qwen2_5_vl" else 0.999
+        assert line["training/rollout_actor_probs_pearson_corr"] > least
 
 
 def test_two_workers_earn_what_one_would(demo, tmp_path):

@@ -4,7 +4,9 @@ Starting verl takes minutes on two cores, so many assertions share one run. One 
 after the input was checked: its responses are lost, named and counted, and nothing else is.
 """
 
+import json
 import math
+import re
 import subprocess
 import sys
 import time
@@ -15,7 +17,7 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 import torch
-from e2e_runs import START_SECONDS, read_jsonl, scored_again, start_recipe
+from e2e_runs import ROOT, START_SECONDS, read_jsonl, scored_again, start_recipe
 
 from vqathinker_verl.inference.engines import Sampling, open_engine, read_defaults
 from vqathinker_verl.inference.export import export_checkpoint
@@ -29,6 +31,12 @@ STEPS, KILLED_IN, SAVED_AT = 5, 3, 2
 GROUP_SIZE, VIDEOS_A_STEP, NUM_FRAMES = 4, 8, 6
 COMPONENTS = ("regression", "ranking", "temporal", "format", "total")
 BROKEN = "train_0005"
+EXAMPLE = ROOT / "examples" / "custom_reward.py"
+# The demo's reasoning is three or four words long.
+EXTRA = {
+    "brevity": {"path": str(EXAMPLE), "name": "brevity", "weight": 0.2, "kwargs": {"limit": 3}},
+    "listwise": {"path": str(EXAMPLE), "name": "listwise", "weight": 0.5, "kwargs": {}},
+}
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +50,15 @@ def run(demo, tmp_path_factory):
         f"trainer.save_freq={SAVED_AT}",
         "trainer.test_freq=2",
         "vqathinker.sampling_seed=0",
+        # Hydra's mappings are JSON's without quotes.
+        *(f"+vqathinker.extra_rewards.{name}={json.dumps(EXTRA[name]).replace(chr(34), '')}" for name in EXTRA),
     ]
     settings = {"TOTAL_STEPS": str(STEPS)}
     started = time.time()
     broken = next(path for path in (demo / "videos").glob("*.mp4") if path.name.startswith(BROKEN))
     whole = broken.read_bytes()
     first = start_recipe(demo, output_dir, *overrides, **settings)
-    first.wait_until(lambda: "ray init kwargs" in first.text(), 300)  # the input has been checked
+    first.wait_until(lambda: "ray init kwargs" in first.train_log(), 300)  # the input has been checked
     broken.write_bytes(b"not a video any more")
     try:
         first.wait_until((output_dir / "rollouts" / f"{KILLED_IN}.jsonl").exists, START_SECONDS)
@@ -62,6 +72,7 @@ def run(demo, tmp_path_factory):
     return SimpleNamespace(
         code=code,
         output=second.text(),
+        train_log=second.train_log(),
         folder=output_dir,
         metrics={line["step"]: line for line in read_jsonl(output_dir / "metrics.jsonl")},
         rollouts={step: read_jsonl(output_dir / "rollouts" / f"{step}.jsonl") for step in range(1, STEPS + 1)},
@@ -81,14 +92,38 @@ def by_video(lines: list[dict]) -> dict[str, list[dict]]:
 
 def test_it_ends_well_and_says_what_it_did(run):
     assert run.code == 0
-    for said in ("seconds a step", "reward/regression", "demo SRCC", "peak memory", "metrics.jsonl"):
+    for said in ("s per step (median)", "regression", "answers without a score", "peak memory", "metrics.jsonl"):
         assert said in run.output
+    for step in (0, 2, 4, STEPS):
+        assert re.search(rf"^demo +{step} ", run.output, re.MULTILINE)
+    assert f"vqathinker export {run.folder} --step " in run.output
+
+
+def test_it_says_what_happens_in_lines_that_a_file_can_hold(run):
+    events = [line for line in run.output.splitlines() if re.match(r"\d\d:\d\d:\d\d ", line)]
+    assert max(map(len, events)) <= 160
+    assert "\x1b" not in run.output
+    steps = [int(line.split()[2].split("/")[0]) for line in events if line.split()[1] == "step"]
+    assert steps[-3:] == list(range(SAVED_AT + 1, STEPS + 1))  # of the second start
+    assert sum(line.split()[1] == "ready" for line in events) == 2
+    assert sum(line.split()[1] == "ok" for line in events) == 12  # every phase of both start-ups was recognized
+    for noise in ("TaskRunner", "np.float64", "ray init kwargs"):
+        assert noise not in run.output
+        assert noise in run.train_log
+
+
+def test_the_run_is_recorded(run):
+    record = json.loads((run.folder / "run.json").read_text())
+    assert [start["resumed"] for start in record["starts"]] == [0, SAVED_AT]
+    assert [start["code"] for start in record["starts"]] == [None, 0]  # the first one was killed
+    assert record["facts"]["total_steps"] == STEPS
     assert (run.folder / "plots" / "training.png").stat().st_size > 1000
     assert len(list((run.folder / "tensorboard").glob("*/events*"))) == 2  # one a start
 
 
 def test_it_went_on_from_the_last_saved_step(run):
-    assert f"global_step_{SAVED_AT}" in run.output
+    assert f"resumes after step {SAVED_AT}" in run.output
+    assert re.search(rf"Resuming from \S*global_step_{SAVED_AT}\b", run.train_log)
     segments = sorted((run.folder / "metrics").glob("*.jsonl"))
     assert len(segments) == 2
     trained = [[line["step"] for line in read_jsonl(path) if "actor/lr" in line["data"]] for path in segments]
@@ -116,7 +151,7 @@ def test_nothing_is_left_behind(run):
 
 
 def test_every_component_of_every_step_is_logged_and_finite(run):
-    names = [f"reward/{name}" for name in COMPONENTS]
+    names = [f"reward/{name}" for name in (*COMPONENTS, *EXTRA)]
     names += [f"reward/{name}" for name in ("parse_failure_rate", "temporal_win_rate", "srcc", "total_std")]
     names += ["response_length/mean", "rollout/original_tokens", "rollout/perturbed_tokens", "actor/kl_loss"]
     for step in range(1, STEPS + 1):
@@ -127,12 +162,28 @@ def test_every_component_of_every_step_is_logged_and_finite(run):
 def test_the_rewards_are_score_batch_over_the_whole_batch(run):
     """Recomputed from the texts; and verl's own mean of the scores that its advantages come from."""
     for step, lines in run.rollouts.items():
-        rewards = scored_again(lines)
+        rewards = scored_again(lines, EXTRA)
         for name in COMPONENTS:
             expected = [line[name] for line in lines]
             np.testing.assert_allclose(getattr(rewards, name), expected, atol=1e-6)
         assert run.metrics[step]["critic/score/mean"] == pytest.approx(rewards.total.mean(), abs=1e-5)
         assert run.metrics[step]["critic/score/max"] == pytest.approx(rewards.total.max(), abs=1e-6)
+
+
+def test_rewards_of_ones_own_are_in_the_total_the_log_and_the_dump(run):
+    """Recomputed by the example's functions alone; what they add to the four is what the total is above them."""
+    seen = dict.fromkeys(EXTRA, 0)
+    for step, lines in run.rollouts.items():
+        rewards, four = scored_again(lines, EXTRA), scored_again(lines)
+        added = np.zeros(len(lines))
+        for name, reward in EXTRA.items():
+            dumped = np.array([line[name] for line in lines], dtype=np.float64)  # None, no verdict, becomes NaN
+            np.testing.assert_allclose(rewards.extra[name], dumped, atol=1e-6)
+            assert run.metrics[step][f"reward/{name}"] == pytest.approx(np.nanmean(dumped), abs=1e-6)
+            added += reward["weight"] * np.nan_to_num(dumped)
+            seen[name] += len(np.unique(dumped[~np.isnan(dumped)]))
+        np.testing.assert_allclose([line["total"] for line in lines], four.total + added, atol=1e-6)
+    assert min(seen.values()) > STEPS, seen  # rewards that tell responses apart
 
 
 def test_the_labels_are_the_videos_own(run):
@@ -180,6 +231,7 @@ def test_vllm_samples_from_the_weights_that_fsdp_holds(run):
     for step in range(1, STEPS + 1):
         metrics = run.metrics[step]
         assert metrics["training/rollout_probs_diff_max"] < 0.02, step
+        assert metrics["training/rollout_actor_probs_pearson_corr"] > 0.9999, step
     moved = [run.metrics[step]["actor/grad_norm"] * run.metrics[step]["actor/lr"] for step in range(1, STEPS + 1)]
     assert all(value > 0 for value in moved)
     assert run.metrics[STEPS]["actor/kl_loss"] > 0  # away from the reference, so stale weights would show

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 from evaluation.evaluation_files import write_labels
-from shared_files import shared_file
+from helpers.data import data_file
 
 from vqathinker_verl.evaluation.benchmarks import labels_of_predictions, match, read_benchmarks, with_videos_under
 from vqathinker_verl.evaluation.records import Benchmark, EvaluationError, Label, Prediction
@@ -89,7 +89,7 @@ def test_labels_beside_the_predictions():
 
 
 def test_all_ten_benchmark_files_are_read_whole():
-    names = shared_file("labels/LIVE-VQC_total_ds_score.json").parent.glob("*.json")
+    names = data_file("labels/LIVE-VQC_total_ds_score.json").parent.glob("*.json")
     found = read_benchmarks([LabelSource(path) for path in names], load_registry())
     assert (
         sum(len(benchmark.labels) for benchmark in found)

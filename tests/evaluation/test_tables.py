@@ -6,7 +6,7 @@ import math
 
 import pytest
 from evaluation.evaluation_files import benchmark, noisy, predictions
-from shared_files import shared_file
+from helpers.data import data_file
 
 from vqathinker_verl.evaluation.compare import compare_models
 from vqathinker_verl.evaluation.outcome import Outcome, as_json
@@ -39,7 +39,7 @@ def printed(found):
 
 
 def test_the_published_rows_are_those_of_the_reference_table():
-    lines = [line for line in shared_file("RESULTS.md").read_text().splitlines() if line.startswith("|")]
+    lines = [line for line in data_file("published_results.md").read_text().splitlines() if line.startswith("|")]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     names = [{"Waterloo-4K": "Waterloo-IVC-4K"}.get(name, name) for name in cells[0][1:]]
     table = published()

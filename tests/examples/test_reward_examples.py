@@ -44,6 +44,15 @@ def test_plain_rewards():
     assert "evaluation:" in printed[2]
 
 
+def test_custom_reward():
+    printed = run("custom_reward.py").split("\n\n")
+    rows = table("\n".join(printed[0].splitlines()[1:]))
+    assert [row[1] for row in rows["sharp.mp4"]] == [1.0, 0.2]  # 4 words; 180 of a limit of 100
+    assert math.isnan(rows["fair.mp4"][1][1])
+    assert rows["noisy.mp4"][0][2] > rows["noisy.mp4"][1][2]
+    assert printed[1].startswith("logged: reward/brevity 0.840, reward/listwise 0.")
+
+
 @pytest.mark.e2e
 def test_verl_rewards():
     pytest.importorskip("verl")

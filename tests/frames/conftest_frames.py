@@ -22,11 +22,13 @@ def scene(num_frames=NUM_FRAMES, height=HEIGHT, width=WIDTH):
         yield np.clip(np.stack([red, green, blue], axis=-1), 0, 255).astype(np.uint8)
 
 
-def encode(path, codec="libx264", pix_fmt="yuv420p", times_ms=None, options=None, container_options=None, **size):
+def encode(
+    path, codec="libx264", pix_fmt="yuv420p", times_ms=None, options=None, container_options=None, rate=25, **size
+):
     """Encode the scene; `times_ms(index)` gives each frame its time."""
     frames = list(scene(**size))
     with av.open(str(path), "w", options=container_options or {}) as container:
-        stream = container.add_stream(codec, rate=25, options=options or {})
+        stream = container.add_stream(codec, rate=rate, options=options or {})
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt = pix_fmt
         if times_ms is not None:
@@ -58,6 +60,7 @@ X265_QUIET = {"x265-params": "log-level=error:pools=1"}
 CLIPS = {
     "h264_b_frames.mp4": {"options": {"bf": "3", "g": "12", "crf": "12"}},
     "h264_b_frames.mkv": {"options": {"bf": "3", "g": "12", "crf": "12"}},
+    "h264_30.mkv": {"options": {"bf": "3", "g": "12"}, "rate": 30},
     "h264_intra.mp4": {"options": {"g": "1"}},
     "h264_one_keyframe.mp4": {"options": {"g": "1000", "keyint_min": "1000", "sc_threshold": "0"}},
     "hevc.mp4": {"codec": "libx265", "options": X265_QUIET},

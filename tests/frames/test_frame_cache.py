@@ -7,9 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from conftest_frames import encode
 
-from vqathinker_verl.frames import FrameCache, FrameSpec, VideoError, cache
-
-pytest.importorskip("decord")
+from vqathinker_verl.frames import CacheConfig, FrameCache, FrameSpec, VideoError, cache
 
 SPEC = FrameSpec(6, size=(56, 56))
 ONE_VIDEO = 6 * 3 * 56 * 56
@@ -24,7 +22,7 @@ def videos(tmp_path_factory):
 class TestOneDecode:
     def test_a_batch_decodes_each_video_once(self, videos):
         """4 videos x (8 responses + 4 perturbed) are 4 decodes, not 48."""
-        frames = FrameCache(10 * ONE_VIDEO)
+        frames = FrameCache(CacheConfig(10 * ONE_VIDEO))
         requests = [video for _ in range(12) for video in videos]
         with ThreadPoolExecutor(16) as executor:
             results = list(executor.map(lambda video: frames.get(video, SPEC), requests))
@@ -34,30 +32,91 @@ class TestOneDecode:
             assert len({id(result) for result in results[index::4]}) == 1, video
 
     def test_the_next_epoch_is_served_from_memory(self, videos):
-        frames = FrameCache(4 * ONE_VIDEO)
+        frames = FrameCache(CacheConfig(4 * ONE_VIDEO))
         for _ in range(3):
             for video in videos:
                 frames.get(video, SPEC)
         assert frames.decodes == 4
 
     def test_another_spec_is_another_entry(self, videos):
-        frames = FrameCache(10 * ONE_VIDEO)
+        frames = FrameCache(CacheConfig(10 * ONE_VIDEO))
         assert frames.get(videos[0], SPEC).frames.shape == (6, 3, 56, 56)
         assert frames.get(videos[0], FrameSpec(2, size=(28, 28))).frames.shape == (2, 3, 28, 28)
         assert frames.decodes == 2
 
     def test_one_file_under_two_spellings(self, videos, monkeypatch):
-        frames = FrameCache(10 * ONE_VIDEO)
+        frames = FrameCache(CacheConfig(10 * ONE_VIDEO))
         monkeypatch.chdir(videos[0].parent)
         assert frames.get("0.mp4", SPEC) is frames.get(str(videos[0]), SPEC)
         assert frames.decodes == 1
+
+
+class TestDecodeAhead:
+    def test_what_is_asked_for_later_is_there(self, videos):
+        frames = FrameCache(CacheConfig(10 * ONE_VIDEO))
+        asyncio.run(frames.decode_ahead([(str(video), SPEC) for video in videos]))
+        assert (frames.decodes, frames.hits) == (4, 0)
+        for video in videos:
+            frames.get(video, SPEC)
+        assert (frames.decodes, frames.hits) == (4, 4)
+
+    @pytest.mark.parametrize(("kept", "decoded"), [(2, 2), (0, 0)])
+    def test_no_more_than_can_be_kept(self, videos, kept, decoded):
+        frames = FrameCache(CacheConfig(kept * ONE_VIDEO, decoders=1))
+        asyncio.run(frames.decode_ahead([(str(video), SPEC) for video in videos]))
+        assert frames.decodes == decoded
+        assert frames.bytes == kept * ONE_VIDEO
+
+    def test_a_failure_is_raised_where_the_video_is_asked_for(self, videos, tmp_path):
+        frames = FrameCache(CacheConfig(10 * ONE_VIDEO))
+        missing = str(tmp_path / "missing.mp4")
+        asyncio.run(frames.decode_ahead([(missing, SPEC), (str(videos[0]), SPEC)]))
+        with pytest.raises(VideoError, match=r"missing\.mp4"):
+            frames.get(missing, SPEC)
+        assert frames.decodes == 2
+
+
+class TestConfig:
+    def test_decoders_are_a_quarter_of_the_cpus_and_at_least_two(self, monkeypatch):
+        for cpus, decoders in ((1, 2), (8, 2), (64, 16)):
+            monkeypatch.setattr(os, "sched_getaffinity", lambda _, cpus=cpus: range(cpus))
+            assert CacheConfig().workers == decoders
+        assert CacheConfig(decoders=5).workers == 5
+
+    def test_as_many_children_as_decoders(self, videos, monkeypatch):
+        running, most = [], []
+
+        def slow(path, spec, **_):
+            running.append(path)
+            most.append(len(running))
+            time.sleep(0.05)
+            running.pop()
+            raise VideoError("no video")
+
+        monkeypatch.setattr(cache, "decode", slow)
+        frames = FrameCache(CacheConfig(10 * ONE_VIDEO, decoders=3))
+        asyncio.run(frames.decode_ahead([(str(number), SPEC) for number in range(9)]))
+        assert max(most) == 3
+
+    def test_the_decoder_of_choice(self, videos):
+        pytest.importorskip("decord")
+        assert FrameCache(CacheConfig(decoder="decord")).get(videos[0], SPEC).backend == "decord"
+        assert FrameCache(CacheConfig()).get(videos[0], SPEC).backend == "pyav"
+
+    @pytest.mark.parametrize(
+        ("fields", "complaint"),
+        [({"decoders": 0}, "decoders"), ({"decoder": "opencv"}, "decoder"), ({"timeout_seconds": 0}, "timeout")],
+    )
+    def test_names_the_wrong_field(self, fields, complaint):
+        with pytest.raises(ValueError, match=complaint):
+            CacheConfig(**fields)
 
 
 class TestEventLoop:
     def test_the_loop_turns_while_a_video_is_decoded(self, videos, monkeypatch):
         decode = cache.decode
         monkeypatch.setattr(cache, "decode", lambda *args, **kwargs: time.sleep(0.3) or decode(*args, **kwargs))
-        frames = FrameCache(10 * ONE_VIDEO)
+        frames = FrameCache(CacheConfig(10 * ONE_VIDEO))
 
         async def run():
             ticks = 0
@@ -75,7 +134,7 @@ class TestEventLoop:
     def test_a_cancelled_caller_does_not_cancel_the_others(self, videos, monkeypatch):
         decode = cache.decode
         monkeypatch.setattr(cache, "decode", lambda *args, **kwargs: time.sleep(0.2) or decode(*args, **kwargs))
-        frames = FrameCache(10 * ONE_VIDEO, workers=1)
+        frames = FrameCache(CacheConfig(10 * ONE_VIDEO, decoders=1))
 
         async def run():
             first = asyncio.ensure_future(frames.get_async(videos[0], SPEC))
@@ -90,7 +149,7 @@ class TestEventLoop:
 
 class TestBound:
     def test_least_recently_used_goes_first(self, videos):
-        frames = FrameCache(2 * ONE_VIDEO)
+        frames = FrameCache(CacheConfig(2 * ONE_VIDEO))
         a, b, c, _ = videos
         for video in (a, b, a, c):  # c takes the place of b
             frames.get(video, SPEC)
@@ -103,26 +162,26 @@ class TestBound:
         assert frames.bytes == 2 * ONE_VIDEO
 
     def test_a_video_beyond_the_bound_is_handed_out_and_not_kept(self, videos):
-        frames = FrameCache(ONE_VIDEO - 1)
+        frames = FrameCache(CacheConfig(ONE_VIDEO - 1))
         assert frames.get(videos[0], SPEC).nbytes == ONE_VIDEO
         assert frames.bytes == 0
         frames.get(videos[0], SPEC)
         assert frames.decodes == 2
 
     def test_a_large_video_does_not_empty_the_cache(self, videos):
-        frames = FrameCache(2 * ONE_VIDEO)
+        frames = FrameCache(CacheConfig(2 * ONE_VIDEO))
         frames.get(videos[0], SPEC)
         frames.get(videos[1], FrameSpec(60, size=(56, 56)))
         assert frames.bytes == ONE_VIDEO
 
     def test_negative(self):
         with pytest.raises(ValueError, match="max_bytes"):
-            FrameCache(-1)
+            FrameCache(CacheConfig(-1))
 
 
 class TestErrors:
     def test_all_who_wait_are_told_and_the_others_are_served(self, videos, tmp_path):
-        frames = FrameCache(10 * ONE_VIDEO)
+        frames = FrameCache(CacheConfig(10 * ONE_VIDEO))
         requests = [*videos, tmp_path / "absent.mp4"] * 8
 
         def get(path):
@@ -138,7 +197,7 @@ class TestErrors:
         assert frames.decodes == 5  # the broken one is tried once, too
 
     def test_a_failure_is_forgotten_in_time(self, videos, tmp_path):
-        frames = FrameCache(10 * ONE_VIDEO, error_seconds=0.2)
+        frames = FrameCache(CacheConfig(10 * ONE_VIDEO, error_seconds=0.2))
         path = tmp_path / "late.mp4"
         for _ in range(2):
             with pytest.raises(VideoError):
@@ -150,7 +209,7 @@ class TestErrors:
 
     def test_a_pipe_does_not_hold_up_the_batch(self, videos, tmp_path):
         os.mkfifo(tmp_path / "pipe.mp4")
-        frames = FrameCache(10 * ONE_VIDEO, workers=1)
+        frames = FrameCache(CacheConfig(10 * ONE_VIDEO, decoders=1))
         with pytest.raises(VideoError, match="not a regular file"):
             frames.get(tmp_path / "pipe.mp4", SPEC)
         assert frames.get(videos[0], SPEC).total_frames == 12
@@ -159,13 +218,13 @@ class TestErrors:
         blocked = threading.Event()
         calls = []
 
-        def hang(path, spec, timeout_seconds):
+        def hang(path, spec, timeout_seconds, decoder):
             calls.append(path)
             blocked.wait(timeout_seconds)
             raise VideoError(f"{path}: decoding took longer than {timeout_seconds} s")
 
         monkeypatch.setattr(cache, "decode", hang)
-        frames = FrameCache(ONE_VIDEO, timeout_seconds=0.3)
+        frames = FrameCache(CacheConfig(ONE_VIDEO, timeout_seconds=0.3))
         start = time.monotonic()
         for _ in range(8):
             with pytest.raises(VideoError, match="took longer"):

@@ -14,11 +14,11 @@ os.environ.setdefault("VERL_ENGINE_DEVICE", "cuda")
 
 @pytest.fixture(scope="session")
 def clips(tmp_path_factory):
-    """Three clips of 84x112, each with noise and a moving square of its own."""
+    """Three clips of 84x112 and three seconds, each with noise and a moving square of its own."""
     folder = tmp_path_factory.mktemp("clips")
     for number in range(3):
-        frames = np.random.default_rng(number).integers(0, 80 * (number + 1), (20, 84, 112, 3), dtype=np.uint8)
+        frames = np.random.default_rng(number).integers(0, 80 * (number + 1), (72, 84, 112, 3), dtype=np.uint8)
         for place, frame in enumerate(frames):
-            frame[30:50, 2 * place : 2 * place + 20] = (220, 40, 40)
+            frame[30:50, place : place + 20] = (220, 40, 40)
         (folder / f"clip_{number}.mp4").write_bytes(encode_h264(frames, 18))
     return sorted(folder.glob("*.mp4"))

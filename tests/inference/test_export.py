@@ -15,7 +15,9 @@ from vqathinker_verl.prompts import QUALITY_PROMPT
 
 CONFIG = """
 data:
-  frames: {val: {num_frames: 6, max_pixels: 7056}}
+  frames:
+    val: {num_frames: 6, max_pixels: 7056}
+    true_times: true
   max_response_length: 32
   val_files: VAL
 actor_rollout_ref: {rollout: {dtype: float32, val_kwargs: {temperature: 1.0, top_p: 0.9, n: 8}}}
@@ -74,9 +76,11 @@ def test_the_runs_frames_and_dtype_go_into_the_folder(run, monkeypatch):
     assert facts["sampling"] == {"max_tokens": 32, "temperature": 1.0, "top_p": 0.9, "samples": 8}
     assert facts["prompt"] == QUALITY_PROMPT  # the validation file is gone
     assert read_defaults(str(folder)).samples == 8
+    assert facts["true_times"] is True
     export_checkpoint(run, run / "rounded", dtype="bfloat16")
     (run / "hydra" / ".hydra" / "config.yaml").unlink()
     bare = export_checkpoint(run, run / "bare")
+    assert not (bare / "vqathinker.json").exists()
     assert read_defaults(str(bare)) == ModelDefaults()
     assert asked == ["float32", "bfloat16", "bfloat16"]
 
@@ -120,6 +124,14 @@ def test_a_folder_that_cannot_be_written_is_one_line(run, capsys):
     said = capsys.readouterr().err
     assert said.startswith("vqathinker export: ")
     assert said.count("\n") == 1
+
+
+def test_a_run_from_before_the_times_were_used_is_exported_as_such(run, monkeypatch):
+    path = run / "hydra" / ".hydra" / "config.yaml"
+    path.write_text("".join(line for line in path.open() if "true_times" not in line))
+    monkeypatch.setattr(export, "_merge", lambda actor, target, dtype: (target / "model.safetensors").touch())
+    folder = export_checkpoint(run)
+    assert json.loads((folder / "vqathinker.json").read_text())["true_times"] is False
 
 
 def test_nothing_is_overwritten_and_no_half_is_left(run, monkeypatch, capsys):

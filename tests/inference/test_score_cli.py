@@ -9,7 +9,7 @@ from vqathinker_verl.cli import main
 from vqathinker_verl.frames import FrameSpec
 from vqathinker_verl.inference import engines, model_source, options
 from vqathinker_verl.inference.engines import EVALUATION_FRAMES, Sampling
-from vqathinker_verl.inference.engines.defaults import MODEL_FACTS
+from vqathinker_verl.inference.engines.contract import EXPORT_FILE
 from vqathinker_verl.inference.scoring import read_predictions
 
 SMALL = ["--backend", "transformers", "--num-frames", "2", "--max-pixels", "3136", "--max-tokens", "4"]
@@ -102,7 +102,7 @@ FACTS = {
 def exported(tmp_path, monkeypatch):
     """A folder with what export writes of a run's validation; its weights are not looked at."""
     monkeypatch.setattr(options, "usable_model", lambda model: model)
-    (tmp_path / MODEL_FACTS).write_text(json.dumps(FACTS))
+    (tmp_path / EXPORT_FILE).write_text(json.dumps(FACTS))
     return tmp_path
 
 
@@ -114,7 +114,7 @@ def test_an_exported_model_brings_its_frames_and_options_change_them(exported):
     assert frames("--num-frames", "8") == FrameSpec(8, max_pixels=7056)
     assert frames("--size", "56", "84") == FrameSpec(6, size=(56, 84))
     assert options.asking_from(parsed("org/name")).settings["frames"] == EVALUATION_FRAMES
-    (exported / MODEL_FACTS).write_text('{"frames": {}}')
+    (exported / EXPORT_FILE).write_text('{"frames": {}}')
     with pytest.raises(ValueError, match="export again"):
         frames()
 

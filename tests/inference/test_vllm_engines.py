@@ -10,6 +10,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+import torch
 
 from vqathinker_verl.frames import FrameSpec, decode
 from vqathinker_verl.inference.engines import Request, Sampling, open_engine
@@ -44,6 +45,17 @@ def test_vllm_sees_the_token_ids_and_pixels_of_training(offline):
     assert in_vllm == ours
     in_vllm, ours = offline["pixels"]
     assert ours[0] in in_vllm
+
+
+def test_vllm_places_the_tokens_where_the_transformers_engine_does(offline, tiny_model):
+    engine = open_engine(str(tiny_model), backend="transformers", frames=FRAMES, sampling=SAMPLING)
+    _, ids = offline["token_ids"]
+    assert offline["second_per_grid_ts"] == [1.5]  # 4 frames of 3 s, two a patch
+    grids = {name: torch.tensor(offline[name]) for name in ("video_grid_thw", "second_per_grid_ts")}
+    positions, _ = engine.model.model.get_rope_index(torch.tensor([ids]), **grids)
+    assert offline["positions"] == [positions[:, 0].tolist()]
+    is_video = torch.tensor(ids) == engine.prompting.processor.video_token_id
+    assert positions[0, 0, is_video].unique().diff().tolist() == [3]
 
 
 def test_offline_answers_do_not_depend_on_the_batch(offline, expected):

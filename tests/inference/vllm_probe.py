@@ -33,6 +33,8 @@ if __name__ == "__main__":
 
     frames, sampling = FrameSpec(4, max_pixels=56 * 56), Sampling(max_tokens=8)
     engine = open_engine(model, backend="vllm", frames=frames, sampling=sampling)
+    from vllm.model_executor.models.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
+
     requests = [Request(Path(clip), QUALITY_PROMPT) for clip in clips]
     alone = [next(engine.generate([request])).responses for request in requests]
     together = [answer.responses for answer in engine.generate([*requests, Request(Path("missing.mp4"), "Q")])]
@@ -46,6 +48,14 @@ if __name__ == "__main__":
 
     Qwen2VLVideoProcessor.preprocess = watched
     engine.llm.reset_mm_cache()
+    stock_positions, positions = Qwen2_5_VLForConditionalGeneration.get_mrope_input_positions, []
+
+    def watched_positions(*args, **kwargs):
+        found = stock_positions(*args, **kwargs)
+        positions.append(found[0].tolist())
+        return found
+
+    Qwen2_5_VLForConditionalGeneration.get_mrope_input_positions = watched_positions
     video = decode(clips[0], engine.frames)
     (output,) = engine.llm.generate([engine.prompt(QUALITY_PROMPT, video)], use_tqdm=False)
     in_vllm, seen[:] = list(seen), []
@@ -58,6 +68,9 @@ if __name__ == "__main__":
         "sampled_alone": sampled_alone,
         "many": many,
         "token_ids": [output.prompt_token_ids, features["input_ids"][0].tolist()],
+        "positions": positions,
+        "video_grid_thw": features["video_grid_thw"].tolist(),
+        "second_per_grid_ts": features["second_per_grid_ts"].tolist(),
         "pixels": [in_vllm, [digest(features["pixel_values_videos"])]],
     }
     print("\n" + json.dumps(result))

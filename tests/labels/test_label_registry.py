@@ -2,8 +2,8 @@ import json
 
 import numpy as np
 import pytest
+from helpers.data import data_file
 from scipy.io import savemat
-from shared_files import shared_file
 
 from vqathinker_verl.labels.folders import read_folder
 from vqathinker_verl.labels.records import LabelError
@@ -33,7 +33,7 @@ def registry():
 class TestBenchmarkFiles:
     @pytest.mark.parametrize("name", BENCHMARKS)
     def test_dataset_scale_and_count(self, registry, name, caplog):
-        labels, scale = load(LabelSource(shared_file(f"labels/{name}")), registry)
+        labels, scale = load(LabelSource(data_file(f"labels/{name}")), registry)
         dataset, expected_scale, rows = BENCHMARKS[name]
         assert {label.dataset for label in labels} == {dataset}
         assert scale == expected_scale
@@ -43,18 +43,18 @@ class TestBenchmarkFiles:
 
     @pytest.mark.parametrize("name", BENCHMARKS)
     def test_every_value_lies_inside_the_scale(self, name):
-        annotations = json.loads(shared_file(f"labels/{name}").read_text())["annotations"]
+        annotations = json.loads(data_file(f"labels/{name}").read_text())["annotations"]
         low, high = BENCHMARKS[name][1]
         assert all(low <= float(row["score"]) <= high for row in annotations)
 
     def test_konvid_is_twenty_times_the_published_mos(self):
         """The published extremes are 1.22 and 4.64."""
-        annotations = json.loads(shared_file("labels/Konvid-1k_total_ds_score.json").read_text())["annotations"]
+        annotations = json.loads(data_file("labels/Konvid-1k_total_ds_score.json").read_text())["annotations"]
         scores = [float(row["score"]) / 20 for row in annotations]
         assert (round(min(scores), 2), round(max(scores), 2)) == (1.22, 4.64)
 
     def test_cgvds_cannot_end_at_6(self):
-        annotations = json.loads(shared_file("labels/CGVDS_total_score.json").read_text())["annotations"]
+        annotations = json.loads(data_file("labels/CGVDS_total_score.json").read_text())["annotations"]
         assert max(float(row["score"]) for row in annotations) > 6
 
     def test_a_shortened_file_is_told(self, registry, tmp_path, caplog):

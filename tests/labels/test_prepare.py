@@ -7,7 +7,7 @@ import time
 
 import pyarrow.parquet as pq
 import pytest
-from shared_files import shared_file
+from helpers.data import data_file
 
 from vqathinker_verl.cli import main
 from vqathinker_verl.labels import probing
@@ -302,7 +302,7 @@ class TestProbing:
         journal.write_text(journal.read_text()[:-10])
         cut = len(journal.read_text().splitlines())
         assert cut == 6
-        changed = root / json.loads(journal.read_text().splitlines()[0])[0][0]
+        changed = root / json.loads(journal.read_text().splitlines()[0])[1][0]
         changed.write_bytes(changed.read_bytes() + b"\0")
         opened = []
         probe = probing.probe
@@ -311,11 +311,26 @@ class TestProbing:
         assert len(opened) == 2
         assert str(changed) in opened
 
+    def test_a_journal_of_an_earlier_rule_of_counting_is_not_believed(self, videos, tmp_path):
+        """Earlier versions counted what a trimmed clip hides."""
+        labels, output = write_csv(tmp_path / "l.csv", GOOD), tmp_path / "l.parquet"
+        prepare(labels, output, videos)
+        journal = tmp_path / ".l.parquet.probed.jsonl"
+        lines = [json.loads(line) for line in journal.read_text().splitlines()]
+        frames = {row["extra_info"]["total_frames"] for row in pq.read_table(output).to_pylist()}
+        journal.write_text(
+            "".join(json.dumps([key, 7777, *others]) + "\n" for _, key, _, *others in lines)
+            + "".join(json.dumps(["another rule", key, 7777, *others]) + "\n" for _, key, _, *others in lines)
+        )
+        prepare(labels, output, videos)
+        rows = pq.read_table(output).to_pylist()
+        assert {row["extra_info"]["total_frames"] for row in rows} == frames
+
 
 @pytest.mark.e2e
 class TestScaleOfTheJob:
     def test_ten_benchmarks_in_one_file(self, tmp_path, capsys):
-        folder = shared_file("labels")
+        folder = data_file("labels")
         sets = [{"labels": str(path)} for path in sorted(folder.glob("*.json"))]
         (tmp_path / "sets.json").write_text(json.dumps(sets))
         arguments = ["--sets", str(tmp_path / "sets.json"), "--output", str(tmp_path / "o.parquet"), "--allow-missing"]

@@ -57,6 +57,7 @@ FIELDS = {
         "v1": {"trainer_mode": "vqathinker_sync"},
     },
     "vqathinker": {
+        "reward": {"ranking_videos": None},
         "temporal": {"enable": True, "perturbed_n": None, "validate": False, "seed": 0, "perturbations": {}},
     },
 }

@@ -41,6 +41,11 @@ def test_separate_async_ranks_one_mini_batch():
     assert (steps.videos, steps.ranked, steps.updates) == (64, 32, 2)
 
 
+@pytest.mark.parametrize(("ranking_videos", "ranked"), [(2, 2), (40, 32)])
+def test_parts_of_the_batch_are_ranked_apart(ranking_videos, ranked):
+    assert count_steps(plan_config(**{"vqathinker.reward.ranking_videos": ranking_videos})).ranked == ranked
+
+
 class TestFaults:
     @pytest.fixture(scope="class")
     def model(self):

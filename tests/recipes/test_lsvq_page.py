@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from shared_files import shared_file
+from helpers.data import data_file
 
 from vqathinker_verl.cli import COMMANDS, build_parser
 
@@ -26,7 +26,7 @@ def test_commands_are_accepted_as_written(line):
 
 
 def test_the_page_walks_the_whole_way():
-    assert {line.split()[1] for line in commands()} == {"prepare", "plan", "summary", "export", "evaluate"}
+    assert {line.split()[1] for line in commands()} == {"prepare", "plan", "watch", "summary", "export", "evaluate"}
     for script in re.findall(r"recipes/(\w+\.sh)|`(run_\w+\.sh)`", PAGE):
         assert (Path(__file__).resolve().parents[2] / "recipes" / "".join(script)).is_file()
 
@@ -37,7 +37,7 @@ def table_rows(text):
 
 
 def test_published_figures_are_the_references():
-    reference, ours = table_rows(shared_file("RESULTS.md").read_text(encoding="utf-8")), table_rows(PAGE)
+    reference, ours = table_rows(data_file("published_results.md").read_text(encoding="utf-8")), table_rows(PAGE)
     for model in ("FAST-VQA", "DOVER", "MinimalisticVQA", "Q-Align", "VQA^2", "VQAThinker (8B)"):
         assert ours[model] == reference[model]
 

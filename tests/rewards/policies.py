@@ -14,11 +14,15 @@ def respond(score, decimals=2, thought="It looks a little soft."):
     return f"<think>{thought}</think><answer>{score:.{decimals}f}</answer>"
 
 
-def honest(noise):
-    """Rates the video with an error of standard deviation `noise`, 0.8 of it the group's and 0.6 each response's."""
+def honest(noise, perturbed_noise=None):
+    """Rates the video with an error of standard deviation `noise`, 0.8 of it the group's and 0.6 each response's.
+
+    A policy that uses the order of the frames errs more, by `perturbed_noise`, on a perturbed copy.
+    """
 
     def policy(mos, rng, perturbed):
-        errors = rng.normal(0, 0.8 * noise) + rng.normal(0, 0.6 * noise, GROUP_SIZE)
+        error = perturbed_noise if perturbed and perturbed_noise is not None else noise
+        errors = rng.normal(0, 0.8 * error) + rng.normal(0, 0.6 * error, GROUP_SIZE)
         return [respond(score) for score in np.clip(mos + errors, 1, 5)]
 
     return policy

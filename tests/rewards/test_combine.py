@@ -156,7 +156,7 @@ def batches(draw):
     return rows, perturbed
 
 
-CONFIGS = st.sampled_from([RewardConfig(), RewardConfig.release()])
+CONFIGS = st.sampled_from([RewardConfig(), RewardConfig(temporal_margin=0.05), RewardConfig.release()])
 
 
 def score(rows, perturbed, config, rename=lambda video: video):
@@ -189,17 +189,18 @@ def test_it_is_the_single_rewards_put_together(batch, config):
     assert np.all(rewards.total[np.isnan(rewards.pred_mos)] == rewards.format[np.isnan(rewards.pred_mos)])
 
 
-@given(batches(), st.integers(2, 4))
-def test_parts_of_the_batch_are_ranked_as_batches_of_their_own(batch, size):
+@pytest.mark.parametrize("scope", ["video", "batch"])
+@given(batch=batches(), size=st.integers(2, 4))
+def test_parts_of_the_batch_are_batches_of_their_own(batch, size, scope):
     rows, perturbed = batch
-    rewards = score(rows, perturbed, RewardConfig(ranking_videos=size))
+    rewards = score(rows, perturbed, RewardConfig(ranking_videos=size, temporal_scope=scope))
     videos = list(dict.fromkeys(row[2] for row in rows))
     for begin in range(0, len(videos), size):
         part = videos[begin : begin + size]
         alone = score(
             [row for row in rows if row[2] in part],
             [pair for pair in perturbed if pair[1] in part],
-            RewardConfig(),
+            RewardConfig(temporal_scope=scope),
         )
         of_part = [position for position, row in enumerate(rows) if row[2] in part]
         for name in ("ranking", "temporal", "total"):
@@ -278,6 +279,9 @@ def test_one_string_is_not_a_batch():
         ({"decimal_penalty": 1.5}, "decimal_penalty: expected a finite number of at least 0 and at most 1, got 1.5"),
         ({"min_decimals": -1}, "min_decimals: expected a finite number of at least 0, got -1"),
         ({"temporal_bonus": -0.3}, "temporal_bonus: "),
+        ({"temporal_margin": -0.1}, "temporal_margin: expected a finite number of at least 0, got -0.1"),
+        ({"temporal_margin": math.inf}, "temporal_margin: expected a finite number of at least 0, got inf"),
+        ({"temporal_margin": "0.1"}, "temporal_margin: "),
         ({"ranking_weight": True}, "ranking_weight: "),
         ({"regression_threshold": None}, "regression_threshold: expected a finite number, got None"),
         ({"fallback": "random"}, "fallback: expected one of 'none', 'text', got 'random'"),

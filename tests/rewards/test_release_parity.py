@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from shared_files import shared_file
+from helpers.data import data_file
 
 from vqathinker_verl import RewardConfig, score_batch
 
@@ -16,7 +16,7 @@ def answer(number):
 
 
 def test_the_reference_values_of_the_release():
-    cases = json.loads(shared_file("golden/rewards_reference.json").read_text())["cases"]
+    cases = json.loads(data_file("golden/rewards_reference.json").read_text())["cases"]
     assert len(cases) == 25
     for case in cases:
         groups = np.repeat(np.arange(case["num_videos"]), case["group_size"])

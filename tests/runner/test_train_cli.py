@@ -220,15 +220,14 @@ class TestFinished:
     @pytest.fixture(autouse=True)
     def no_training(self, monkeypatch):
         self.started = []
-        monkeypatch.setattr(launch, "train", lambda *args: self.started.append(args) or 0)
+        monkeypatch.setattr(launch, "train", lambda *args, **_: self.started.append(args) or 0)
         monkeypatch.setattr(train_cli.os, "environ", dict(train_cli.os.environ))
 
     def test_it_is_not_run_again_and_its_summary_is_printed(self, finished_run, capsys):
         assert main(["train", *finished_run]) == 0
-        said = capsys.readouterr().out
-        assert "30 of 30 steps are done" in said
-        assert "--steps 60 (TOTAL_STEPS=60) continues this run" in said
-        assert "2.500" in said  # the summary's reward
+        out, err = capsys.readouterr()
+        assert "30 of 30 steps are done. --steps 60 (TOTAL_STEPS) continues it" in err
+        assert "2.500" in out  # the summary's reward
         assert self.started == []
 
     def test_more_steps_continue_it(self, finished_run):

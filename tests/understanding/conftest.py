@@ -13,9 +13,9 @@ from vqathinker_verl.understanding import asking
 
 @pytest.fixture(scope="session")
 def videos(tmp_path_factory):
-    """A folder of seven clips, one a distortion."""
+    """A folder of nine clips, one per distortion."""
     folder = tmp_path_factory.mktemp("clips")
-    make_split("val", 7, 0, folder, lambda: None)
+    make_split("val", 9, 0, folder, lambda: None)
     return folder / "videos"
 
 

@@ -1,29 +1,32 @@
 """verl's own agent loop classes, a real processor and real clips; only the vLLM server is a stand-in."""
 
 import asyncio
+import itertools
 import json
 import math
 import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
+from types import MethodType, SimpleNamespace
 from uuid import uuid4
 
 import numpy as np
 import pytest
 import torch
+from transformers.models.qwen2_5_vl import Qwen2_5_VLModel
 from verl.experimental.agent_loop.agent_loop import DictConfigWrap
 from verl.workers.rollout.replica import TokenOutput
 from verl.workers.rollout.utils import qwen2_5_vl_dedup_image_tokens
 
 from vqathinker_verl.demo.degradations import encode_h264
-from vqathinker_verl.demo.model import build_processor
+from vqathinker_verl.demo.model import build_model, build_processor
 from vqathinker_verl.frames import VideoError
-from vqathinker_verl.perturbations import PerturbationConfig, perturbation_rng
+from vqathinker_verl.perturbations import PerturbationConfig, draw_perturbation, perturbation_rng
 from vqathinker_verl.prompts import QUALITY_PROMPT, video_messages
 from vqathinker_verl.verl_integration import agent_loop as loops
 from vqathinker_verl.verl_integration import dataset
+from vqathinker_verl.verl_integration.config import TemporalConfig, cache_config
 from vqathinker_verl.verl_integration.node_frames import process_cache
 from vqathinker_verl.verl_integration.preflight import composed
 
@@ -50,7 +53,12 @@ class Server:
 
 @pytest.fixture(scope="module")
 def processor():
-    return build_processor()
+    """As verl's `hf_processor` makes it: with the model's config, and transformers' rule for positions."""
+    made = build_processor()
+    made.config = build_model(made.tokenizer, seed=0).config
+    made.config.vision_config.tokens_per_second = 2
+    made.get_rope_index = MethodType(Qwen2_5_VLModel.get_rope_index, made)
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +79,8 @@ def write_clip(path, num_frames=24):
     """A square that moves to the right, so that every change of order shows."""
     frames = np.full((num_frames, 84, 84, 3), 90, dtype=np.uint8)
     for number, frame in enumerate(frames):
-        frame[30:50, 2 * number : 2 * number + 20] = (220, 40, 40)
+        left = 64 * number // num_frames
+        frame[30:50, left : left + 20] = (220, 40, 40)
     path.write_bytes(encode_h264(frames, 18))
     return path
 
@@ -137,7 +146,7 @@ class TestTraining:
         assert (len(originals), len(perturbed)) == (GROUP_SIZE, GROUP_SIZE // 2)
 
     def test_one_decode_serves_them_all(self, group, config):
-        assert process_cache(config.data.frames.cache_bytes, config.data.frames.timeout_seconds).decodes == 1
+        assert process_cache(cache_config(config.data)).decodes == 1
 
     def test_the_perturbed_copy_differs_in_its_frames_alone(self, group):
         originals, perturbed = split_requests(group[1])
@@ -179,20 +188,41 @@ class TestTraining:
 
 @pytest.mark.e2e
 def test_vllm_runs_the_group_in_one_batch_and_sees_each_video_once(config, processor, tiny_model, tmp_path):
-    """Equal frames share what the vision encoder made of them, the perturbed copies among themselves too."""
-    row = row_of(write_clip(tmp_path / "clip.mp4"))
-    _, requests = run_group(config, processor, row, expected=GROUP_SIZE + GROUP_SIZE // 2)
+    """Equal frames and times share vLLM's processor and encoder; both sides place every token at the same time."""
+    path = write_clip(tmp_path / "clip.mp4", num_frames=120)
+    outputs, requests = run_group(config, processor, row_of(path), expected=GROUP_SIZE + GROUP_SIZE // 2)
     originals, perturbed = split_requests(requests)
     assert (len(originals), len(perturbed)) == (GROUP_SIZE, GROUP_SIZE // 2)
-    saved = [(list(request["prompt_ids"]), *request["video_data"][0]) for request in requests]
-    torch.save(saved, tmp_path / "requests.pt")
+    saved = []
+    for request in requests:
+        frames, metadata = request["video_data"][0]
+        given = {"frames": frames.tolist(), "metadata": metadata, "mm_processor_kwargs": request["mm_processor_kwargs"]}
+        saved.append({"ids": list(request["prompt_ids"]), **given})
+    slower = [{**one, "fps": one["fps"] / 2} for one in saved[0]["mm_processor_kwargs"]["video_metadata"]]
+    saved.append({**saved[0], "mm_processor_kwargs": {"video_metadata": slower, "do_sample_frames": False}})
+    (tmp_path / "requests.json").write_text(json.dumps(saved))
     probe = Path(__file__).with_name("vllm_batch_probe.py")
-    command = [sys.executable, str(probe), str(tiny_model), str(tmp_path / "requests.pt")]
+    command = [sys.executable, str(probe), str(tiny_model), str(tmp_path / "requests.json")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, timeout=300, check=True, text=True)
-    first, *later = json.loads(done.stdout.splitlines()[-1])
-    assert first == {"requests": len(requests), "videos": 2}
+    seen = json.loads(done.stdout.splitlines()[-1])
+    first, *later = seen["steps"]
+    assert first == {"requests": len(saved), "videos": 3}
     assert all(step["videos"] == 0 for step in later)
+    # Other times are another video to vLLM, and no reason to load its processor again.
+    assert (seen["processed"], seen["loaded"]) == (3, 1)
+
+    worker = object.__new__(loops.VideoQualityAgentLoopWorker)
+    worker.processor, worker.tokenizer = processor, processor.tokenizer
+    loops.use_times_of_the_rollouts(processor, "float32")
+    ids = torch.tensor([outputs[0].prompt_ids])
+    features = worker._compute_multi_modal_inputs(outputs[0], ids)
+    trained = worker._compute_position_ids(ids, torch.ones_like(ids), features)[0, 1:]
+    assert len(trained[0, ids[0] == processor.video_token_id].unique()) == 3
+    *group, twice_as_long = seen["positions"]
+    assert all(found == trained.tolist() for found in group)
+    assert len(group) == len(requests)
+    assert max(twice_as_long[0]) > max(group[0][0])
 
 
 def test_every_response_of_a_seeded_run_has_a_seed_of_its_own(config, processor, tmp_path):
@@ -240,6 +270,119 @@ def test_fewer_perturbed_responses_are_fewer_requests(config, processor, tmp_pat
     row = row_of(write_clip(tmp_path / "clip.mp4"))
     _, requests = run_group(changed, processor, row, expected=GROUP_SIZE + perturbed)
     assert len(requests) == GROUP_SIZE + perturbed
+
+
+def test_the_blank_pixel_is_black_or_the_processors_mean():
+    imagenet = SimpleNamespace(video_processor=SimpleNamespace(image_mean=[0.485, 0.456, 0.406]))  # InternVL3's
+    # 255 x 0.485 = 123.7, 255 x 0.456 = 116.3, 255 x 0.406 = 103.5
+    assert loops.blank_pixel(imagenet, "mean").flatten().tolist() == [124, 116, 104]
+    assert loops.blank_pixel(imagenet, "black").flatten().tolist() == [0, 0, 0]
+    assert loops.blank_pixel(imagenet, "mean").shape == (3, 1, 1)
+    assert loops.blank_pixel(imagenet, "mean").dtype == torch.uint8
+
+
+class TestPerResponse:
+    """`temporal.per_response`: as the released code draws them."""
+
+    @pytest.fixture
+    def changed(self, config):
+        changed = config.copy()
+        changed.vqathinker.temporal.update({"per_response": True, "perturbed_n": GROUP_SIZE})
+        # Of 720 orders of six frames, so that four draws differ.
+        changed.vqathinker.temporal.perturbations.kinds = {"shuffle": 1.0}
+        return changed
+
+    def drawn(self, config, processor, row):
+        _, requests = run_group(config, processor, row | {"uid": uuid4().hex}, expected=2 * GROUP_SIZE)
+        _, perturbed = split_requests(requests)
+        return requests, [frames_of(request) for request in perturbed]
+
+    def test_each_response_sees_a_perturbation_of_its_own(self, changed, processor, tmp_path):
+        requests, copies = self.drawn(changed, processor, row_of(write_clip(tmp_path / "clip.mp4")))
+        assert (len(requests), len(copies)) == (2 * GROUP_SIZE, GROUP_SIZE)
+        for one, other in itertools.combinations(copies, 2):
+            assert not torch.equal(one, other)
+        original = frames_of(requests[0])
+        for copy in copies:  # the same frames in another order
+            assert sorted(frame.sum().item() for frame in copy) == sorted(frame.sum().item() for frame in original)
+        assert process_cache(cache_config(changed.data)).decodes == 1
+
+    def test_they_are_drawn_again_in_a_resumed_run_and_differ_at_another_step(self, changed, processor, tmp_path):
+        row = row_of(write_clip(tmp_path / "clip.mp4"))
+        first, again, later = (
+            sorted(copy.numpy().tobytes() for copy in self.drawn(changed, processor, row | {"global_steps": step})[1])
+            for step in (3, 3, 4)
+        )
+        assert first == again
+        assert not set(first) & set(later)
+
+    def test_the_draws_are_those_of_each_sessions_own_generator(self, changed, processor, tmp_path):
+        row = row_of(write_clip(tmp_path / "clip.mp4"))
+        requests, copies = self.drawn(changed, processor, row)
+        temporal = TemporalConfig.from_config(changed)
+        original = frames_of(requests[0])
+        expected = []
+        for session in range(GROUP_SIZE):
+            rng = perturbation_rng(temporal.seed, 3, row["extra_info"]["video_id"], session)
+            expected.append(original[draw_perturbation(len(original), rng, temporal.perturbations).indices])
+        as_bytes = [sorted(copy.numpy().tobytes() for copy in side) for side in (copies, expected)]
+        assert as_bytes[0] == as_bytes[1]
+
+    def test_each_response_names_its_own(self, config, processor, tmp_path):
+        changed = config.copy()
+        changed.vqathinker.temporal.update({"per_response": True, "perturbed_n": GROUP_SIZE})
+        row = row_of(write_clip(tmp_path / "clip.mp4"))
+        outputs, _ = run_group(changed, processor, row, expected=2 * GROUP_SIZE)
+        temporal = TemporalConfig.from_config(changed)
+        expected = [
+            draw_perturbation(
+                6, perturbation_rng(temporal.seed, 3, row["extra_info"]["video_id"], session), temporal.perturbations
+            ).name
+            for session in range(GROUP_SIZE)
+        ]
+        assert [output.extra_fields["perturbation"] for output in outputs] == expected
+        assert len(set(expected)) > 1
+
+
+def test_an_identity_draw_is_shown_where_it_is_not_drawn_again(config, processor, tmp_path):
+    """A clip of one frame: its copy equals it, and takes part in the comparison, as in the released code."""
+    changed = config.copy()
+    changed.vqathinker.temporal.perturbations.update({"redraw_identity": False, "kinds": {"reverse": 1.0}})
+    row = row_of(write_clip(tmp_path / "still.mp4", num_frames=1))
+    outputs, requests = run_group(changed, processor, row, expected=GROUP_SIZE + GROUP_SIZE // 2)
+    assert len(requests) == GROUP_SIZE + GROUP_SIZE // 2
+    assert all(torch.equal(frames_of(request), frames_of(requests[0])) for request in requests)
+    assert [output.extra_fields["perturbation"] for output in outputs].count("reverse") == GROUP_SIZE // 2
+
+
+@pytest.mark.parametrize("fill", ["black", "mean"])
+def test_a_dropped_frame_shows_black_or_zero_after_normalisation(config, processor, tmp_path, fill):
+    changed = config.copy()
+    changed.vqathinker.temporal.perturbations.update({"drop_fill": fill, "kinds": {"random_drop": 1.0}, "max_drops": 1})
+    row = row_of(write_clip(tmp_path / "clip.mp4"))
+    _, requests = run_group(changed, processor, row, expected=GROUP_SIZE + GROUP_SIZE // 2)
+    originals, perturbed = split_requests(requests)
+    (number,) = [n for n in range(6) if not torch.equal(frames_of(perturbed[0])[n], frames_of(originals[0])[n])]
+    dropped = frames_of(perturbed[0])[number]
+    if fill == "black":
+        assert not dropped.any()
+        return
+    assert dropped.flatten(1).unique(dim=1).shape == (3, 1)  # one colour
+    video = processor.video_processor
+    shown = video(videos=[dropped.expand(2, -1, -1, -1)], return_tensors="pt", do_sample_frames=False)
+    # Half a step of 8 bits, in units of the smallest standard deviation.
+    assert shown["pixel_values_videos"].abs().max() <= 0.5 / 255 / min(video.image_std) + 1e-6
+
+
+@pytest.mark.parametrize(("length", "expected"), [(None, None), (9, 9)])
+def test_validation_may_have_shorter_responses(config, processor, tmp_path, length, expected):
+    changed = config.copy()
+    changed.vqathinker.validation_response_length = length
+    row = row_of(write_clip(tmp_path / "clip.mp4"), split="val")
+    _, requests = run_group(changed, processor, row, is_validation=True, sessions=1, expected=1)
+    assert requests[0]["sampling_params"].get("max_tokens") == expected
+    _, requests = run_group(changed, processor, row | {"uid": uuid4().hex}, sessions=1, expected=2)
+    assert all("max_tokens" not in request["sampling_params"] for request in requests)
 
 
 def test_a_clip_of_one_frame_is_left_out_of_the_comparison(config, processor, tmp_path):
@@ -295,64 +438,50 @@ def test_validation_keeps_no_pixels_and_its_positions_are_the_same(config, proce
         torch.testing.assert_close(torch.as_tensor(value), torch.as_tensor(features[0][name]))
 
 
-@pytest.mark.e2e
-class TestPositionsOfFrames:
-    """Against vLLM's own function, for a model whose positions count seconds (the demo's do not)."""
+class TestTimes:
+    def test_every_request_carries_the_times_of_its_frames(self, config, processor, tmp_path):
+        path = write_clip(tmp_path / "clip.mp4", num_frames=24)
+        outputs, requests = run_group(config, processor, row_of(path), expected=GROUP_SIZE + GROUP_SIZE // 2)
+        assert {output.extra_fields["perturbation"] is not None for output in outputs} == {True, False}
+        for request in requests:  # the perturbed copies' too
+            times = request["mm_processor_kwargs"]
+            assert times["video_metadata"] == [
+                {"fps": 24.0, "frames_indices": [1, 5, 9, 13, 16, 20], "total_num_frames": 24}
+            ]
+            assert times["do_sample_frames"] is False
 
-    CONFIG = SimpleNamespace(
-        vision_config=SimpleNamespace(spatial_merge_size=2, tokens_per_second=2),
-        image_token_id=0,
-        video_token_id=1,
-        vision_start_token_id=2,
-    )
+    def test_an_older_run_continues_at_24_frames_per_second(self, config, processor, tmp_path):
+        changed = config.copy()
+        changed.data.frames.true_times = False
+        _, requests = run_group(changed, processor, row_of(write_clip(tmp_path / "clip.mp4")), sessions=1, expected=2)
+        for request in requests:
+            (metadata,) = request["mm_processor_kwargs"]["video_metadata"]
+            assert metadata == {"fps": 24.0, "frames_indices": [0, 1, 2, 3, 4, 5], "total_num_frames": 6}
 
-    def trained(self, processor, num_frames, spaced):
-        from transformers.models.qwen2_5_vl import Qwen2_5_VLModel
+    def test_a_model_that_does_not_count_seconds_is_given_none(self, config, processor, tmp_path, monkeypatch):
+        monkeypatch.setattr(processor, "config", SimpleNamespace(model_type="qwen3_vl"))
+        _, requests = run_group(config, processor, row_of(write_clip(tmp_path / "clip.mp4")), sessions=1, expected=2)
+        assert all(not request["mm_processor_kwargs"] for request in requests)
 
-        grid = (num_frames // 2, 6, 8)
-        ids = [9, 9, 2, *[1] * (grid[0] * grid[1] * grid[2] // 4), 3, 9, 9, 9]
-        model = SimpleNamespace(config=self.CONFIG, video_processor=processor.video_processor)
-        model.get_vision_position_ids = lambda *args, **kwargs: Qwen2_5_VLModel.get_vision_position_ids(
-            model, *args, **kwargs
-        )
-        fake = type("Qwen2_5_VLProcessor", (SimpleNamespace,), {})(video_processor=processor.video_processor)
-        loops.space_frames_as_vllm_does(fake)
-        features = {"video_grid_thw": torch.tensor([grid])}
-        positions, _ = Qwen2_5_VLModel.get_rope_index(
-            model,
-            input_ids=torch.tensor([ids]),
-            mm_token_type_ids=2 * (torch.tensor([ids]) == 1).int(),
-            attention_mask=torch.ones(1, len(ids), dtype=torch.int64),
-            **features,
-            **(fake.get_rope_index_kwargs(features) if spaced else {}),
-        )
-        return positions[:, 0], ids, grid
+    def test_the_positions_of_the_trainer_have_the_clips_seconds(self, config, processor, tmp_path):
+        """6 frames of a clip of 10 s: a patch each 10/3 s, two positions per second, and the text after the largest."""
+        path = write_clip(tmp_path / "clip.mp4", num_frames=240)
+        outputs, _ = run_group(config, processor, row_of(path), sessions=1, expected=2)
+        worker = object.__new__(loops.VideoQualityAgentLoopWorker)
+        worker.processor, worker.tokenizer, worker.mm_processor_kwargs = processor, processor.tokenizer, {}
+        loops.use_times_of_the_rollouts(processor, "float32")
+        ids = torch.tensor([outputs[0].prompt_ids + outputs[0].response_ids])
+        features = worker._compute_multi_modal_inputs(outputs[0], ids)
+        positions = worker._compute_position_ids(ids, torch.ones_like(ids), features)[0]
+        is_video = ids[0] == processor.video_token_id
+        begin = int(is_video.nonzero()[0])
+        assert sorted(set(positions[1][is_video].tolist())) == [begin, begin + 6, begin + 13]
+        after = int(is_video.nonzero()[-1]) + 1
+        assert positions[1:, after].tolist() == [begin + 14] * 3
 
-    def sampled(self, processor, ids, grid, num_frames):
-        from vllm.model_executor.models.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration as Sampler
-
-        frames = torch.zeros(num_frames, 3, 84, 112, dtype=torch.uint8)
-        seconds = processor(text=["<|vision_start|><|video_pad|><|vision_end|>"], videos=[frames])["second_per_grid_ts"]
-        feature = SimpleNamespace(
-            modality="video",
-            mm_position=SimpleNamespace(offset=3),
-            data={
-                "video_grid_thw": SimpleNamespace(data=torch.tensor(grid)),
-                "second_per_grid_ts": SimpleNamespace(data=torch.tensor(seconds[0])),
-            },
-        )
-        model = SimpleNamespace(config=self.CONFIG)
-        model.iter_mm_grid_thw = lambda features: Sampler.iter_mm_grid_thw(model, features)
-        return Sampler.get_mrope_input_positions(model, ids, [feature])[0]
-
-    @pytest.mark.parametrize("num_frames", [2, 6, 12])
-    def test_the_trainer_spaces_them_as_vllm_does(self, processor, num_frames):
-        trained, ids, grid = self.trained(processor, num_frames, spaced=True)
-        assert torch.equal(trained, self.sampled(processor, ids, grid, num_frames))
-
-    def test_stock_verl_still_does_not(self, processor):
-        trained, ids, grid = self.trained(processor, 6, spaced=False)
-        assert not torch.equal(trained, self.sampled(processor, ids, grid, 6))
+    def test_a_dtype_that_says_nothing_is_refused(self, processor):
+        with pytest.raises(ValueError, match=r"rollout\.dtype is auto"):
+            loops.use_times_of_the_rollouts(processor, "auto")
 
 
 class TestDrawFor:
@@ -374,7 +503,7 @@ class TestDrawFor:
     def test_perturb_shows_the_frames_in_the_drawn_order_and_leaves_the_original(self):
         frames = torch.arange(1, 5).float().reshape(4, 1, 1, 1)
         drawn = SimpleNamespace(indices=np.array([3, 2, 1, 0]), black=np.array([False, True, False, False]))
-        perturbed, metadata = loops.perturb((frames, {"fps": 24.0}), drawn)
+        perturbed, metadata = loops.perturb((frames, {"fps": 24.0}), drawn, torch.zeros(1, 1, 1))
         assert perturbed.flatten().tolist() == [4.0, 0.0, 2.0, 1.0]
         assert frames.flatten().tolist() == [1.0, 2.0, 3.0, 4.0]
         assert metadata == {"fps": 24.0}

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from vqathinker_verl.rewards.combine import RewardConfig, score_batch
+from vqathinker_verl.rewards.extra import TAKEN, ExtraReward
 from vqathinker_verl.verl_integration.batch_rewards import Rollouts, step_metrics, validation_metrics
 
 
@@ -44,6 +45,34 @@ def test_the_score_is_score_batch_over_everything():
     np.testing.assert_array_equal(rewards.total, expected.total)
     assert rewards.temporal[0] > 0  # the original ranks better than its perturbed copy
     assert rewards.total[2] == 0.0  # no score, no format
+
+
+def test_extra_rewards_see_the_whole_step_and_are_logged_and_dumped(tmp_path):
+    seen = []
+
+    def reward(batch, *, worth):
+        seen.append(batch)
+        return np.where(np.isnan(batch.pred_mos), np.nan, worth)
+
+    batch, config = rollouts(), RewardConfig()
+    plain = batch.score(config)
+    rewards = batch.score(config, {"answered": ExtraReward(reward, weight=0.5, kwargs={"worth": 2.0})})
+    assert seen[0].video_ids == tuple(batch.video_ids)
+    assert seen[0].data_sources == tuple(batch.data_sources)
+    assert seen[0].perturbed.perturbations == ("reverse", "reverse")
+    np.testing.assert_array_equal(seen[0].perturbed.group_index, [0, 0])
+    np.testing.assert_allclose(rewards.total - plain.total, [1.0, 1.0, 0.0, 1.0])
+
+    metrics = batch.metrics(rewards, expected_responses=4)
+    assert metrics["reward/answered"] == 2.0
+    assert metrics["reward/total"] == pytest.approx(plain.total.mean() + 0.75)
+    assert step_metrics([metrics, metrics | {"reward/answered": math.nan}])["reward/answered"] == 2.0
+
+    batch.dump(rewards, tmp_path / "1.jsonl")
+    lines = [json.loads(line) for line in (tmp_path / "1.jsonl").read_text().splitlines()]
+    assert [line["answered"] for line in lines] == [2.0, 2.0, None, 2.0]
+    assert [line["total"] for line in lines] == rewards.total.tolist()
+    assert lines[0].keys() - {"answered"} <= TAKEN  # no extra reward can hide another column
 
 
 def test_metrics_count_what_was_lost_and_what_the_pair_cost():

@@ -2,8 +2,10 @@
 
 import copy
 import itertools
+import shutil
 from dataclasses import asdict
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
@@ -11,7 +13,7 @@ from omegaconf import OmegaConf
 from vqathinker_verl.perturbations import PerturbationConfig
 from vqathinker_verl.plan.recipe import RECIPES, compose_recipe, flattened, recipe_overrides
 from vqathinker_verl.rewards.combine import RewardConfig
-from vqathinker_verl.verl_integration.config import TemporalConfig
+from vqathinker_verl.verl_integration.config import TemporalConfig, extra_rewards
 from vqathinker_verl.verl_integration.preflight import InputError, composed
 
 PATHS = ["data.train_files=train.parquet", "data.val_files=val.parquet", "actor_rollout_ref.model.path=model"]
@@ -158,3 +160,23 @@ class TestTemporal:
 def test_a_field_that_does_not_exist_is_named(recipe_config_dir):
     with pytest.raises(InputError, match="sigmaa"):
         composed(recipe_config_dir, "vqathinker", [*PATHS, "vqathinker.reward.sigmaa=1"])
+
+
+def test_extra_rewards_from_an_experiment_file(recipe_config_dir, tmp_path):
+    """As docs/custom_rewards.md shows it; without one there is none."""
+    folder = shutil.copytree(recipe_config_dir, tmp_path / "config")
+    example = Path(__file__).resolve().parents[2] / "examples" / "custom_reward.py"
+    (folder / "experiment" / "mine.yaml").write_text(
+        "# @package _global_\n"
+        "defaults: [full]\n"
+        "vqathinker:\n"
+        "  extra_rewards:\n"
+        f"    brevity: {{path: {example}, name: brevity, weight: 0.2, kwargs: {{limit: 200}}}}\n"
+        f"    listwise: {{path: {example}, name: listwise}}\n"
+    )
+    rewards = extra_rewards(composed(folder, "vqathinker", [*PATHS, "experiment=mine"]))
+    assert [(name, reward.weight, reward.kwargs) for name, reward in rewards.items()] == [
+        ("brevity", 0.2, {"limit": 200}),
+        ("listwise", 1.0, {}),
+    ]
+    assert extra_rewards(composed(folder, "vqathinker", PATHS)) == {}

@@ -9,7 +9,7 @@ import pyarrow.parquet
 import pytest
 import torch
 from omegaconf import open_dict
-from verl.utils.dataset.rl_dataset import RLHFDataset, get_dataset_class
+from verl.utils.dataset.rl_dataset import RLHFDataset, collate_fn, get_dataset_class
 from verl.utils.tokenizer import build_multimodal_processor_inputs
 
 from vqathinker_verl.demo.degradations import encode_h264
@@ -17,6 +17,7 @@ from vqathinker_verl.demo.model import build_processor
 from vqathinker_verl.frames import segment_centres
 from vqathinker_verl.prompts import QUALITY_PROMPT, video_messages
 from vqathinker_verl.verl_integration import dataset as module
+from vqathinker_verl.verl_integration.config import cache_config
 from vqathinker_verl.verl_integration.node_frames import process_cache
 from vqathinker_verl.verl_integration.preflight import composed
 
@@ -92,6 +93,18 @@ def test_training_and_validation_rows_have_their_own_frames(parquet, data_config
         assert metadata["total_num_frames"] == 10
 
 
+def test_the_prompts_of_a_batch_name_their_videos_and_frames(parquet, data_config, processor):
+    """From a batch of verl's dataloader, before any worker has seen it, with the frames that a worker asks for."""
+    dataset = make(parquet, data_config, processor)
+    batch = collate_fn([dataset[0], dataset[len(SIZES)]])
+    shown = [module.frames_shown(messages, 14, data_config) for messages in batch["raw_prompt"]]
+    paths = [row["videos"][0]["video"] for row in (dataset.dataframe[0], dataset.dataframe[len(SIZES)])]
+    assert shown == [
+        [(paths[0], module.frame_spec("train", 14, data_config))],
+        [(paths[1], module.frame_spec("val", 14, data_config))],
+    ]
+
+
 def test_prompt_tokens_without_decoding_are_the_processors(parquet, data_config, processor):
     dataset = make(parquet, data_config, processor)
     for number in range(2 * len(SIZES)):
@@ -110,12 +123,12 @@ def test_overlong_prompts_are_left_out_and_said(parquet, data_config, processor,
     with open_dict(data_config):
         data_config.filter_overlong_prompts = True
         data_config.max_prompt_length = limit
-    decodes = process_cache(data_config.frames.cache_bytes, data_config.frames.timeout_seconds).decodes
+    decodes = process_cache(cache_config(data_config)).decodes
     with caplog.at_level(logging.WARNING):
         kept = make(parquet, data_config, processor)
     assert len(kept) == sum(length <= limit for length in lengths) < len(lengths)
     assert f"of {len(lengths)} prompts are longer" in caplog.text
-    assert process_cache(data_config.frames.cache_bytes, data_config.frames.timeout_seconds).decodes == decodes
+    assert process_cache(cache_config(data_config)).decodes == decodes
 
 
 def test_a_processor_that_writes_more_than_placeholders_gets_verls_own_filter(

@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import subprocess
@@ -8,9 +9,11 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+from omegaconf import OmegaConf
+from runner.recorded_run import finished_run
+from runner.stand_in import start_launcher
 
 from vqathinker_verl.verl_integration import launch
-from vqathinker_verl.verl_integration.output_copy import OutputCopy
 from vqathinker_verl.verl_integration.preflight import InputError
 
 
@@ -50,28 +53,6 @@ def test_processes_of_this_run_end_and_others_live_on():
         other.wait(timeout=10)
 
 
-def start_launcher(tmp_path, body, *arguments, before=()):
-    """The launcher's `train`, with a stand-in for verl's `main_ppo` on the path."""
-    package = tmp_path / "stand_in" / "verl" / "trainer"
-    package.mkdir(parents=True, exist_ok=True)
-    (package.parent / "__init__.py").touch()
-    (package / "__init__.py").touch()
-    (package / "main_ppo.py").write_text(body)
-    script = (
-        "import sys; from pathlib import Path\n"
-        "from vqathinker_verl.verl_integration.launch import train\n"
-        f"sys.exit(train(Path('.'), 'c', {list(arguments)!r}, Path({str(tmp_path)!r})))"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "stand_in")}
-    return subprocess.Popen(
-        ["env", "--default-signal=HUP", *before, sys.executable, "-c", script],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 class TestTrain:
     def test_a_failure_ends_with_its_reason_and_its_code(self, tmp_path):
         run = start_launcher(tmp_path, "raise ValueError('the reward is wrong')")
@@ -88,6 +69,27 @@ class TestTrain:
         run = start_launcher(tmp_path, body)
         _, err = run.communicate(timeout=60)
         assert "Reason: watchdog: no progress in phase weight sync\n" in err
+
+    def test_a_reason_of_several_lines_is_complete_and_the_log_before_it_is_shown(self, tmp_path):
+        body = (
+            "print('\\n'.join(f'loading part {n}' for n in range(40)), flush=True)\n"
+            "raise ValueError('the model cannot be read:\\n  no such host\\n  no such file')"
+        )
+        run = start_launcher(tmp_path, body, verbose=False)
+        out, err = run.communicate(timeout=60)
+        said = err.splitlines()
+        assert said[-4] == "vqathinker: the run stopped with exit code 1. Reason: ValueError: the model cannot be read:"
+        assert [line.strip() for line in said[-3:-1]] == ["no such host", "no such file"]
+        assert said[-1].startswith(f"vqathinker: complete log: {tmp_path}/train.log; Ray's logs: ")
+        before = [line for line in said[:-4] if line.startswith("  | ")]
+        assert len(before) == 15
+        assert before[0].startswith("  | loading part 3")
+        assert before[-1] == "  |   no such file"
+        assert "loading part 20" not in out + err
+        assert "loading part 20" in (tmp_path / "train.log").read_text()
+        record = json.loads((tmp_path / "run.json").read_text())
+        assert record["starts"][0]["code"] == 1
+        assert record["starts"][0]["reason"].endswith("no such file")
 
     @pytest.mark.e2e  # half a minute of waiting
     def test_rays_own_last_words_are_a_reason(self, tmp_path):
@@ -130,13 +132,6 @@ class TestTrain:
         out, _ = run.communicate(timeout=200)
         assert [line for line in out.splitlines() if line.startswith("joined")] == ["joined 0", "joined 1"]
 
-    def test_one_that_died_long_before_is_not(self, tmp_path):
-        with open(os.devnull, "rb") as nothing:
-            output = OutputCopy(nothing, tmp_path / "log")
-            output.join()
-        output._deaths = {"NodeFrames": 10.0, "WorkerDict": 1000.0}
-        assert output.dead_actors(since=990.0) == ["WorkerDict"]
-
     def test_a_signal_that_ended_the_driver_is_named(self, tmp_path):
         run = start_launcher(tmp_path, "import os; print('OSError: broken', flush=True); os.kill(os.getpid(), 9)")
         _, err = run.communicate(timeout=60)
@@ -154,17 +149,19 @@ class TestTrain:
 
     TALK = "for number in range(20_000): print('x' * 100)\nraise ValueError('the reward is wrong')"  # fills any pipe
 
-    def test_a_log_on_a_full_disk_does_not_stop_the_run(self, tmp_path):
+    @pytest.mark.parametrize("verbose", [True, False])
+    def test_a_log_on_a_full_disk_does_not_stop_the_run(self, tmp_path, verbose):
         (tmp_path / "train.log").symlink_to("/dev/full")
-        run = start_launcher(tmp_path, self.TALK)
+        run = start_launcher(tmp_path, self.TALK, verbose=verbose)
         out, err = run.communicate(timeout=60)
         assert run.returncode == 1
-        assert out.count("\n") >= 20_000
-        assert err.count("train.log is not whole: [Errno 28] No space left on device") == 1
+        assert (out.count("\n") >= 20_000) == verbose
+        assert err.count("train.log is not complete: [Errno 28] No space left on device") == 1
         assert "Reason: ValueError: the reward is wrong" in err
 
-    def test_nor_does_a_reader_that_leaves(self, tmp_path):
-        run = start_launcher(tmp_path, self.TALK)
+    @pytest.mark.parametrize("verbose", [True, False])
+    def test_nor_does_a_reader_that_leaves(self, tmp_path, verbose):
+        run = start_launcher(tmp_path, self.TALK, verbose=verbose)
         run.stdout.close()
         err = run.stderr.read()
         assert run.wait(timeout=60) == 1
@@ -203,6 +200,12 @@ class TestTrain:
         path = tmp_path / "metrics" / "0000.jsonl"
         assert f'++ray_kwargs.ray_init.runtime_env.env_vars.VERL_FILE_LOGGER_PATH="{path}"' in arguments
 
+    def test_the_setting_of_the_screen_does_not_reach_vllm(self, tmp_path, monkeypatch):
+        """It reads VERBOSE as a number, and ends on anything else."""
+        monkeypatch.setenv("VERBOSE", "yes")
+        run = start_launcher(tmp_path, "import os; print('VERBOSE' in os.environ)")
+        assert run.communicate(timeout=60)[0] == "False\n"
+
     def test_a_ray_of_its_own_unless_one_is_named(self, tmp_path, monkeypatch):
         for address, own in (("", True), ("10.0.0.1:6379", False)):
             monkeypatch.setenv("RAY_ADDRESS", address)
@@ -217,8 +220,25 @@ class TestTrain:
         run.send_signal(number)
         _, errors = run.communicate(timeout=60)
         assert run.returncode == 128 + number
-        assert f"stopped by {number.name}" in errors
+        assert f"stopped by {number.name}; no checkpoint was saved yet" in errors
         assert not (tmp_path / "ray").is_symlink()
+
+    def test_ctrl_c_says_where_the_next_start_resumes_and_what_was_done(self, tmp_path):
+        (tmp_path / "checkpoints").mkdir()
+        (tmp_path / "checkpoints" / "latest_checkpointed_iteration.txt").write_text("20")
+        body = (
+            "import json, os, time\n"
+            "line = json.dumps({'step': 21, 'data': {'timing_s/step': 2.0, 'reward/total': 1.5}})\n"
+            "open(os.environ['VERL_FILE_LOGGER_PATH'], 'w').write(line + '\\n'); time.sleep(600)"
+        )
+        run = start_launcher(tmp_path, body, verbose=False, resumed=20)
+        while not run.stdout.readline()[9:].startswith("step 21/21 reward=1.500"):
+            assert run.poll() is None
+        run.send_signal(signal.SIGINT)
+        out, errors = run.communicate(timeout=60)
+        assert run.returncode == 130
+        assert errors == "vqathinker: stopped by SIGINT; the same command resumes from the checkpoint of step 20\n"
+        assert out.splitlines()[1].startswith("21 steps in 0:")
 
     def test_under_nohup_a_run_outlives_its_terminal(self, tmp_path):
         run = start_launcher(tmp_path, "import time; print('started', flush=True); time.sleep(4)", before=["nohup"])
@@ -247,6 +267,69 @@ class TestTrain:
         (tmp_path / "ray").symlink_to(precious)
         launch.remove_ray_dir(tmp_path)
         assert precious.is_dir()
+
+
+@pytest.fixture
+def config():
+    return OmegaConf.create(
+        {"trainer": {"logger": ["console", "file", "wandb"], "resume_mode": "auto", "default_local_dir": "/no/such"}}
+    )
+
+
+def test_verls_console_lines_are_left_out_where_the_screen_is_drawn(config):
+    assert launch.logger_override(config, verbose=False) == "trainer.logger=[file,wandb]"
+    assert launch.logger_override(config, verbose=True) == "trainer.logger=[console,file,wandb]"
+    config.trainer.logger = "console"
+    assert launch.logger_override(config, verbose=False) == "trainer.logger=[file]"
+
+
+def test_the_step_that_a_start_resumes_from(config, tmp_path):
+    assert launch.resumed_step(config, []) == 0
+    config.trainer.default_local_dir = str(tmp_path)
+    (tmp_path / "latest_checkpointed_iteration.txt").write_text("20")
+    assert launch.resumed_step(config, []) == 20
+    chosen = [f"trainer.resume_from_path={tmp_path}/global_step_10"]
+    assert launch.resumed_step(config, ["trainer.resume_mode=resume_path", *chosen]) == 10
+    config.trainer.resume_mode = "disable"
+    assert launch.resumed_step(config, []) == 0
+
+
+class TestACompleteRun:
+    @pytest.fixture
+    def start(self, config, tmp_path, monkeypatch):
+        """`main` on a run of six steps that are done; the configuration and the training are stand-ins."""
+        folder = finished_run(tmp_path)
+        (folder / "checkpoints" / "latest_checkpointed_iteration.txt").write_text("6")
+        config.trainer.default_local_dir = str(folder / "checkpoints")
+        facts = {"total_steps": 6}
+        monkeypatch.setattr(sys, "argv", ["launch", "--output-dir", str(folder)])
+        monkeypatch.setattr(launch, "check", lambda *_: config)
+        monkeypatch.setattr(launch, "resume_overrides", lambda _: [])
+        monkeypatch.setattr(launch, "facts_of", lambda _: facts)
+        monkeypatch.setattr(launch, "train", lambda *_, **__: 77)
+        return facts, config
+
+    def test_is_not_run_again(self, start, capsys):
+        assert launch.main() == 0
+        out, err = capsys.readouterr()
+        assert "6 steps in 8:15" in out
+        assert err == (
+            "vqathinker: this run is complete: 6 of 6 steps are done. A larger TOTAL_STEPS continues it, another "
+            "OUTPUT_DIR starts a new one\n"
+        )
+
+    def test_continues_with_more_steps(self, start):
+        start[0]["total_steps"] = 12
+        assert launch.main() == 77
+
+    def test_is_validated_where_that_is_asked_for(self, start):
+        start[1].trainer.val_only = True
+        assert launch.main() == 77
+
+    def test_a_run_that_cannot_be_described_is_trained(self, start, tmp_path, monkeypatch):
+        monkeypatch.setattr(launch, "facts_of", lambda _: 1 / 0)
+        assert launch.main() == 77
+        assert "ZeroDivisionError" in (tmp_path / "train.log").read_text()
 
 
 def test_a_full_disk_is_found(tmp_path, monkeypatch):

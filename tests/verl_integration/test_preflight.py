@@ -1,10 +1,13 @@
 """What a user gets wrong, and the one line that says so before anything starts."""
 
+from pathlib import Path
+
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
 from training_inputs import row, write_inputs
 
+from vqathinker_verl.verl_integration.config import extra_rewards
 from vqathinker_verl.verl_integration.preflight import InputError, check, hydra_text
 
 
@@ -44,6 +47,11 @@ def test_good_input_passes(recipe_config_dir, inputs):
         ("vqathinker.reward.sigma=-1", "sigma"),
         ("vqathinker.reward.fallback=guess", "fallback"),
         ("vqathinker.temporal.perturbed_n=99", "perturbed_n"),
+        ("vqathinker.temporal.per_response=2", "per_response: expected true or false, got 2"),
+        ("vqathinker.temporal.perturbations.drop_fill=white", "drop_fill: expected one of 'black', 'mean'"),
+        ("vqathinker.reward.temporal_margin=-1", "temporal_margin: expected a finite number of at least 0, got -1"),
+        ("vqathinker.validation_response_length=0", "validation_response_length: expected a whole number from 1 to"),
+        ("vqathinker.validation_response_length=33", "(32), or null, got 33"),
         ("vqathinker.temporal.perturbations.kinds.shuffle=-1", "shuffle"),
         ("trainer.no_such_field=1", "no_such_field"),
         ("platform=tpu", "tpu"),
@@ -73,6 +81,34 @@ def test_good_input_passes(recipe_config_dir, inputs):
 )
 def test_a_wrong_override_is_named(recipe_config_dir, inputs, override, named):
     assert named in refused(recipe_config_dir, inputs, override)
+
+
+EXTRA = "+vqathinker.extra_rewards.brevity"
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "custom_reward.py"
+
+
+def test_an_extra_reward_is_loaded_before_the_start(recipe_config_dir, inputs):
+    setting = f"{EXTRA}={{path: {EXAMPLE}, name: brevity, weight: 0.2, kwargs: {{limit: 50}}}}"
+    reward = extra_rewards(run(recipe_config_dir, inputs, setting))["brevity"]
+    assert (reward.function.__name__, reward.weight, reward.kwargs) == ("brevity", 0.2, {"limit": 50})
+
+
+@pytest.mark.parametrize(
+    ("setting", "named"),
+    [
+        (f"{EXTRA}={{path: /no/such.py, name: brevity}}", "/no/such.py: no such Python file"),
+        (f"{EXTRA}={{path: pkg://no_such_project.rewards, name: brevity}}", "No module named 'no_such_project'"),
+        (f"{EXTRA}={{path: {EXAMPLE}, name: brevitty}}", "has no 'brevitty'"),
+        (f"{EXTRA}={{path: {EXAMPLE}, name: brevity, weight: high}}", "weight: expected a finite number, got 'high'"),
+        (f"{EXTRA}={{path: {EXAMPLE}, name: brevity, kwargs: {{limits: 5}}}}", "takes (batch, limit)"),
+        (f"+vqathinker.extra_rewards.ranking={{path: {EXAMPLE}, name: listwise}}", "'ranking': this name is taken"),
+        (f"{EXTRA}=pkg://my_project.rewards", "expected a mapping with path, name, weight, kwargs"),
+    ],
+)
+def test_a_wrong_extra_reward_is_named(recipe_config_dir, inputs, setting, named):
+    message = refused(recipe_config_dir, inputs, setting)
+    assert message.startswith("vqathinker.extra_rewards: extra")
+    assert named in message
 
 
 def test_a_model_that_does_not_exist(recipe_config_dir, inputs):

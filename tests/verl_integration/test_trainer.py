@@ -1,16 +1,22 @@
-"""What the trainer says where no response is left; its rewards are tested on whole runs (tests/e2e)."""
+"""What the trainer says where no response is left, and what it writes; whole runs are in tests/e2e."""
 
 import inspect
+import json
+from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import ray
 import torch
 import transfer_queue
 import transfer_queue.client
+from omegaconf import OmegaConf
 from tensordict import TensorDict
 from verl.trainer.ppo.v1 import replay_buffer
+from verl.utils import tensordict_utils
 
+from vqathinker_verl import RewardConfig, score_batch
 from vqathinker_verl.verl_integration import trainer as module
 
 
@@ -66,6 +72,60 @@ def test_every_batch_of_a_validation_has_the_time_of_a_phase():
     assert trainer.val_dataloader is batches
 
 
+def test_extra_rewards_are_in_what_the_advantages_come_from(monkeypatch, tmp_path):
+    texts = ["<think>a b c</think><answer>4.00</answer>", "<think>a</think><answer>2.00</answer>", "no answer"]
+    ids = [torch.tensor(list(text.encode())) for text in texts]
+    fields = {"perturbation": None, "perturbed_response": None, "perturbed_tokens": 0}
+    data = tensordict_utils.get_tensordict(
+        {
+            "responses": torch.nested.as_nested_tensor(ids, layout=torch.jagged),
+            "uid": ["a", "b", "b"],
+            "data_source": ["demo"] * 3,
+            "reward_model": [{"ground_truth": mos} for mos in (4.0, 2.0, 2.0)],
+            "extra_info": [{"video_id": video} for video in ("a.mp4", "b.mp4", "b.mp4")],
+            "extra_fields": [fields] * 3,
+        }
+    )
+    written = []
+    queue = SimpleNamespace(
+        kv_batch_get=lambda **_: data, kv_batch_put=lambda fields, **_: written.append(fields["rm_scores"])
+    )
+    monkeypatch.setattr(module, "tq", queue)
+
+    trainer = Trainer()
+    trainer.config = OmegaConf.create(
+        {
+            "vqathinker": {
+                "rollout_dir": str(tmp_path),
+                "extra_rewards": {
+                    "brevity": {
+                        "path": str(Path(__file__).resolve().parents[2] / "examples" / "custom_reward.py"),
+                        "name": "brevity",
+                        "weight": 0.2,
+                        "kwargs": {"limit": 2},
+                    }
+                },
+            },
+            "data": {"train_batch_size": 2},
+            "actor_rollout_ref": {"rollout": {"n": 2}},
+        }
+    )
+    trainer.reward_config, trainer.extra_rewards = RewardConfig(), module.extra_rewards(trainer.config)
+    trainer.parameter_sync_step, trainer.update_metrics = 1, []
+    trainer.tokenizer = SimpleNamespace(decode=lambda ids, skip_special_tokens: bytes(ids.tolist()).decode())
+    metrics = trainer._write_batch_rewards(SimpleNamespace(keys=["a_0", "b_0", "b_1"], partition_id="train"))
+
+    plain = score_batch(texts, [4.0, 2.0, 2.0], list("abb")).total
+    expected = np.add(plain, [0.2 * 0.5, 0.2, 0.0])  # three words of a limit of two; one; no verdict
+    scores = [row.tolist() for row in written[0].unbind()]
+    assert [row[-1] for row in scores] == pytest.approx(expected)
+    assert not any(any(row[:-1]) for row in scores)
+    assert metrics["reward/brevity"] == 0.75
+    lines = [json.loads(line) for line in (tmp_path / "20.jsonl").read_text().splitlines()]
+    assert [line["brevity"] for line in lines] == [0.5, 1.0, None]
+    assert [line["total"] for line in lines] == pytest.approx(expected)
+
+
 def test_responses_without_their_prompt_are_those_that_were_learnt_from():
     tags = {
         "a": {"is_prompt": True, "status": "finished"},
@@ -76,6 +136,41 @@ def test_responses_without_their_prompt_are_those_that_were_learnt_from():
     }
     assert module.without_prompt(tags) == ["b_0_0"]
     assert module.without_prompt({}) == []
+
+
+class TestDecodeAhead:
+    """The videos of the next batch, while this one is learnt from."""
+
+    @pytest.fixture
+    def asked(self, monkeypatch):
+        asked = []
+        monkeypatch.setattr(module, "decode_ahead", lambda prompts, workers, *_: asked.append((prompts, workers)))
+        return asked
+
+    def trainer(self, **fields):
+        trainer = Trainer()
+        loader = [{"raw_prompt": ["a", "b"]}, {"raw_prompt": ["c", "d"]}]
+        looked_at = SimpleNamespace(look_ahead=lambda count: loader[:count])
+        defaults = {
+            "trainer_mode": "sync",
+            "total_training_steps": 21,
+            "train_dataloader": looked_at,
+            "config": OmegaConf.create({"data": {"train_batch_size": 4, "gen_batch_size": 2}}),
+            "agent_loop_manager": SimpleNamespace(agent_loop_workers=["worker"]),
+            "processor": None,
+        }
+        for name, value in {**defaults, **fields}.items():
+            setattr(trainer, name, value)
+        return trainer
+
+    def test_all_prompts_of_the_next_step(self, asked):
+        self.trainer()._decode_ahead()
+        assert asked == [(["a", "b", "c", "d"], ["worker"])]
+
+    @pytest.mark.parametrize("fields", [{"total_training_steps": 20}, {"trainer_mode": "colocate_async"}])
+    def test_nothing_after_the_last_step_or_where_generation_never_stops(self, asked, fields):
+        self.trainer(**fields)._decode_ahead()
+        assert asked == []
 
 
 class Asynchronous:

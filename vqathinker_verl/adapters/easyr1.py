@@ -2,11 +2,12 @@
 
 EasyR1 loads a reward function by the path of its file, and calls it with the responses of a whole batch:
 
-    worker.reward.reward_type=batch
     worker.reward.reward_function=<this file>:compute_score
 
-`python -m vqathinker_verl.adapters.easyr1` prints the path. EasyR1 hands over a response and its ground truth and no
-more, so the ground truth has to carry the video's id: it is a JSON object, in the data set's answer column,
+`python -m vqathinker_verl.adapters.easyr1` prints this path. Leave `worker.reward.reward_type` alone: in EasyR1 0.3.1
+and 0.3.2 it is `batch` by default, and newer versions have no such setting but read REWARD_TYPE below. EasyR1 hands
+over a response and its ground truth and no more, so the ground truth has to carry the video's id: it is a JSON object,
+in the data set's answer column,
 
     {"mos": 3.52, "video_id": "yfcc-batch6/4134.mp4", "data_source": "LSVQ"}
 """
@@ -35,13 +36,16 @@ def compute_score(reward_inputs: Sequence[Mapping[str, Any]], **kwargs: Any) -> 
     Args:
         reward_inputs: for each response a mapping with `response` and `ground_truth`, the latter a JSON object with
             `mos`, `video_id` and, where data sets are mixed, `data_source`.
-        **kwargs: fields of RewardConfig (EasyR1's `reward_function_kwargs`).
+        **kwargs: fields of RewardConfig (EasyR1's `reward_function_kwargs`); those of the temporal bonus have no effect
+            here. And `extra_rewards`, as `vqathinker.extra_rewards` (docs/custom_rewards.md).
 
     Returns:
-        For each response `overall` (the total), `regression`, `ranking`, `format`, `parse_failure`.
+        For each response `overall` (the total), `regression`, `ranking`, `format`, `parse_failure`, and each extra
+        reward that has a verdict on it: EasyR1 logs the mean of the values that it gets.
 
     Raises:
-        ValueError: if a ground truth is no such object, without MOS or video_id, or a setting is unknown.
+        ValueError: if a ground truth is no such object, without MOS or video_id, a setting is unknown, or an
+            extra reward cannot be loaded or returns no reward.
         TypeError: for a single response (EasyR1's `reward_type=sequential`).
 
     >>> truth = '{"mos": 4.0, "video_id": "a"}', '{"mos": 2.0, "video_id": "b"}'
@@ -58,6 +62,7 @@ def compute_score(reward_inputs: Sequence[Mapping[str, Any]], **kwargs: Any) -> 
         "vqathinker_verl.adapters.easyr1.compute_score sees the responses of one call and no perturbed videos: "
         "the ranking reward compares the videos among these, and there is no temporal bonus"
     )
+    extra_rewards = kwargs.pop("extra_rewards", None)
     truths = [_ground_truth(item["ground_truth"], row) for row, item in enumerate(reward_inputs)]
     # A row without data_source is of one nameless data set.
     sources = [str(truth.get("data_source", "")) for truth in truths]
@@ -71,6 +76,8 @@ def compute_score(reward_inputs: Sequence[Mapping[str, Any]], **kwargs: Any) -> 
         list(zip(sources, ids, strict=True)),
         data_sources=sources,
         config=RewardConfig.from_mapping(kwargs),
+        extra_rewards=extra_rewards,
+        video_ids=ids,
     )
     return [
         {
@@ -79,6 +86,7 @@ def compute_score(reward_inputs: Sequence[Mapping[str, Any]], **kwargs: Any) -> 
             "ranking": float(batch.ranking[row]),
             "format": float(batch.format[row]),
             "parse_failure": float(np.isnan(batch.pred_mos[row])),
+            **{name: float(values[row]) for name, values in batch.extra.items() if not np.isnan(values[row])},
         }
         for row in range(len(truths))
     ]

@@ -4,10 +4,11 @@
 
 The data set needs the columns `mos` and `video_id`, and `data_source` where it mixes data sets; TRL hands every column
 to every reward function. TRL adds the rewards up by its own `reward_weights`, so the weights of RewardConfig, and its
-temporal fields, have no effect here.
+temporal fields, have no effect here. `CustomReward` is for rewards of your own (docs/custom_rewards.md).
 """
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +17,9 @@ import numpy as np
 from vqathinker_verl.adapters.common import as_mos, video_id_of
 from vqathinker_verl.parsing import ParsedAnswer, parse_answer
 from vqathinker_verl.rewards.combine import RewardConfig
+from vqathinker_verl.rewards.extra import BatchReward, ExtraReward
 from vqathinker_verl.rewards.format import format_reward
+from vqathinker_verl.rewards.inputs import make_inputs
 from vqathinker_verl.rewards.notices import warn_once
 from vqathinker_verl.rewards.ranking import ranking_reward
 from vqathinker_verl.rewards.regression import regression_reward
@@ -60,11 +63,13 @@ class RegressionReward:
 
 @dataclass(frozen=True)
 class RankingReward:
-    """The ranking reward among the videos of one call.
+    """The ranking reward among the videos of the full batch.
 
-    It cannot see: the videos of TRL's other processes. TRL calls reward functions with one process's share, so each
-    video is compared with fewer others than the training batch has; a warning says so once. With
-    `per_device_train_batch_size` equal to `num_generations` a process may hold a single video, and the reward is 0.
+    TRL calls a reward function in every process, each with its own share of the batch. The shares are gathered with
+    accelerate's `gather_object`, so each video is compared with the videos of all processes, and a group of responses
+    that TRL has split over two processes is one group.
+
+    It cannot see: perturbed videos, so there is no temporal bonus. A warning says so once.
 
     Attributes:
         config: the constants.
@@ -81,33 +86,44 @@ class RankingReward:
         data_source: Sequence[Any] | None = None,
         **kwargs: Any,
     ) -> list[float]:
-        """Return one reward per completion.
+        """Return one reward per completion of this process.
 
         Args:
-            completions: (N,) responses.
+            completions: (N,) responses of this process.
             mos: (N,) MOS of each response's video.
             video_id: (N,) which video each response belongs to.
             data_source: (N,) data set of each response's video; without this column all are compared.
             **kwargs: TRL's other arguments and columns; not used.
 
         Raises:
-            ValueError: if there is no `video_id`, for all responses or for one.
+            ValueError: if there is no `video_id`, for all responses or for one, or a MOS is not a number. Every
+                process raises it, also where only one has the fault: otherwise the others would wait for it forever.
         """
-        warn_once(
-            "vqathinker_verl.adapters.trl.RankingReward sees the completions of one process only: "
-            "the ranking reward compares the videos of that share, not of the whole training batch"
-        )
-        # TRL may hand over one video twice in a batch; its responses then form one group.
-        ids = [
-            video_id_of({"video_id": video_id[row] if video_id is not None else None}, f"video_id[{row}]")
-            for row in range(len(completions))
-        ]
-        sources = None if self.config.cross_dataset else data_source
-        if sources is not None:
-            ids = list(zip(sources, ids, strict=True))
+        warn_once("vqathinker_verl.adapters.trl.RankingReward sees no perturbed videos: there is no temporal bonus")
+        videos = [None] * len(completions) if video_id is None else video_id
+        # Without the column, all rows are of one nameless data set.
+        sources = [""] * len(completions) if self.config.cross_dataset or data_source is None else data_source
         scores = [answer.score for answer in _parse(completions, self.config)]
-        reward = ranking_reward(scores, _mos(mos), ids, data_sources=sources, eps=self.config.eps)
-        rewards: list[float] = reward.tolist()
+        # Nothing of the rows is checked before they are gathered: see Raises.
+        own = list(zip(scores, mos, videos, sources, strict=True))
+        shares, process = _gather(own)
+        ids, known_mos = [], []
+        for number, share in enumerate(shares):
+            where = f"process {number}: " if len(shares) > 1 else ""
+            for row, (_, value, video, source) in enumerate(share):
+                # TRL may hand over one video twice in a batch; its responses then form one group.
+                ids.append((source, video_id_of({"video_id": video}, f"{where}video_id[{row}]")))
+                known_mos.append(as_mos(value, f"{where}mos[{row}]"))
+        rows = [row for share in shares for row in share]
+        reward = ranking_reward(
+            [score for score, *_ in rows],
+            known_mos,
+            ids,
+            data_sources=[source for *_, source in rows],
+            eps=self.config.eps,
+        )
+        begin = sum(len(share) for share in shares[:process])
+        rewards: list[float] = reward[begin : begin + len(own)].tolist()
         return rewards
 
 
@@ -124,6 +140,62 @@ class FormatReward:
         """Return 1 or 0 per completion; columns of the data set are not used."""
         rewards: list[float] = format_reward([_text(completion) for completion in completions]).tolist()
         return rewards
+
+
+@dataclass(frozen=True)
+class CustomReward:
+    """A reward of your own, a function of a `RewardInputs`; NaN, "no verdict", becomes TRL's None.
+
+    It cannot see: the completions of TRL's other processes, nor perturbed videos. Its weight is TRL's.
+
+    Attributes:
+        name: under which TRL logs it.
+        function: called with the batch and `kwargs`; returns (N,) numbers. Must be picklable.
+        kwargs: its keyword arguments.
+        config: how scores are read.
+    """
+
+    name: str
+    function: BatchReward
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    config: RewardConfig = field(default_factory=RewardConfig)
+
+    def __post_init__(self) -> None:
+        ExtraReward(self.function, kwargs=self.kwargs)  # checks both
+
+    @property
+    def __name__(self) -> str:
+        return self.name
+
+    def __call__(
+        self,
+        completions: Sequence[Completion],
+        mos: Sequence[float | str],
+        video_id: Sequence[Any] | None = None,
+        data_source: Sequence[Any] | None = None,
+        **kwargs: Any,
+    ) -> list[float | None]:
+        """Return one reward per completion, or None; the columns are those of `RankingReward`."""
+        batch = make_inputs(
+            [_text(completion) for completion in completions],
+            _mos(mos),
+            _group_ids(video_id, None if self.config.cross_dataset else data_source, len(completions)),
+            parse=self.config.parse,
+            data_sources=data_source,
+            video_ids=video_id,
+            cross_dataset=self.config.cross_dataset,
+        )
+        values = ExtraReward(self.function, kwargs=self.kwargs).evaluate(batch, name=self.name)
+        return [None if np.isnan(value) else float(value) for value in values]
+
+
+def _group_ids(video_id: Sequence[Any] | None, data_source: Sequence[Any] | None, length: int) -> list[Hashable]:
+    """Return the group of each completion: its video, and its data set where the column is there."""
+    ids = [
+        video_id_of({"video_id": video_id[row] if video_id is not None else None}, f"video_id[{row}]")
+        for row in range(length)
+    ]
+    return ids if data_source is None else list(zip(data_source, ids, strict=True))
 
 
 def _text(completion: Completion) -> str:
@@ -147,3 +219,17 @@ def _parse(completions: Sequence[Completion], config: RewardConfig) -> list[Pars
 
 def _mos(mos: Sequence[float | str]) -> list[float]:
     return [as_mos(value, f"mos[{row}]") for row, value in enumerate(mos)]
+
+
+def _gather(rows: list[Any]) -> tuple[list[list[Any]], int]:
+    """Return the rows of every process, one list for each, and the number of this process.
+
+    Nothing is imported: where TRL runs on several processes, it has imported torch and accelerate long before.
+    """
+    torch, accelerate = sys.modules.get("torch"), sys.modules.get("accelerate")
+    if torch is None or accelerate is None:
+        return [rows], 0
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return [rows], 0
+    # gather_object joins the lists that it is given, so this one holds the whole share as one item.
+    return accelerate.utils.gather_object([rows]), accelerate.PartialState().process_index

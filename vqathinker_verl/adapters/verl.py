@@ -4,8 +4,8 @@
     reward.custom_reward_function.name=compute_score
     +reward.custom_reward_function.reward_kwargs.sigma=0.5
 
-`reward_kwargs` are fields of RewardConfig. Training with all four rewards is what `vqathinker_verl.verl_integration`
-does, where the whole batch is known.
+`reward_kwargs` are fields of RewardConfig. docs/adapters.md has the settings of verl 0.4 to 0.9. Training with all four
+rewards is what `vqathinker_verl.verl_integration` does, where the whole batch is known.
 """
 
 import math
@@ -40,7 +40,7 @@ def compute_score(
         solution_str: the response.
         ground_truth: MOS of the video.
         extra_info: the row's extra information; not used.
-        **kwargs: fields of RewardConfig (verl's `reward_kwargs`).
+        **kwargs: fields of RewardConfig (verl's `reward_kwargs`); those of the temporal bonus have no effect here.
 
     Returns:
         Always the same keys: `score` (regression and format, with their weights), `mos`, `pred_mos` (NaN without a
@@ -90,24 +90,27 @@ def compute_score_batched(
 ) -> list[dict[str, float]]:
     """Return the rewards of the responses that are handed over together: regression, ranking and format.
 
-    It cannot see: responses of another call. verl hands over what one of its workers holds, so the ranking reward
-    compares fewer videos than the training batch has. Nor can it see perturbed videos, so there is no temporal bonus.
-    A warning says so once.
+    It cannot see: responses of another call. The BatchRewardManager of verl 0.4 to 0.6 hands over the full training
+    batch; since 0.7, verl's configuration makes no manager that calls this function. Nor can it see perturbed videos,
+    so there is no temporal bonus. A warning says so once.
 
     Args:
         data_sources: (N,) data set of each response's video.
         solution_strs: (N,) responses.
         ground_truths: (N,) MOS of each response's video.
         extra_infos: (N,) extra information of each row; its `video_id` tells which responses are of one video.
-        **kwargs: fields of RewardConfig (verl's `reward_kwargs`).
+        **kwargs: fields of RewardConfig (verl's `reward_kwargs`); those of the temporal bonus have no effect here. And
+            `extra_rewards`, as `vqathinker.extra_rewards` (docs/custom_rewards.md).
 
     Returns:
-        For each response the keys of `compute_score` and `ranking`; `score` is the total.
+        For each response the keys of `compute_score`, `ranking` and the extra rewards (NaN: no verdict); `score` is
+        the total.
 
     Raises:
         ValueError: if lengths differ, a row has no `video_id`, a ground truth is not a MOS, one video has more than
-            one, or a setting is unknown or out of its range.
+            one, a setting is unknown or out of its range, or an extra reward cannot be loaded or returns no reward.
     """
+    extra_rewards = kwargs.pop("extra_rewards", None)
     warn_once(
         "vqathinker_verl.adapters.verl.compute_score_batched sees the responses of one call only: "
         "the ranking reward compares the videos among these, and there is no temporal bonus"
@@ -132,6 +135,8 @@ def compute_score_batched(
         ],
         data_sources=sources,
         config=_config(kwargs),
+        extra_rewards=extra_rewards,
+        video_ids=[info["video_id"] for info in extra_infos],
     )
     return [
         {
@@ -142,6 +147,7 @@ def compute_score_batched(
             "ranking": float(batch.ranking[row]),
             "format": float(batch.format[row]),
             "parse_failure": float(np.isnan(batch.pred_mos[row])),
+            **{name: float(values[row]) for name, values in batch.extra.items()},
         }
         for row in range(len(responses))
     ]

@@ -15,10 +15,10 @@ from vqathinker_verl.demo.clips import SPLITS, ClipLabel, make_split, write_whol
 from vqathinker_verl.demo.questions import write_questions
 from vqathinker_verl.files import check_writable
 
-SCENES_A_BATCH = 4  # each with all seven distortions
+SCENES_A_BATCH = 4  # each with all nine distortions
 # The warm-up's parts (see warmup.py): share of the steps, learning rate. GRPO was fastest after much of the first and
 # little of the others (docs/learning.md).
-WARMUP_PARTS = {"eyes": (0.65, 3e-3), "words": (0.225, 3e-3), "form": (0.125, 2e-3)}
+WARMUP_PARTS = {"eyes": (2 / 3, 3e-3), "words": (2 / 9, 3e-3), "form": (1 / 9, 2e-3)}
 
 EXAMPLE = "vqathinker demo --output outputs/demo"
 EXIT_CODES = "0: the demo is complete; 2: it could not be made"
@@ -31,9 +31,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="the same seed makes the same demo")
     parser.add_argument("--train-clips", type=int, default=126, metavar="N", help="clips to train on")
-    parser.add_argument("--val-clips", type=int, default=42, metavar="N", help="clips to validate on")
+    parser.add_argument("--val-clips", type=int, default=45, metavar="N", help="clips to validate on")
     parser.add_argument(
-        "--warmup-steps", type=int, default=500, metavar="N", help="warm-up steps of the tiny model, in three parts"
+        "--warmup-steps", type=int, default=900, metavar="N", help="warm-up steps of the tiny model, in three parts"
     )
 
 
@@ -150,8 +150,10 @@ def _measure(folder: Path, labels: list[ClipLabel], seed: int) -> dict[str, floa
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     from vqathinker_verl.demo.measure import measure_policy
+    from vqathinker_verl.frames.positions import use_true_times
 
     model = AutoModelForImageTextToText.from_pretrained(folder / "model", local_files_only=True)
+    use_true_times(model.model)
     processor = AutoProcessor.from_pretrained(folder / "model", local_files_only=True)
     return measure_policy(model, processor, labels, folder / "videos", seed)
 

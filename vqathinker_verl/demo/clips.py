@@ -8,7 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from vqathinker_verl.demo.degradations import DISTORTIONS, STRENGTHS, crf, degrade, encode_h264, stand_in_mos
-from vqathinker_verl.demo.scenes import TRAIN_REAL_CLIPS, VAL_REAL_CLIPS, Frames, crop_real_clip, draw_scene
+from vqathinker_verl.demo.scenes import (
+    DURATIONS,
+    NUM_FRAMES,
+    TRAIN_REAL_CLIPS,
+    VAL_REAL_CLIPS,
+    crop_real_clip,
+    draw_scene,
+)
 
 SPLITS = ("train", "val")
 _REAL_EVERY = 4  # every fourth scene is a crop of a real clip
@@ -22,6 +29,7 @@ class ClipLabel:
     mos: float
     distortion: str
     strength: float
+    seconds: int
     source: str
 
 
@@ -44,17 +52,20 @@ def plan_split(split: str, num_clips: int, seed: int) -> list[ClipLabel]:
         is_real = number % _REAL_EVERY == _REAL_EVERY - 1
         source = real[number // _REAL_EVERY % len(real)] if is_real else f"drawn-{split}-{number:04d}"
         name = f"{split}_{number:04d}_{distortion}_{round(100 * strength):03d}.mp4"
-        labels.append(ClipLabel(name, stand_in_mos(strength), distortion, strength, source))
+        seconds = int(rng.choice(DURATIONS))
+        labels.append(ClipLabel(name, stand_in_mos(strength), distortion, strength, seconds, source))
     return labels
 
 
 def make_clip(label: ClipLabel, split: str, number: int, seed: int) -> bytes:
     """The MP4 of one planned clip; the same arguments give the same bytes."""
     rng = np.random.default_rng([seed, SPLITS.index(split), number, 1])
-    scene: Frames
-    scene = draw_scene(rng) if label.source.startswith("drawn-") else crop_real_clip(label.source, rng)
+    if label.source.startswith("drawn-"):
+        scene = draw_scene(rng, label.seconds)
+    else:
+        scene = crop_real_clip(label.source, rng, label.seconds)
     frames = degrade(scene, label.distortion, label.strength, rng)
-    return encode_h264(frames, crf(label.distortion, label.strength))
+    return encode_h264(frames, crf(label.distortion, label.strength), NUM_FRAMES // label.seconds)
 
 
 def make_split(split: str, num_clips: int, seed: int, folder: Path, on_clip: Callable[[], None]) -> list[ClipLabel]:

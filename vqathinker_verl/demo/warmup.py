@@ -20,10 +20,11 @@ import numpy as np
 
 from vqathinker_verl.demo.degradations import DISTORTION_WORDS, DISTORTIONS
 from vqathinker_verl.demo.model import DEGREE_WORDS, think_text
-from vqathinker_verl.demo.warmup_clips import WarmupClip
+from vqathinker_verl.demo.warmup_clips import NUM_SAMPLED, WarmupClip
 from vqathinker_verl.prompts import QUALITY_PROMPT
 
 WORD_WEIGHT = 4.0  # of a token that says what is seen, in the loss; the tokens of the form are learnt soon
+FRAMES_PER_PATCH = 2  # Qwen2.5-VL's temporal patch size
 DEGREE_STEPS = (0.45, 0.75)  # strengths at which "slightly" becomes "clearly", and that becomes "very"
 
 
@@ -53,15 +54,30 @@ def video_inputs(processor: Any, clips: Sequence[np.ndarray]) -> dict[str, Any]:
     return dict(processor.video_processor(videos=videos, return_tensors="pt"))
 
 
-def prompt_inputs(processor: Any, clips: Sequence[np.ndarray], question: str = QUALITY_PROMPT) -> dict[str, Any]:
-    """All inputs of the model for one question on each clip; the prompts have one length, so no padding."""
-    return dict(
-        processor(
-            text=[prompt_text(processor, question)] * len(clips),
-            videos=[np.ascontiguousarray(frames.transpose(0, 3, 1, 2)) for frames in clips],
-            return_tensors="pt",
-        )
+def seconds_per_patch(seconds: Sequence[float]) -> Any:
+    """Seconds between two temporal patches of clips of these durations, `NUM_SAMPLED` frames shown of each: (N,)."""
+    import torch
+
+    return torch.tensor(seconds, dtype=torch.float32) * FRAMES_PER_PATCH / NUM_SAMPLED
+
+
+def prompt_inputs(
+    processor: Any, clips: Sequence[np.ndarray], seconds: Sequence[float], question: str = QUALITY_PROMPT
+) -> dict[str, Any]:
+    """All inputs of the model for one question on each clip; the prompts have one length, so no padding.
+
+    Args:
+        processor: Of the demo's policy.
+        clips: Sampled frames of each clip, (T, H, W, 3) uint8.
+        seconds: Duration of each clip.
+        question: The same for all clips.
+    """
+    inputs = processor(
+        text=[prompt_text(processor, question)] * len(clips),
+        videos=[np.ascontiguousarray(frames.transpose(0, 3, 1, 2)) for frames in clips],
+        return_tensors="pt",
     )
+    return {**inputs, "second_per_grid_ts": seconds_per_patch(seconds)}
 
 
 def train_eyes(
@@ -135,7 +151,7 @@ def train_form(
     parameters = _trained(model)
     optimizer, schedule = _optimizer(parameters, learning_rate, num_steps)
     for _, clips in zip(range(num_steps), batches, strict=False):
-        prompt = prompt or prompt_inputs(processor, [clips[0].frames], question)
+        prompt = prompt or prompt_inputs(processor, [clips[0].frames], [clips[0].seconds], question)
         answers = tokenizer(
             [answer_text(clip, rng) + tokenizer.eos_token for clip in clips],
             padding=True,
@@ -148,6 +164,7 @@ def train_form(
             input_ids=input_ids,
             attention_mask=torch.cat([torch.ones_like(prompt_ids), answers.attention_mask], dim=1),
             mm_token_type_ids=2 * (input_ids == model.config.video_token_id).int(),
+            second_per_grid_ts=seconds_per_patch([clip.seconds for clip in clips]),
             logits_to_keep=answers.input_ids.shape[1] + 1,
             **video_inputs(processor, [clip.frames for clip in clips]),
         ).logits

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vqathinker_verl.demo.degradations import DISTORTIONS, crf, decode_h264, degrade, encode_h264
-from vqathinker_verl.demo.scenes import TRAIN_REAL_CLIPS, Frames, crop_real_clip, draw_scene
+from vqathinker_verl.demo.degradations import DISTORTIONS, PLAYBACK, crf, decode_h264, degrade, encode_h264
+from vqathinker_verl.demo.scenes import DURATIONS, TRAIN_REAL_CLIPS, Frames, crop_real_clip, draw_scene
 from vqathinker_verl.frames import segment_centres
 
 NUM_SAMPLED = 6  # frames that the policy sees of a clip
@@ -20,25 +20,27 @@ class WarmupClip:
     frames: Frames
     distortion: str
     strength: float
+    seconds: int
 
 
 def degraded_versions(rng: np.random.Generator) -> Iterator[WarmupClip]:
     """One new scene, once with every distortion at a strength drawn from [0.15, 1]."""
+    seconds = int(rng.choice(DURATIONS))
     if rng.random() < REAL_SHARE:
-        scene = crop_real_clip(TRAIN_REAL_CLIPS[rng.integers(len(TRAIN_REAL_CLIPS))], rng)
+        scene = crop_real_clip(TRAIN_REAL_CLIPS[rng.integers(len(TRAIN_REAL_CLIPS))], rng, seconds)
     else:
-        scene = draw_scene(rng)
+        scene = draw_scene(rng, seconds)
     indices = segment_centres(len(scene), NUM_SAMPLED)
     for distortion in DISTORTIONS:
         strength = 0.0 if distortion == "pristine" else float(rng.uniform(0.15, 1.0))
         if distortion == "compression":
-            frames = decode_h264(encode_h264(scene, crf(distortion, strength)))[indices]
-        elif distortion in ("drops", "stutter"):
+            frames = decode_h264(encode_h264(scene, crf(distortion, strength)), indices)
+        elif distortion in ("drops", *PLAYBACK):
             frames = degrade(scene, distortion, strength, rng)[indices]
         else:
             # the others act on each frame by itself, and the encoder's loss at the clean CRF is not visible
             frames = degrade(scene[indices], distortion, strength, rng)
-        yield WarmupClip(frames, distortion, strength)
+        yield WarmupClip(frames, distortion, strength, seconds)
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,51 @@ import os
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 
-from vqathinker_verl.frames.decoding import DecodedVideo, VideoError
 from vqathinker_verl.frames.processes import decode
 from vqathinker_verl.frames.spec import FrameSpec
+from vqathinker_verl.frames.video import DecodedVideo, Decoder, VideoError, check_decoder
 
 Key = tuple[str, FrameSpec]
+
+
+@dataclass(frozen=True)
+class CacheConfig:
+    """What a FrameCache is made from.
+
+    Args:
+        max_bytes: Most bytes of frames kept. Frames still held by callers are theirs and not counted.
+        timeout_seconds: Longest wait for one video.
+        decoders: Videos decoded at the same time, each in its own process; None: a quarter of the CPUs, at least 2.
+        decoder: See `processes.decode`.
+        error_seconds: How long a failure is remembered.
+
+    Raises:
+        ValueError: A number is out of range, or there is no such decoder.
+    """
+
+    max_bytes: int = 2**31
+    timeout_seconds: float = 60.0
+    decoders: int | None = None
+    decoder: Decoder = "auto"
+    error_seconds: float = 300.0
+
+    def __post_init__(self) -> None:
+        if self.max_bytes < 0:
+            raise ValueError(f"max_bytes: expected 0 or more, got {self.max_bytes}")
+        if self.timeout_seconds <= 0:
+            raise ValueError(f"timeout_seconds: expected more than 0, got {self.timeout_seconds}")
+        if self.decoders is not None and self.decoders < 1:
+            raise ValueError(f"decoders: expected at least 1, got {self.decoders}")
+        check_decoder(self.decoder)
+
+    @property
+    def workers(self) -> int:
+        """Videos decoded at the same time."""
+        return self.decoders or max(2, len(os.sched_getaffinity(0)) // 4)
 
 
 class FrameCache:
@@ -22,21 +60,12 @@ class FrameCache:
     than the limit is handed out and not kept. Thread-safe; the arrays handed out are shared and read-only.
 
     Args:
-        max_bytes: Most bytes of frames kept. Frames still held by callers are theirs and not counted.
-        workers: Videos decoded at the same time.
-        timeout_seconds: Longest wait for one video.
-        error_seconds: How long a failure is remembered.
+        config: Its limits.
     """
 
-    def __init__(
-        self, max_bytes: int, *, workers: int = 4, timeout_seconds: float = 60.0, error_seconds: float = 300.0
-    ) -> None:
-        if max_bytes < 0:
-            raise ValueError(f"max_bytes: expected 0 or more, got {max_bytes}")
-        self.max_bytes = max_bytes
-        self.timeout_seconds = timeout_seconds
-        self.error_seconds = error_seconds
-        self._executor = ThreadPoolExecutor(workers, thread_name_prefix="frames")
+    def __init__(self, config: CacheConfig) -> None:
+        self.config = config
+        self._executor = ThreadPoolExecutor(config.workers, thread_name_prefix="frames")
         self._lock = threading.Lock()
         self._videos: OrderedDict[Key, DecodedVideo] = OrderedDict()
         self._pending: dict[Key, Future[DecodedVideo]] = {}
@@ -77,22 +106,41 @@ class FrameCache:
         # The shield keeps one cancelled caller from cancelling the decode that others wait for.
         return await asyncio.shield(asyncio.wrap_future(self._request(path, spec)))
 
-    def _request(self, path: str | os.PathLike[str], spec: FrameSpec) -> "Future[DecodedVideo]":
+    async def decode_ahead(self, videos: Sequence[tuple[str, FrameSpec]]) -> None:
+        """Decode videos that will be asked for soon, as many as can be kept; failures are left to who asks for them."""
+        kept, largest = 0, 1
+        free = asyncio.Semaphore(self.config.workers)
+
+        async def decode_one(path: str, spec: FrameSpec) -> None:
+            nonlocal kept, largest
+            async with free:
+                if kept + largest > self.config.max_bytes:
+                    return  # it would push out what was decoded ahead
+                try:
+                    video = await asyncio.shield(asyncio.wrap_future(self._request(path, spec, ahead=True)))
+                except Exception:
+                    return  # remembered, and raised where the video is asked for
+                kept, largest = kept + video.nbytes, max(largest, video.nbytes)
+
+        await asyncio.gather(*[decode_one(*video) for video in videos])
+
+    def _request(self, path: str | os.PathLike[str], spec: FrameSpec, *, ahead: bool = False) -> "Future[DecodedVideo]":
         key = (os.path.abspath(path), spec)
+        hit = int(not ahead)
         with self._lock:
             if key in self._pending:
-                self._hits += 1
+                self._hits += hit
                 return self._pending[key]
             future: Future[DecodedVideo] = Future()
             if key in self._videos:
-                self._hits += 1
+                self._hits += hit
                 self._videos.move_to_end(key)
                 future.set_result(self._videos[key])
                 return future
             if key in self._errors:
                 failed_at, message = self._errors[key]
-                if time.monotonic() - failed_at < self.error_seconds:
-                    self._hits += 1
+                if time.monotonic() - failed_at < self.config.error_seconds:
+                    self._hits += hit
                     future.set_exception(VideoError(message))
                     return future
                 del self._errors[key]
@@ -103,7 +151,7 @@ class FrameCache:
 
     def _decode(self, key: Key, future: "Future[DecodedVideo]") -> None:
         try:
-            video = decode(*key, timeout_seconds=self.timeout_seconds)
+            video = decode(*key, timeout_seconds=self.config.timeout_seconds, decoder=self.config.decoder)
         except BaseException as error:
             with self._lock:
                 del self._pending[key]
@@ -113,10 +161,10 @@ class FrameCache:
             return
         with self._lock:
             del self._pending[key]
-            if video.nbytes <= self.max_bytes:
+            if video.nbytes <= self.config.max_bytes:
                 self._videos[key] = video
                 self._bytes += video.nbytes
-                while self._bytes > self.max_bytes:
+                while self._bytes > self.config.max_bytes:
                     _, oldest = self._videos.popitem(last=False)
                     self._bytes -= oldest.nbytes
         future.set_result(video)

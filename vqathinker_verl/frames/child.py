@@ -4,8 +4,8 @@ Decoders are C code: a file can abort the process that decodes it (decord does, 
 lock for good or take all memory. So that process does nothing else, and `processes.py` starts it, ends it at the time
 limit and says which video it died of.
 
-A request is a line of JSON, {"path", "seconds", "spec" or null}. An answer is a line of JSON, followed for a decode by
-the bytes of the frames. JSON, since what is unpickled could run code.
+A request is a line of JSON, {"path", "seconds", "spec" or null, "decoder"}. An answer is a line of JSON, followed for a
+decode by the bytes of the frames. JSON, since what is unpickled could run code.
 """
 
 import contextlib
@@ -18,8 +18,9 @@ import signal
 import sys
 from typing import Any, BinaryIO
 
-from vqathinker_verl.frames.decoding import VideoError, decode_here, read_info
+from vqathinker_verl.frames.decoding import decode_here, read_info
 from vqathinker_verl.frames.spec import FrameSpec
+from vqathinker_verl.frames.video import VideoError
 
 # Most bytes that a child may map beyond what it has at its start: twice what 12 frames of an 8K H.264 video take.
 MEMORY_BYTES = 6 * 2**30
@@ -35,9 +36,8 @@ def main() -> None:
     # killed must not decode on for ever.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    for decoder in ("av", "decord"):  # before the first request, whose time limit is not about imports
-        with contextlib.suppress(ImportError):
-            __import__(decoder)
+    with contextlib.suppress(ImportError):
+        __import__("av")  # before the first request, whose time limit is not about imports
     _limit_memory()
     notes = _Notes()
     logging.getLogger("vqathinker_verl").addHandler(notes)
@@ -60,7 +60,7 @@ def _answer(request: dict[str, Any], notes: list[tuple[int, str]], answers: Bina
         if spec is None:
             found: dict[str, Any] = {"info": dataclasses.asdict(read_info(path))}
         else:
-            video = decode_here(path, FrameSpec(**spec))
+            video = decode_here(path, FrameSpec(**spec), request["decoder"])
             frames = video.frames
             found = {
                 "shape": frames.shape,

@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from vqathinker_verl.frames.decoding import DecodedVideo, VideoError
 from vqathinker_verl.frames.spec import FrameSpec, VideoInfo
+from vqathinker_verl.frames.video import DecodedVideo, Decoder, VideoError, check_decoder
 
 logger = logging.getLogger(__name__)
 
@@ -30,11 +30,11 @@ START_SECONDS = 120.0  # for a child to import its decoders, on a machine that i
 VIDEOS_PER_CHILD = 1000  # then a new one, so that what a decoder leaks does not add up over days
 
 
-def probe(path: str | os.PathLike[str], *, timeout_seconds: float = 20.0) -> VideoInfo:
-    """Read a video's size, frame count and frame rate from its header, without decoding its frames.
+def probe(path: str | os.PathLike[str], *, timeout_seconds: float = 60.0) -> VideoInfo:
+    """Read a video's size, frame count and frame rate, as `decode` will find them.
 
-    Where the container does not state a frame count (Matroska, WebM) its packets are counted, which reads the file
-    once but decodes nothing.
+    The file is read once. Where its packets prove which pictures are shown, only the first is decoded (H.264, HEVC, VP9
+    and AV1 in MP4, MOV, Matroska and WebM); of other files all are.
 
     Args:
         path: The video file.
@@ -47,7 +47,9 @@ def probe(path: str | os.PathLike[str], *, timeout_seconds: float = 20.0) -> Vid
     return VideoInfo(**answer["info"])
 
 
-def decode(path: str | os.PathLike[str], spec: FrameSpec, *, timeout_seconds: float = 60.0) -> DecodedVideo:
+def decode(
+    path: str | os.PathLike[str], spec: FrameSpec, *, timeout_seconds: float = 60.0, decoder: Decoder = "auto"
+) -> DecodedVideo:
     """Decode the frames at the segment centres of a video and resize them (bicubic, antialiased).
 
     One full-size frame is held at a time, in a child process that is killed when the time is up.
@@ -55,12 +57,17 @@ def decode(path: str | os.PathLike[str], spec: FrameSpec, *, timeout_seconds: fl
     Args:
         path: The video file.
         spec: How many frames and their size.
-        timeout_seconds: Longest wait, over all the backends tried.
+        timeout_seconds: Longest wait.
+        decoder: "auto" and "pyav" are PyAV, which is exact for every file; "decord" is decord where it is exact, too,
+            and PyAV elsewhere.
 
     Raises:
         VideoError: The file is missing, empty, not a video, cut off, kills its decoder, or took too long.
+        ImportError: The decoder is not installed.
+        ValueError: There is no such decoder.
     """
-    answer, data = _ask(os.fspath(path), spec, timeout_seconds)
+    check_decoder(decoder)
+    answer, data = _ask(os.fspath(path), spec, timeout_seconds, decoder)
     frames = np.frombuffer(data, np.uint8).reshape(answer["shape"])
     indices = np.array(answer["indices"], np.int64)
     frames.flags.writeable = False
@@ -68,11 +75,13 @@ def decode(path: str | os.PathLike[str], spec: FrameSpec, *, timeout_seconds: fl
     return DecodedVideo(frames, indices, answer["fps"], answer["total_frames"], answer["backend"])
 
 
-def _ask(path: str, spec: FrameSpec | None, seconds: float) -> tuple[dict[str, Any], bytearray]:
-    """Let a child decode (or, without a spec, read the header); its answer and the bytes of the frames."""
-    doing = "reading its header" if spec is None else "decoding"
+def _ask(
+    path: str, spec: FrameSpec | None, seconds: float, decoder: Decoder = "auto"
+) -> tuple[dict[str, Any], bytearray]:
+    """Let a child decode (or, without a spec, count the frames); its answer and the bytes of the frames."""
+    doing = "reading its packets" if spec is None else "decoding"
     child = _take()
-    request = {"path": path, "seconds": seconds + 1, "spec": spec and dataclasses.asdict(spec)}
+    request = {"path": path, "seconds": seconds + 1, "spec": spec and dataclasses.asdict(spec), "decoder": decoder}
     try:
         answer, data = child.ask(request, time.monotonic() + seconds)
     except TimeoutError:
@@ -91,7 +100,7 @@ def _ask(path: str, spec: FrameSpec | None, seconds: float) -> tuple[dict[str, A
     if "error" in answer:
         raise VideoError(answer["error"])
     if "missing" in answer:
-        raise ImportError(f"{answer['missing']}: videos need it; install vqathinker-verl[data]")
+        raise ImportError(f"{answer['missing']}: decoding needs it; install vqathinker-verl[data]")
     return answer, data
 
 

@@ -40,13 +40,13 @@ def segment_centres(total_frames: int, num_frames: int) -> NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a video file states about itself.
+    """What a player shows of a video file.
 
     Args:
         path: The file.
-        total_frames: Frames in the video, as its container states or, where that says nothing, by its packets.
-        fps: Frames per second, on average.
-        height: Height in pixels, as shown: after the rotation that the file asks for.
+        total_frames: Pictures shown; what an edit list hides is not counted.
+        fps: Pictures per second, on average: `total_frames / fps` is the duration in seconds.
+        height: Height in pixels, as shown: with square pixels, after the rotation that the file asks for.
         width: Width in pixels, as shown.
     """
 

@@ -11,8 +11,7 @@ from typing import Any
 
 from vqathinker_verl.files import check_writable
 from vqathinker_verl.frames import FrameSpec
-from vqathinker_verl.inference.engines import ModelDefaults, Sampling
-from vqathinker_verl.inference.engines.defaults import MODEL_FACTS
+from vqathinker_verl.inference.engines.contract import EXPORT_FILE, ModelDefaults, Sampling
 from vqathinker_verl.prompts import QUALITY_PROMPT
 
 SHARD = re.compile(r"model_world_size_(\d+)_rank_(\d+)\.pt")
@@ -59,8 +58,9 @@ def export_checkpoint(checkpoint: Path, output: Path | None = None, *, dtype: st
         _merge(actor, draft, dtype)
         facts = {"checkpoint": actor.parent.name, "source": source}
         if config is not None:
+            facts = {"checkpoint": actor.parent.name, "source": source, "true_times": config["true_times"]}
             facts |= validation_defaults(config).as_json()
-        (draft / MODEL_FACTS).write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            (draft / EXPORT_FILE).write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         for path in draft.iterdir():  # safetensors makes files that only their owner can read
             path.chmod(0o666 & ~_umask())
         os.replace(draft, output)
@@ -116,6 +116,7 @@ def run_config(actor: Path) -> dict[str, Any] | None:
         rollout = config.actor_rollout_ref.rollout
         return {
             "frames": OmegaConf.to_container(config.data.frames.val),
+            "true_times": bool(config.data.frames.get("true_times", False)),  # absent from older runs
             "dtype": rollout.dtype,
             "max_tokens": config.data.get("max_response_length"),
             "val_kwargs": OmegaConf.to_container(rollout.get("val_kwargs") or OmegaConf.create({})),
@@ -166,7 +167,7 @@ def source_of(actor: Path) -> str:
 
 def _facts(folder: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads((folder / MODEL_FACTS).read_text(encoding="utf-8")))
+        return dict(json.loads((folder / EXPORT_FILE).read_text(encoding="utf-8")))
     except (OSError, ValueError):
         return {}
 

@@ -9,8 +9,7 @@ from typing import Any, get_args
 
 from vqathinker_verl.frames import FrameSpec
 from vqathinker_verl.inference.engines import EVALUATION_FRAMES, Backend, ModelDefaults, Sampling, read_defaults
-from vqathinker_verl.inference.engines.contract import check_samples
-from vqathinker_verl.inference.engines.defaults import MODEL_FACTS
+from vqathinker_verl.inference.engines.contract import EXPORT_FILE, check_samples
 from vqathinker_verl.inference.model_source import usable_model
 
 ANSWER_ONLY = "<answer>"
@@ -33,7 +32,7 @@ def add_engine_options(parser: argparse.ArgumentParser, *, model_required: bool 
     model.add_argument("--dtype", default="auto", metavar="NAME", help="auto: bfloat16 on a GPU, float32 without one")
     asked = parser.add_argument_group(
         "responses and frames",
-        f"Defaults are those of the model's {MODEL_FACTS}, which export writes: what it was asked at validation.",
+        f"Defaults are those of the model's {EXPORT_FILE}, which export writes: what it was asked at validation.",
     )
     asked.add_argument("--max-tokens", type=int, metavar="N", help="longest response (default: the model's, or 2048)")
     asked.add_argument("--temperature", type=float, metavar="T", help="0: the likeliest tokens (default: the model's, "
@@ -98,7 +97,7 @@ def asking_from(args: argparse.Namespace) -> Asking:
     settings = _settings(args, defaults, temperature)
     check_samples(samples, settings["sampling"])  # before a model is loaded
     own, shown = defaults.frames.num_frames, settings["frames"].num_frames
-    if shown > FAR * own and (Path(args.model) / MODEL_FACTS).is_file():
+    if shown > FAR * own and (Path(args.model) / EXPORT_FILE).is_file():
         sys.stderr.write(f"vqathinker: warning: {shown} frames are shown, {own} at the model's validation\n")
     return Asking(settings, args.prompt if args.prompt is not None else defaults.prompt, samples)
 

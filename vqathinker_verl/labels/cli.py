@@ -85,7 +85,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     checks.add_argument("--no-probe", dest="probe", action="store_false", help="do not open the videos")
     checks.add_argument("--workers", type=int, default=min(16, 2 * (os.cpu_count() or 1)), metavar="N",
                         help="videos opened at once (default: two per CPU, at most 16)")  # fmt: skip
-    checks.add_argument("--timeout", type=float, default=20.0, metavar="SECONDS", help="time to open one video")
+    checks.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="time to open one video")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -40,7 +40,7 @@ def verl_row(record: Record, index: int, split: str, prompt: str) -> dict[str, A
             "mos_min": record.scale[0],
             "mos_max": record.scale[1],
             "video_id": record.video_id,
-            # What the header states, null where the video was not opened: token counts need no second look.
+            # What the video has, null where the video was not opened: token counts need no second look.
             "total_frames": info.total_frames if info else None,
             "fps": info.fps if info else None,
             "height": info.height if info else None,

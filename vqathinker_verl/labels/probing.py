@@ -10,6 +10,9 @@ from pathlib import Path
 from vqathinker_verl.frames import VideoError, VideoInfo, probe
 from vqathinker_verl.labels.records import Record, Reject
 
+# Names the rule by which a journal's counts, rates and sizes were read; those of another rule are read again.
+COUNTED_BY = "pictures shown"
+
 
 def probe_records(
     records: Sequence[Record], journal: Path, *, workers: int, timeout_seconds: float, progress: bool = True
@@ -52,7 +55,7 @@ def probe_records(
                     except VideoError as error:
                         errors[path] = str(error)
                         continue
-                    line = [keys[path], info.total_frames, info.fps, info.height, info.width]
+                    line = [COUNTED_BY, keys[path], info.total_frames, info.fps, info.height, info.width]
                     file.write(json.dumps(line) + "\n")
                     file.flush()
             except BaseException:
@@ -77,8 +80,10 @@ def _read_journal(journal: Path) -> dict[Key, VideoInfo]:
     if journal.exists():
         for line in journal.read_text(encoding="utf-8").splitlines():
             try:
-                (path, size, changed), frames, fps, height, width = json.loads(line)
+                counted_by, (path, size, changed), frames, fps, height, width = json.loads(line)
             except ValueError:
-                continue  # the line that an interrupt cut
+                continue  # the line that an interrupt cut, or one of an earlier version
+            if counted_by != COUNTED_BY:
+                continue
             known[(path, size, changed)] = VideoInfo(path, frames, fps, height, width)
     return known

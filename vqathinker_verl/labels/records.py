@@ -39,7 +39,7 @@ class Record:
         mos_raw: MOS on the dataset's own scale.
         scale: The lowest and highest MOS the dataset could have given.
         source: Videos of one source are never split.
-        info: What the video's header states; None when the video was not opened.
+        info: What the video has; None when the video was not opened.
     """
 
     label: RawLabel

@@ -33,6 +33,7 @@ def count_steps(config: DictConfig) -> Steps:
     mode = config.trainer.v1.trainer_mode
     # verl's separate_async samples one mini-batch at a time, and a ranking batch is what was sampled.
     ranked = config.actor_rollout_ref.actor.ppo_mini_batch_size if mode.endswith("separate_async") else videos
+    ranked = min(ranked, config.vqathinker.reward.ranking_videos or ranked)
     per_epoch = (LSVQ_TRAIN_ROWS if rows is None else rows) // videos
     return Steps(
         rows=LSVQ_TRAIN_ROWS if rows is None else rows,

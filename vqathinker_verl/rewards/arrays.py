@@ -1,5 +1,8 @@
 """Checked vectors: every array that enters the rewards or the metrics goes through here."""
 
+from dataclasses import fields
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -34,3 +37,13 @@ def as_vector(name: str, values: ArrayLike, *, length: int | None = None, nan_al
             f"{name}[{position}]: expected a finite number{' or NaN' if nan_allowed else ''}, got {vector[position]}"
         )
     return vector
+
+
+def make_read_only(record: Any) -> None:
+    """Replace the arrays of a frozen dataclass by views that cannot be written to; what they view stays as it was."""
+    for entry in fields(record):
+        value = getattr(record, entry.name)
+        if isinstance(value, np.ndarray):
+            view = value.view()
+            view.flags.writeable = False
+            object.__setattr__(record, entry.name, view)

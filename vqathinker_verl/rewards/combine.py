@@ -1,19 +1,22 @@
 """From responses to rewards: every constant in one config, the four rewards put together."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from vqathinker_verl.parsing import Decimals, Fallback, check_choice, parse_answer
+from vqathinker_verl.parsing import Decimals, Fallback, ParsedAnswer, check_choice, parse_answer
 from vqathinker_verl.prompts import SCORE_RANGE
 from vqathinker_verl.rewards.arrays import FloatArray, IntArray
-from vqathinker_verl.rewards.groups import GroupIds, Videos, group_mean, group_variance, index_among
-from vqathinker_verl.rewards.ranking import batch_videos, mean_fidelity, warn_if_unrivalled
-from vqathinker_verl.rewards.regression import regression_reward
-from vqathinker_verl.rewards.temporal import TemporalComparison, TemporalScope, compare_temporally, earned_bonus
+from vqathinker_verl.rewards.extra import ExtraRewards, load_extra_rewards, weighted_sum
+from vqathinker_verl.rewards.format import batch_format
+from vqathinker_verl.rewards.groups import GroupIds, Videos, group_variance
+from vqathinker_verl.rewards.inputs import make_inputs
+from vqathinker_verl.rewards.ranking import batch_ranking, part_index, warn_if_unrivalled
+from vqathinker_verl.rewards.regression import batch_regression
+from vqathinker_verl.rewards.temporal import TemporalComparison, TemporalScope, batch_temporal, compare_temporally
 
 PerturbedRivals = Literal["original", "perturbed"]
 
@@ -36,7 +39,10 @@ class RewardConfig:
         temporal_bonus: bonus on a reward for using the order of the frames; 0 switches it off.
         ranking_threshold: ranking reward that must be exceeded for the bonus.
         regression_threshold: regression reward that must be exceeded for the bonus.
-        temporal_scope: means per "video" or over the whole "batch".
+        temporal_scope: means per "video", or over the whole "batch" (over each of its parts with `ranking_videos`).
+        temporal_margin: by how much the mean reward on the original must exceed the mean on the perturbed video, in
+            units of the reward. 0: a draw earns the bonus, so a policy that ignores time earns it always; above 0 a
+            draw earns nothing.
         perturbed_rivals: whom a response to a perturbed video is ranked against. "original": the other videos as they
             are, so that only the frames of its own video differ between the two sides compared; "perturbed": the
             other perturbed videos (the released code).
@@ -58,6 +64,7 @@ class RewardConfig:
     ranking_threshold: float = 0.5
     regression_threshold: float = 0.9
     temporal_scope: TemporalScope = "video"
+    temporal_margin: float = 0.0
     perturbed_rivals: PerturbedRivals = "original"
     regression_weight: float = 1.0
     ranking_weight: float = 1.0
@@ -75,7 +82,8 @@ class RewardConfig:
             raise ValueError(f"ranking_videos: expected a whole number of at least 2, or null, got {parts!r}")
         for name in ("sigma", "eps"):
             self._check_number(name, above=0.0)
-        for name in ("temporal_bonus", "regression_weight", "ranking_weight", "format_weight", "min_decimals"):
+        non_negative = ("temporal_bonus", "temporal_margin", "min_decimals")
+        for name in (*non_negative, "regression_weight", "ranking_weight", "format_weight"):
             self._check_number(name, at_least=0.0)
         for name in ("ranking_threshold", "regression_threshold"):
             self._check_number(name)
@@ -133,6 +141,10 @@ class RewardConfig:
             )
         return cls(**{str(key): value for key, value in mapping.items()})
 
+    def parse(self, response: str) -> ParsedAnswer:
+        """Return what a response says, read by these settings."""
+        return parse_answer(response, fallback=self.fallback, score_range=self.score_range, decimals=self.decimals)
+
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))
@@ -144,12 +156,13 @@ class RewardBatch:
 
     Attributes:
         total: (N,) regression_weight (regression + its bonus) + ranking_weight (ranking + its bonus)
-            + format_weight format.
+            + format_weight format, and the extra rewards with their weights.
         regression: (N,) plain regression reward, without the bonus; 0 without a score.
         ranking: (N,) plain ranking reward, without the bonus; 0 without a score or a rival.
         temporal: (N,) sum of the response's two temporal bonuses, before the weights.
         format: (N,) format reward.
         pred_mos: (N,) score of the response, NaN for none.
+        extra: the extra rewards by name, (N,) each, before their weights; NaN for "no verdict".
         group_index: (N,) which video of `videos` a response belongs to.
         videos: the videos of the batch, in the order in which they first occur.
         comparisons: the temporal comparison of the ranking and of the regression reward.
@@ -164,6 +177,7 @@ class RewardBatch:
     group_index: IntArray = field(repr=False)
     videos: Videos = field(repr=False)
     comparisons: tuple[TemporalComparison, TemporalComparison] = field(repr=False)
+    extra: dict[str, FloatArray] = field(default_factory=dict)
 
     def metrics(self) -> dict[str, float]:
         """Return what is worth logging of the batch, always under the same keys; NaN where it is undefined.
@@ -175,9 +189,11 @@ class RewardBatch:
         - ranking_accuracy: share of the comparable pairs of videos (one data source, different MOS) that their mean
           scores put in the order of their MOS; an equal mean counts half.
         - srcc: Spearman correlation of the videos' mean scores with their MOS.
-        - temporal_win_rate: share of the comparisons, two a video (ranking and regression), in which the mean reward
-          on the original is at least that on the perturbed video; NaN when no video was perturbed.
+        - temporal_win_rate: share of the comparisons, two per video (ranking and regression), in which the mean reward
+          on the original is at least that on the perturbed video (draws included), or exceeds it by at least
+          `temporal_margin` where that is above 0 (draws excluded); NaN when no video was perturbed.
         - temporal_excluded: number of videos with neither comparison.
+        - each extra reward by its name: mean over the responses on which it has a verdict.
         """
         from vqathinker_verl.metrics import srcc
 
@@ -199,6 +215,7 @@ class RewardBatch:
             "srcc": srcc(self.videos.mean[scored], self.videos.mos[scored]),
             "temporal_win_rate": _mean(won[compared]),
             "temporal_excluded": float(np.sum(~(self.comparisons[0].compared | self.comparisons[1].compared))),
+            **{name: _mean(values[~np.isnan(values)]) for name, values in self.extra.items()},
         }
 
 
@@ -227,6 +244,9 @@ def score_batch(
     perturbed_group_ids: GroupIds | None = None,
     data_sources: GroupIds | None = None,
     config: RewardConfig | None = None,
+    extra_rewards: ExtraRewards | None = None,
+    video_ids: Sequence[Hashable] | None = None,
+    perturbations: Sequence[str | None] | None = None,
 ) -> RewardBatch:
     """Return the rewards of a whole training batch (docs/rewards.md).
 
@@ -238,6 +258,10 @@ def score_batch(
         perturbed_group_ids: (M,) which of the batch's videos each of them is about.
         data_sources: (N,) data set of each response's video; None means one data set.
         config: the constants; None means the defaults.
+        extra_rewards: rewards of one's own by name, as ExtraReward or as the configuration gives them
+            (docs/custom_rewards.md).
+        video_ids: (N,) name of each response's video, for the extra rewards; None means the group's id.
+        perturbations: (M,) how the video of each perturbed response was perturbed, for the extra rewards.
 
     Returns:
         The rewards, and their `metrics()`. A video without perturbed responses earns no temporal bonus, nor does one
@@ -245,7 +269,9 @@ def score_batch(
 
     Raises:
         ValueError: for lengths that differ, a missing group id, a perturbed group id unknown to `group_ids`, a MOS
-            that is not finite or outside `config.score_range`, or a group with more than one MOS or data source.
+            that is not finite or outside `config.score_range`, or a group with more than one MOS or data source; for
+            an extra reward that cannot be loaded, or returns anything but one finite number or NaN per response.
+        RuntimeError: for an extra reward that fails.
 
     >>> responses = ["<think>Sharp.</think><answer>4.00</answer>", "<think>Noise.</think><answer>2</answer>"]
     >>> batch = score_batch(responses, [4.0, 2.0], ["a", "b"])
@@ -253,61 +279,69 @@ def score_batch(
     ([1.0, 0.8], [1.001, 1.001], [1.0, 1.0])
     """
     config = config or RewardConfig()
-    scores, decimals, well_formed = _parse("responses", responses, config)
-    index, videos = batch_videos(scores, mos, group_ids, None if config.cross_dataset else data_sources)
-    _check_range(videos, config)
-    regression = _regression(scores, decimals, index, videos, config)
-    ranked = _parts(videos, config.ranking_videos)
-    ranking = mean_fidelity(scores, index, ranked.variance[index], ranked, eps=config.eps)
-    warn_if_unrivalled(scores, ranking)
+    extra = load_extra_rewards(extra_rewards)
+    batch = make_inputs(
+        responses,
+        mos,
+        group_ids,
+        parse=config.parse,
+        perturbed_responses=perturbed_responses,
+        perturbed_group_ids=perturbed_group_ids,
+        perturbations=perturbations,
+        data_sources=data_sources,
+        video_ids=video_ids,
+        cross_dataset=config.cross_dataset,
+    )
+    _check_range(batch.videos, config)
+    on_regression = {name: getattr(config, name) for name in ("sigma", "decimal_penalty", "min_decimals")}
+    on_ranking = {name: getattr(config, name) for name in ("eps", "ranking_videos")}
+    regression = batch_regression(batch, **on_regression)
+    ranking = batch_ranking(batch, **on_ranking)
+    layout = batch_format(batch)
+    warn_if_unrivalled(batch.pred_mos, ranking)
 
-    perturbed = list(perturbed_responses) if perturbed_responses is not None else []
-    if perturbed and perturbed_group_ids is None:
-        raise ValueError("perturbed_group_ids: missing; each perturbed response needs the id of its video's group")
-    perturbed_ids = perturbed_group_ids if perturbed_group_ids is not None else []
-    own = index_among("perturbed_group_ids", perturbed_ids, videos.ids, len(perturbed))
-    p_scores, p_decimals, _ = _parse("perturbed_responses", perturbed, config)
-    p_regression = _regression(p_scores, p_decimals, own, videos, config)
-    p_ranking = _perturbed_ranking(p_scores, own, ranked, config)
+    against = batch if config.perturbed_rivals == "original" else batch.perturbed
+    p_regression = batch_regression(batch.perturbed, **on_regression)
+    p_ranking = batch_ranking(batch.perturbed, against=against, **on_ranking)
+    comparisons, bonuses = [], []
+    for reward, perturbed, threshold in (
+        (ranking, p_ranking, config.ranking_threshold),
+        (regression, p_regression, config.regression_threshold),
+    ):
+        comparison = compare_temporally(
+            reward,
+            perturbed,
+            batch.group_index,
+            batch.perturbed.group_index,
+            len(batch.videos),
+            scope=config.temporal_scope,
+            margin=config.temporal_margin,
+            parts=part_index(len(batch.videos), config.ranking_videos),
+        )
+        comparisons.append(comparison)
+        bonuses.append(batch_temporal(batch, reward, comparison, threshold=threshold, bonus=config.temporal_bonus))
+    ranking_bonus, regression_bonus = bonuses
 
-    # No verdict, so no part in the means of either side: responses without a score, and those without a rival.
-    comparisons = (
-        compare_temporally(
-            np.where(ranking == 0, np.nan, ranking),
-            np.where(p_ranking == 0, np.nan, p_ranking),
-            group_ids,
-            perturbed_ids,
-            scope=config.temporal_scope,
-        ),
-        compare_temporally(
-            np.where(np.isnan(scores), np.nan, regression),
-            np.where(np.isnan(p_scores), np.nan, p_regression),
-            group_ids,
-            perturbed_ids,
-            scope=config.temporal_scope,
-        ),
-    )
-    ranking_bonus = earned_bonus(
-        ranking, index, comparisons[0], threshold=config.ranking_threshold, bonus=config.temporal_bonus
-    )
-    regression_bonus = earned_bonus(
-        regression, index, comparisons[1], threshold=config.regression_threshold, bonus=config.temporal_bonus
-    )
+    # Without a verdict there is no reward.
+    regression, ranking = np.nan_to_num(regression), np.nan_to_num(ranking)
+    values = {name: reward.evaluate(batch, name=name) for name, reward in extra.items()}
     total = (
         config.regression_weight * (regression + regression_bonus)
         + config.ranking_weight * (ranking + ranking_bonus)
-        + config.format_weight * well_formed
+        + config.format_weight * layout
+        + weighted_sum(extra, values)
     )
     return RewardBatch(
         total=total,
         regression=regression,
         ranking=ranking,
         temporal=ranking_bonus + regression_bonus,
-        format=well_formed,
-        pred_mos=scores,
-        group_index=index,
-        videos=videos,
-        comparisons=comparisons,
+        format=layout,
+        pred_mos=batch.pred_mos,
+        group_index=batch.group_index,
+        videos=batch.videos,
+        comparisons=(comparisons[0], comparisons[1]),
+        extra=values,
     )
 
 
@@ -323,46 +357,3 @@ def _check_range(videos: Videos, config: RewardConfig) -> None:
             f"mos of group {videos.ids[position]!r}: expected a MOS in [{lowest:g}, {highest:g}], got "
             f"{videos.mos[position]:g}; map the labels to this scale, or set score_range"
         )
-
-
-def _parse(name: str, responses: Sequence[str], config: RewardConfig) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return scores, decimals and format rewards, each (N,)."""
-    if isinstance(responses, str):
-        raise TypeError(f"{name}: expected a sequence of strings, got one string")
-    answers = [
-        parse_answer(response, fallback=config.fallback, score_range=config.score_range, decimals=config.decimals)
-        for response in responses
-    ]
-    columns = np.array(answers, dtype=np.float64).reshape(len(answers), 3)
-    return columns[:, 0], columns[:, 1], columns[:, 2]
-
-
-def _regression(
-    scores: FloatArray, decimals: FloatArray, index: IntArray, videos: Videos, config: RewardConfig
-) -> FloatArray:
-    return regression_reward(
-        scores,
-        videos.mos[index],
-        sigma=config.sigma,
-        decimals=decimals,
-        decimal_penalty=config.decimal_penalty,
-        min_decimals=config.min_decimals,
-    )
-
-
-def _parts(videos: Videos, size: int | None) -> Videos:
-    """Return the videos with a source of their own for each part of the batch, see `RewardConfig.ranking_videos`."""
-    if size is None:
-        return videos
-    part = np.arange(len(videos.ids)) // size
-    return replace(videos, source=videos.source * (len(videos.ids) + 1) + part)
-
-
-def _perturbed_ranking(scores: FloatArray, index: IntArray, videos: Videos, config: RewardConfig) -> FloatArray:
-    """Return the ranking reward (M,) of responses to perturbed videos, see `RewardConfig.perturbed_rivals`."""
-    mean = group_mean(scores, index, len(videos.ids))
-    variance = group_variance(scores, index, len(videos.ids))
-    rivals = videos
-    if config.perturbed_rivals == "perturbed":
-        rivals = Videos(videos.ids, videos.mos, videos.source, mean, variance)
-    return mean_fidelity(scores, index, variance[index], rivals, eps=config.eps)

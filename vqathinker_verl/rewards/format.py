@@ -6,6 +6,7 @@ import numpy as np
 
 from vqathinker_verl.parsing import is_well_formed
 from vqathinker_verl.rewards.arrays import FloatArray
+from vqathinker_verl.rewards.inputs import Responses
 
 
 def format_reward(responses: Iterable[str]) -> FloatArray:
@@ -19,3 +20,8 @@ def format_reward(responses: Iterable[str]) -> FloatArray:
     if isinstance(responses, str):
         raise TypeError("responses: expected a sequence of strings, got one string")
     return np.array([is_well_formed(response) for response in responses], dtype=np.float64)
+
+
+def batch_format(batch: Responses) -> FloatArray:
+    """Return the format reward (N,) of a batch."""
+    return format_reward(batch.responses)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from vqathinker_verl.rewards.arrays import FloatArray, IntArray
+from vqathinker_verl.rewards.arrays import FloatArray, IntArray, as_vector, make_read_only
 
 GroupIds = Sequence[Hashable] | NDArray[Any]
 
@@ -90,10 +90,10 @@ def group_variance(values: FloatArray, index: IntArray, num_groups: int) -> Floa
 
 @dataclass(frozen=True, eq=False)
 class Videos:
-    """The videos of a batch, as their groups of responses describe them; arrays of shape (V,).
+    """The videos of a batch, as their groups of responses describe them; read-only arrays of shape (V,).
 
     Attributes:
-        ids: the group id of each video.
+        ids: the group id of each video, in the order in which they first occur.
         mos: its MOS.
         source: index of its data source; only videos of equal index are compared.
         mean: mean score of its responses; NaN if none has a score.
@@ -105,3 +105,23 @@ class Videos:
     source: IntArray
     mean: FloatArray
     variance: FloatArray
+
+    def __post_init__(self) -> None:
+        make_read_only(self)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def batch_videos(
+    scores: FloatArray, mos: ArrayLike, group_ids: GroupIds, data_sources: GroupIds | None
+) -> tuple[IntArray, Videos]:
+    """Return the index of each response's video (N,), and the videos."""
+    index, ids = label_index("group_ids", group_ids, len(scores))
+    sources = np.zeros(len(scores), dtype=np.int64)
+    if data_sources is not None:
+        sources, _ = label_index("data_sources", data_sources, len(scores))
+    video_mos = constant_in_group("mos", as_vector("mos", mos, length=len(scores)), index, ids)
+    video_source = constant_in_group("data_sources", sources, index, ids)
+    mean = group_mean(scores, index, len(ids))
+    return index, Videos(tuple(ids), video_mos, video_source, mean, group_variance(scores, index, len(ids)))

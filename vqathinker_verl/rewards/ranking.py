@@ -1,17 +1,13 @@
 """Ranking reward: whether a response puts its video in the right order among the batch's other videos."""
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import ArrayLike
 
 from vqathinker_verl.rewards.arrays import FloatArray, IntArray, as_vector
-from vqathinker_verl.rewards.groups import (
-    GroupIds,
-    Videos,
-    constant_in_group,
-    group_mean,
-    group_variance,
-    label_index,
-)
+from vqathinker_verl.rewards.groups import GroupIds, Videos, batch_videos
+from vqathinker_verl.rewards.inputs import Responses
 from vqathinker_verl.rewards.notices import warn_once
 
 # Response-video pairs worked on at once: a few arrays of 1 MiB, whatever the batch.
@@ -61,39 +57,48 @@ def ranking_reward(
     index, videos = batch_videos(scores, mos, group_ids, data_sources)
     reward = mean_fidelity(scores, index, videos.variance[index], videos, eps=eps)
     warn_if_unrivalled(scores, reward)
-    return reward
+    return np.nan_to_num(reward, copy=False, nan=0.0)
+
+
+def batch_ranking(
+    batch: Responses, *, against: Responses | None = None, eps: float = 1e-6, ranking_videos: int | None = None
+) -> FloatArray:
+    """Return the ranking reward (N,) of a batch; NaN for a response without a score or another video.
+
+    Args:
+        batch: the responses.
+        against: the responses whose means are the compared videos' scores, of the same videos; None means `batch`.
+        eps: see `ranking_reward`.
+        ranking_videos: None compares all videos; a number cuts them, in their order, into parts of so many, and only
+            videos of one part are compared.
+    """
+    videos = (batch if against is None else against).videos
+    # Compared are videos of one source, so each part gets source numbers of its own.
+    videos = replace(videos, source=videos.source * (len(videos) + 1) + part_index(len(videos), ranking_videos))
+    return mean_fidelity(batch.pred_mos, batch.group_index, batch.videos.variance[batch.group_index], videos, eps=eps)
+
+
+def part_index(num_videos: int, size: int | None) -> IntArray:
+    """Return the part of the batch (V,) that each video is in when it is cut into parts of `size` videos."""
+    return np.arange(num_videos) // (size or max(1, num_videos))
 
 
 def warn_if_unrivalled(scores: FloatArray, reward: FloatArray) -> None:
-    """Warn, once, of responses that have a score and yet no ranking reward; the fidelity itself is never 0."""
-    if (~np.isnan(scores) & (reward == 0)).any():
+    """Warn, once, of responses that have a score and yet no ranking reward (NaN)."""
+    if (~np.isnan(scores) & np.isnan(reward)).any():
         warn_once(
             "ranking reward is 0 for responses whose video has no other video to be compared with: "
             "it needs at least two videos of one data source, with scores, in the batch"
         )
 
 
-def batch_videos(
-    scores: FloatArray, mos: ArrayLike, group_ids: GroupIds, data_sources: GroupIds | None
-) -> tuple[IntArray, Videos]:
-    """Return the index of each response's video (N,), and the videos."""
-    index, ids = label_index("group_ids", group_ids, len(scores))
-    sources = np.zeros(len(scores), dtype=np.int64)
-    if data_sources is not None:
-        sources, _ = label_index("data_sources", data_sources, len(scores))
-    video_mos = constant_in_group("mos", as_vector("mos", mos, length=len(scores)), index, ids)
-    video_source = constant_in_group("data_sources", sources, index, ids)
-    mean = group_mean(scores, index, len(ids))
-    return index, Videos(ids, video_mos, video_source, mean, group_variance(scores, index, len(ids)))
-
-
 def mean_fidelity(
     scores: FloatArray, index: IntArray, variance: FloatArray, videos: Videos, *, eps: float
 ) -> FloatArray:
-    """Return the mean fidelity (N,) of responses of the videos `index` against all other videos.
+    """Return the mean fidelity (N,) of responses of the videos `index` against all other videos; NaN where none is.
 
     Args:
-        scores: (N,) score of each response, NaN for none (then 0 is returned).
+        scores: (N,) score of each response, NaN for none (then NaN is returned).
         index: (N,) the video that each response speaks of.
         variance: (N,) variance of the scores of the response's own group.
         videos: the rivals, with their means and variances.
@@ -103,7 +108,7 @@ def mean_fidelity(
     from scipy.special import ndtr
 
     rivals = np.flatnonzero(~np.isnan(videos.mean))
-    reward = np.zeros(len(scores))
+    reward = np.full(len(scores), np.nan)
     rows_per_block = max(1, _PAIRS_PER_BLOCK // max(1, len(rivals)))
     scored = np.flatnonzero(~np.isnan(scores))
     for begin in range(0, len(scored), rows_per_block):
@@ -116,5 +121,5 @@ def mean_fidelity(
         compared = (videos.source[own, None] == videos.source[rivals]) & (own[:, None] != rivals)
         count = compared.sum(axis=1)
         total = np.einsum("ij,ij->i", fidelity, compared)
-        reward[rows] = np.divide(total, count, out=np.zeros(len(rows)), where=count > 0)
+        reward[rows] = np.divide(total, count, out=np.full(len(rows), np.nan), where=count > 0)
     return reward

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from vqathinker_verl.rewards.arrays import FloatArray, as_vector
+from vqathinker_verl.rewards.inputs import Responses
 
 
 def regression_reward(
@@ -45,3 +46,18 @@ def regression_reward(
         written = as_vector("decimals", decimals, length=len(scores))
         reward = np.where(written < min_decimals, decimal_penalty * reward, reward)
     return np.where(np.isnan(scores), 0.0, reward)
+
+
+def batch_regression(
+    batch: Responses, *, sigma: float = 0.5, decimal_penalty: float = 0.8, min_decimals: int = 2
+) -> FloatArray:
+    """Return the regression reward (N,) of a batch; NaN for a response without a score."""
+    reward = regression_reward(
+        batch.pred_mos,
+        batch.mos,
+        sigma=sigma,
+        decimals=batch.decimals,
+        decimal_penalty=decimal_penalty,
+        min_decimals=min_decimals,
+    )
+    return np.where(np.isnan(batch.pred_mos), np.nan, reward)

@@ -8,7 +8,6 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from vqathinker_verl import summary
 from vqathinker_verl.runner.settings import (
     DEVICES,
     OUTPUT_DIR,
@@ -54,7 +53,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     machine.add_argument("--nodes", metavar="N", help="nodes of the Ray cluster (NNODES; default: the experiment's)")
     output = parser.add_argument_group("output")
     output.add_argument(
-        "--verbose", action="store_const", const="1", help="print what verl, Ray and vLLM print (VERBOSE=1)"
+        "--verbose", action="store_true", help="print what verl, Ray and vLLM print, in place of the screen (VERBOSE=1)"
     )
     parser.add_argument("overrides", nargs="*", metavar="FIELD=VALUE", help="Hydra overrides of any field, after --")
 
@@ -74,8 +73,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _train(settings: Settings, args: argparse.Namespace) -> int:
-    if args.verbose:
-        os.environ["VERBOSE"] = args.verbose
     os.environ.update(device_environment(settings.device))
     if settings.demo_dir is not None:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -85,11 +82,10 @@ def _train(settings: Settings, args: argparse.Namespace) -> int:
         if code := make_demo(settings.demo_dir, settings.seed):
             return code
         settings = _with_demo(settings)
-    code = launch.main(["--output-dir", str(settings.output_dir), *overrides_of(settings), *args.overrides])
-    if code == 0:
-        summary.run(argparse.Namespace(output_dir=settings.output_dir, no_plots=False))
-        if settings.demo_dir is not None:
-            print(STAND_IN)
+    verbose = ["--verbose"] if args.verbose else []
+    code = launch.main(["--output-dir", str(settings.output_dir), *verbose, *overrides_of(settings), *args.overrides])
+    if code == 0 and settings.demo_dir is not None:
+        print(STAND_IN)
     return code
 
 

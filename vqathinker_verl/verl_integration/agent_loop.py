@@ -30,38 +30,46 @@ from verl.utils.profiler import simple_timer
 from verl.utils.tokenizer.chat_template import apply_chat_template
 from verl.workers.rollout.replica import TokenOutput
 
-from vqathinker_verl.perturbations import Perturbation, PerturbationConfig, draw_perturbation, perturbation_rng
-from vqathinker_verl.verl_integration.config import TemporalConfig
-from vqathinker_verl.verl_integration.dataset import Video
+from vqathinker_verl.frames.positions import QWEN2_5_VL, in_model_dtype, use_true_times
+from vqathinker_verl.frames.tensors import Video, vllm_times
+from vqathinker_verl.perturbations import (
+    DropFill,
+    Perturbation,
+    PerturbationConfig,
+    draw_perturbation,
+    perturbation_rng,
+)
+from vqathinker_verl.verl_integration.config import TemporalConfig, validation_response_length
 from vqathinker_verl.verl_integration.sharing import SharedWork
 
-VLLM_FRAMES_PER_SECOND = 24.0  # of frames without metadata
 MAX_DRAWS = 100  # until a short video shows a change; nearly always the first draw does
 
 
 @dataclass(frozen=True)
 class PreparedPrompt:
-    """What all sessions of one prompt share; `perturbed_videos` is None where there is nothing to compare.
+    """What all sessions of one prompt share.
 
     `prompt_ids` are what the trainer sees, with the video's tokens; `server_prompt_ids` are for vLLM, which puts them
-    in itself.
+    in itself. `copies` are the perturbed copies, each with its perturbation: one for all sessions, or with
+    `temporal.per_response` one for each; none where there is nothing to compare.
     """
 
     prompt_ids: list[int]
     server_prompt_ids: list[int]
     videos: list[Video] | None
     features: dict[str, Any]
-    perturbation: Perturbation | None = None
-    perturbed_videos: list[Video] | None = None
+    copies: tuple[tuple[Perturbation, list[Video]], ...] = ()
 
 
 def draw_for(video: Video, rng: np.random.Generator, config: PerturbationConfig) -> Perturbation | None:
     """A perturbation that shows in this video, or None for one too short to perturb.
 
     A short video fills its T frames with repetitions of a few source frames: a permutation among equal ones changes
-    nothing and is drawn again (docs/rewards.md).
+    nothing and is drawn again (docs/rewards.md), unless `redraw_identity` is False.
     """
     frames, metadata = video
+    if not config.redraw_identity:
+        return draw_perturbation(len(frames), rng, config)
     source = np.asarray(metadata["frames_indices"])
     if len(np.unique(source)) < 2:
         return None
@@ -72,14 +80,21 @@ def draw_for(video: Video, rng: np.random.Generator, config: PerturbationConfig)
     return None
 
 
-def perturb(video: Video, perturbation: Perturbation) -> Video:
-    """The frames of `video` in the perturbation's order, black where it says so; the metadata stays.
+def blank_pixel(processor: Any, fill: DropFill) -> torch.Tensor:
+    """What a dropped frame shows: uint8 (C, 1, 1), black or the mean colour that the processor subtracts."""
+    mean = processor.video_processor.image_mean
+    values = [round(255 * channel) for channel in mean] if fill == "mean" else [0] * len(mean)
+    return torch.tensor(values, dtype=torch.uint8).reshape(-1, 1, 1)
 
-    The model must not learn of the perturbation but through its eyes, so the frames keep their places in time.
+
+def perturb(video: Video, perturbation: Perturbation, blank: torch.Tensor) -> Video:
+    """The frames of `video` in the perturbation's order, `blank` where it says so; the metadata stays.
+
+    Timestamps stay unchanged, so that only the pixels reveal the perturbation.
     """
     frames, metadata = video
     frames = frames[torch.from_numpy(perturbation.indices)]  # indexing copies
-    frames[torch.from_numpy(perturbation.black)] = 0
+    frames[torch.from_numpy(perturbation.black)] = blank
     return frames, metadata
 
 
@@ -113,6 +128,7 @@ class VideoQualityAgentLoop(AgentLoopBase):
         super().__init__(*args, **kwargs)
         self.temporal = TemporalConfig.from_config(self.config)
         self.sampling_seed: int | None = self.config.vqathinker.sampling_seed
+        self.validation_response_length = validation_response_length(self.config)
 
     async def run(
         self, sampling_params: dict[str, Any], priority: int = 0, *, is_validation: bool, **kwargs: Any
@@ -136,18 +152,23 @@ class VideoQualityAgentLoop(AgentLoopBase):
         if is_validation:
             sessions = self.rollout_config.val_kwargs.n if self.temporal.validate else 0
             kwargs["global_steps"] = 0  # one perturbation a video in all validations, so that they can be compared
+            if self.validation_response_length is not None:
+                sampling_params = {**sampling_params, "max_tokens": self.validation_response_length}
         else:
             sessions = self.temporal.sessions_with_perturbed(self.rollout_config.n)
-        prepare = partial(self._prepare, kwargs, perturbed=sessions > 0, trained_on=not is_validation)
+        copies = sessions if self.temporal.per_response else min(sessions, 1)
+        prepare = partial(self._prepare, kwargs, copies=copies, trained_on=not is_validation)
         async with self.prompts.use(kwargs["uid"], prepare) as prompt:
             shown = [prompt.videos]
-            if kwargs["session_id"] < sessions and prompt.perturbed_videos is not None:
-                shown.append(prompt.perturbed_videos)
+            perturbation = None
+            if kwargs["session_id"] < sessions and prompt.copies:
+                perturbation, copy = prompt.copies[kwargs["session_id"] if self.temporal.per_response else 0]
+                shown.append(copy)
             requests = [
                 self._generate(
-                    prompt.server_prompt_ids, videos, self._seeded(sampling_params, kwargs, bool(copy)), int(priority)
+                    prompt.server_prompt_ids, videos, self._seeded(sampling_params, kwargs, number > 0), int(priority)
                 )
-                for copy, videos in enumerate(shown)
+                for number, videos in enumerate(shown)
             ]
             metrics: dict[str, Any] = {}
             with simple_timer("generate_sequences", metrics):
@@ -159,7 +180,7 @@ class VideoQualityAgentLoop(AgentLoopBase):
             output.reward_score = math.nan
         perturbed = outputs[1].token_ids if len(outputs) > 1 else None
         output.extra_fields.update(
-            perturbation=prompt.perturbation.name if perturbed is not None and prompt.perturbation else None,
+            perturbation=None if perturbation is None else perturbation.name,
             perturbed_response=None
             if perturbed is None
             else self.tokenizer.decode(perturbed, skip_special_tokens=True),
@@ -169,7 +190,7 @@ class VideoQualityAgentLoop(AgentLoopBase):
         )
         return output
 
-    async def _prepare(self, row: dict[str, Any], *, perturbed: bool, trained_on: bool) -> PreparedPrompt:
+    async def _prepare(self, row: dict[str, Any], *, copies: int, trained_on: bool) -> PreparedPrompt:
         messages = list(row["raw_prompt"])
         multi_modal_data = await self.process_multi_modal_info(messages)
         videos = multi_modal_data.get("videos")
@@ -181,17 +202,21 @@ class VideoQualityAgentLoop(AgentLoopBase):
             # verl keeps a validation batch's features, 45 MB a video at 12 x 560 x 560, and never reads them.
             features = {name: value for name, value in features.items() if not name.startswith("pixel_values")}
         plain = PreparedPrompt(prompt_ids, self._unexpanded(messages) if videos else prompt_ids, videos, features)
-        if not perturbed or not videos:
+        if not copies or not videos:
             return plain
 
         video_id = video_id_of(row)
         if len(videos) != 1:
             raise ValueError(f"{video_id}: {len(videos)} videos in one prompt, expected one to perturb")
-        rng = perturbation_rng(self.temporal.seed, int(row["global_steps"]), video_id)
-        perturbation = draw_for(videos[0], rng, self.temporal.perturbations)
-        if perturbation is None:  # left out of the comparison, and counted by the trainer
+        drawn = []
+        for number in range(copies):
+            response = number if self.temporal.per_response else None
+            rng = perturbation_rng(self.temporal.seed, int(row["global_steps"]), video_id, response)
+            drawn.append(draw_for(videos[0], rng, self.temporal.perturbations))
+        if None in drawn:  # left out of the comparison, and counted by the trainer
             return plain
-        return replace(plain, perturbation=perturbation, perturbed_videos=[perturb(videos[0], perturbation)])
+        blank = blank_pixel(self.processor, self.temporal.perturbations.drop_fill)
+        return replace(plain, copies=tuple((one, [perturb(videos[0], one, blank)]) for one in drawn))
 
     def _unexpanded(self, messages: list[dict]) -> list[int]:
         """The prompt as the chat template writes it: one placeholder a video, which vLLM expands as the processor does.
@@ -220,9 +245,12 @@ class VideoQualityAgentLoop(AgentLoopBase):
             prompt_ids=prompt_ids,
             sampling_params=sampling_params,
             video_data=videos,
-            mm_processor_kwargs=self._get_mm_processor_kwargs(),
+            mm_processor_kwargs={**self._get_mm_processor_kwargs(), **self._times(videos)},
             priority=priority,
         )
+
+    def _times(self, videos: list[Video] | None) -> dict[str, Any]:
+        return vllm_times(self.processor.config.model_type, videos) if videos else {}
 
     async def _as_agent_loop_output(
         self, prompt: PreparedPrompt, output: TokenOutput, metrics: dict[str, Any]
@@ -251,19 +279,30 @@ class VideoQualityAgentLoop(AgentLoopBase):
         )
 
 
-def space_frames_as_vllm_does(processor: Any) -> None:
-    """Let the trainer's positions of a video's frames be those that vLLM samples with, on Qwen2.5-VL.
+def use_times_of_the_rollouts(processor: Any, dtype: str) -> None:
+    """Let the trainer's positions be those that vLLM samples with, on Qwen2.5-VL; in place.
 
-    Qwen2.5-VL's positions count the seconds between frames. vLLM 0.24 hands its processor bare frames, which counts
-    them as 24 a second; verl 0.9.1 leaves the seconds out, and transformers then takes 1 s a pair of frames. So the
-    policy that answered was not quite the one that was trained. `get_rope_index_kwargs` is verl's door for it. Equal up
-    to 12 frames; beyond, vLLM rounds the sum and transformers each step.
+    verl binds transformers' `get_rope_index` to the processor, which follows another rule (frames/positions.py), and
+    leaves the seconds out of its call. `get_rope_index_kwargs` is verl's hook for such arguments.
+
+    Args:
+        processor: the one that verl's `hf_processor` made.
+        dtype: `actor_rollout_ref.rollout.dtype`; vLLM rounds the seconds to it.
+
+    Raises:
+        ValueError: `dtype` is no torch dtype, such as "auto".
     """
-    if type(processor).__name__ == "Qwen2_5_VLProcessor":
-        seconds = processor.video_processor.temporal_patch_size / VLLM_FRAMES_PER_SECOND
-        processor.get_rope_index_kwargs = lambda features: (
-            {"second_per_grid_ts": [seconds] * len(features["video_grid_thw"])} if "video_grid_thw" in features else {}
-        )
+    if processor is None or processor.config.model_type != QWEN2_5_VL:
+        return
+    rollout_dtype = getattr(torch, dtype, None)
+    if not isinstance(rollout_dtype, torch.dtype):
+        raise ValueError(f"actor_rollout_ref.rollout.dtype is {dtype}; expected bfloat16, float16 or float32")
+    use_true_times(processor)
+    processor.get_rope_index_kwargs = lambda features: (
+        {"second_per_grid_ts": in_model_dtype(features["second_per_grid_ts"], rollout_dtype)}
+        if "video_grid_thw" in features
+        else {}
+    )
 
 
 class VideoQualityAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
@@ -276,7 +315,7 @@ class VideoQualityAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_cl
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        space_frames_as_vllm_does(self.processor)
+        use_times_of_the_rollouts(self.processor, self.rollout_config.dtype)
 
     async def _compute_score(self, outputs: list[AgentLoopOutput], kwargs: dict) -> None:
         await super()._compute_score(outputs, kwargs)

@@ -17,6 +17,7 @@ import pandas
 from vqathinker_verl.metrics import krcc, plcc, rmse, srcc
 from vqathinker_verl.parsing import parse_answer
 from vqathinker_verl.rewards.combine import RewardBatch, RewardConfig, score_batch
+from vqathinker_verl.rewards.extra import ExtraReward
 
 
 @dataclass(frozen=True)
@@ -48,19 +49,21 @@ class Rollouts:
     def __len__(self) -> int:
         return len(self.uids)
 
-    def score(self, config: RewardConfig) -> RewardBatch:
+    def score(self, config: RewardConfig, extra_rewards: Mapping[str, ExtraReward] | None = None) -> RewardBatch:
         """All rewards, over the whole batch (docs/rewards.md)."""
-        perturbed = [
-            (uid, text) for uid, text in zip(self.uids, self.perturbed_responses, strict=True) if text is not None
-        ]
+        copies = zip(self.uids, self.perturbed_responses, self.perturbations, strict=True)
+        perturbed = [(uid, text, name) for uid, text, name in copies if text is not None]
         return score_batch(
             self.responses,
             np.asarray(self.mos, dtype=np.float64),
             self.uids,
-            perturbed_responses=[text for _, text in perturbed],
-            perturbed_group_ids=[uid for uid, _ in perturbed],
+            perturbed_responses=[text for _, text, _ in perturbed],
+            perturbed_group_ids=[uid for uid, _, _ in perturbed],
+            perturbations=[name for _, _, name in perturbed],
             data_sources=self.data_sources,
+            video_ids=self.video_ids,
             config=config,
+            extra_rewards=extra_rewards,
         )
 
     def metrics(self, rewards: RewardBatch, expected_responses: int) -> dict[str, float]:
@@ -106,6 +109,7 @@ class Rollouts:
                     "ranking": float(rewards.ranking[i]),
                     "temporal": float(rewards.temporal[i]),
                     "format": float(rewards.format[i]),
+                    **{name: _none_for_nan(values[i]) for name, values in rewards.extra.items()},
                     "total": float(rewards.total[i]),
                 }
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")

@@ -12,10 +12,9 @@ import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import pyarrow.parquet
 from omegaconf import DictConfig
 
-from vqathinker_verl.verl_integration.preflight import InputError, listed
+from vqathinker_verl.verl_integration.preflight import InputError
 
 TRACKER = "latest_checkpointed_iteration.txt"
 FILES = {"model": "model", "optimizer": "optim", "extra": "extra_state"}  # of verl's FSDP checkpoints, by content
@@ -52,33 +51,6 @@ def resume_overrides(config: DictConfig) -> list[str]:
         f"{folder}: {'; '.join(faults) or f'{TRACKER} names no step'}; no whole checkpoint to go on from. To start "
         "from the beginning remove this folder, or choose another OUTPUT_DIR"
     )
-
-
-def finished_steps(config: DictConfig) -> int | None:
-    """The step that a run has reached if nothing is left to train, else None.
-
-    verl would start everything, validate again and replace the last validation's results: a score could be drawn until
-    it is a good one.
-
-    Args:
-        config: the composed config. Only runs that resume by themselves (`trainer.resume_mode=auto`) can be finished.
-    """
-    if config.trainer.resume_mode != "auto" or config.trainer.get("val_only"):
-        return None
-    folder = Path(config.trainer.default_local_dir)
-    saved = saved_step(folder)
-    if saved is None or saved < total_steps(config):
-        return None
-    contents = config.actor_rollout_ref.actor.checkpoint.load_contents
-    return saved if fault_of(folder / f"global_step_{saved}", contents) is None else None
-
-
-def total_steps(config: DictConfig) -> int:
-    """Steps that the run takes in all, as verl counts them."""
-    if config.trainer.total_training_steps is not None:
-        return int(config.trainer.total_training_steps)
-    rows = sum(pyarrow.parquet.read_metadata(path).num_rows for path in listed(config.data.train_files))
-    return int(rows // config.data.train_batch_size * config.trainer.total_epochs)
 
 
 def prune(folder: Path, keep: int | None, contents: Iterable[str]) -> list[int]:

@@ -1,4 +1,4 @@
-"""What is ours in the run's config: `vqathinker.temporal` and `data.frames`.
+"""What is ours in the config: `vqathinker.temporal`, `extra_rewards`, `validation_response_length`, `data.frames`.
 
 `vqathinker.reward` is RewardConfig itself.
 Apart from the agent loop, the dataset and the trainer, which read it, so that the check before the start imports none
@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 
 from omegaconf import DictConfig, OmegaConf
 
-from vqathinker_verl.frames import FrameSpec
+from vqathinker_verl.frames import CacheConfig, FrameSpec
 from vqathinker_verl.perturbations import PerturbationConfig
+from vqathinker_verl.rewards.extra import ExtraReward, load_extra_rewards
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,8 @@ class TemporalConfig:
         perturbed_n: perturbed responses per video, 1 to G; None means G / 2 rounded up.
         validate: draw a perturbed response with every response of validation, and log how the scores differ; the
             perturbation of a video is then the same in every validation.
+        per_response: each perturbed response sees a perturbation of its own (the released code); False: one per video
+            and step, so that the perturbed copies share what the vision encoder made of them.
         seed: of the perturbations; with global step and video it decides which one is drawn.
         perturbations: the kinds and their odds (vqathinker_verl.perturbations.PerturbationConfig).
     """
@@ -30,6 +33,7 @@ class TemporalConfig:
     enable: bool = True
     perturbed_n: int | None = None
     validate: bool = False
+    per_response: bool = False
     seed: int = 0
     perturbations: PerturbationConfig = field(default_factory=PerturbationConfig)
 
@@ -38,7 +42,7 @@ class TemporalConfig:
         """Read and check `vqathinker.temporal`.
 
         Raises:
-            ValueError: an unknown field, or `perturbed_n` outside 1..G.
+            ValueError: an unknown field, `perturbed_n` outside 1..G, or `per_response` that is not true or false.
         """
         fields = OmegaConf.to_container(config.vqathinker.temporal, resolve=True)
         fields["perturbations"] = PerturbationConfig(**fields.get("perturbations") or {})
@@ -52,6 +56,8 @@ class TemporalConfig:
                 f"vqathinker.temporal.perturbed_n is {temporal.perturbed_n}, expected 1 to rollout.n ({group_size}); "
                 "to draw none, set vqathinker.temporal.enable=false"
             )
+        if not isinstance(temporal.per_response, bool):
+            raise ValueError(f"vqathinker.temporal.per_response: expected true or false, got {temporal.per_response!r}")
         return temporal
 
     def sessions_with_perturbed(self, group_size: int) -> int:
@@ -59,6 +65,33 @@ class TemporalConfig:
         if not self.enable:
             return 0
         return math.ceil(group_size / 2) if self.perturbed_n is None else self.perturbed_n
+
+
+def extra_rewards(config: DictConfig) -> dict[str, ExtraReward]:
+    """`vqathinker.extra_rewards`, loaded: rewards of the user's own, by name.
+
+    Raises:
+        ValueError: one of them cannot be loaded or called, see `load_extra_rewards`.
+    """
+    try:
+        return load_extra_rewards(OmegaConf.to_container(config.vqathinker.extra_rewards, resolve=True))
+    except ValueError as error:
+        raise ValueError(f"vqathinker.extra_rewards: {error}") from error
+
+
+def validation_response_length(config: DictConfig) -> int | None:
+    """`vqathinker.validation_response_length`: most tokens of a response in validation; None: as in training.
+
+    Raises:
+        ValueError: it is not a whole number from 1 to `data.max_response_length`.
+    """
+    length, longest = config.vqathinker.validation_response_length, config.data.max_response_length
+    if length is not None and (isinstance(length, bool) or not isinstance(length, int) or not 1 <= length <= longest):
+        raise ValueError(
+            f"vqathinker.validation_response_length: expected a whole number from 1 to data.max_response_length "
+            f"({longest}), or null, got {length!r}"
+        )
+    return length
 
 
 def frame_spec(split: str, image_patch_size: int, config: DictConfig) -> FrameSpec:
@@ -78,3 +111,21 @@ def frame_spec(split: str, image_patch_size: int, config: DictConfig) -> FrameSp
         return FrameSpec(**fields, factor=image_patch_size * config.frames.get("merge_size", 2))
     except (TypeError, ValueError) as error:
         raise ValueError(f"data.frames.{name}: {error}") from error
+
+
+def cache_config(config: DictConfig) -> CacheConfig:
+    """The frame cache of a node, from `data.frames` (`config` is `data`).
+
+    Raises:
+        ValueError: A value that CacheConfig refuses.
+    """
+    frames, default = config.frames, CacheConfig()
+    try:
+        return CacheConfig(
+            max_bytes=frames.get("cache_bytes", default.max_bytes),
+            timeout_seconds=frames.get("timeout_seconds", default.timeout_seconds),
+            decoders=frames.get("decoders"),
+            decoder=frames.get("decoder", default.decoder),
+        )
+    except ValueError as error:
+        raise ValueError(f"data.frames: {error}") from error

@@ -10,7 +10,10 @@ of the config and in the message itself:
         val: {num_frames: 12, size: [560, 560]}           # every other row
         merge_size: 2                                     # the model's; sides are multiples of patch x merge
         timeout_seconds: 60                               # the longest that one video may take to decode
-        cache_bytes: 2147483648                           # decoded frames kept, per node
+        cache_bytes: 4294967296                           # decoded frames kept, per node
+        decoders: null                                    # videos decoded side by side, per node (null: CPUs / 4)
+        decoder: auto                                     # auto | pyav | decord
+        true_times: true                                  # false: 24 frames per second, to continue an older run
 
 A spec takes `size: [height, width]`, or `min_pixels` and `max_pixels` per frame for models with a pixel budget.
 """
@@ -20,32 +23,18 @@ import logging
 from typing import Any
 
 import datasets
-import torch
 from omegaconf import DictConfig
 from verl.utils.dataset.rl_dataset import RLHFDataset
 
-from vqathinker_verl.frames import DecodedVideo, VideoInfo, probe, video_tokens
-from vqathinker_verl.verl_integration.config import frame_spec
+from vqathinker_verl.frames import FrameSpec, VideoInfo, probe, video_tokens
+from vqathinker_verl.frames.tensors import Video, at_24_fps, frames_and_metadata
+from vqathinker_verl.verl_integration.config import cache_config, frame_spec
 from vqathinker_verl.verl_integration.node_frames import frames_of
 
 logger = logging.getLogger(__name__)
 
 # One placeholder in the prompt for each token of the video; Qwen3-VL's, for one, writes time stamps between them.
 COUNTED_PROCESSORS = ("Qwen2VLProcessor", "Qwen2_5_VLProcessor")
-
-Video = tuple[torch.Tensor, dict[str, Any]]
-
-
-def as_verl_video(video: DecodedVideo) -> Video:
-    """The pair that verl hands to processor and server: uint8 frames (T, C, H, W) and their place in the source."""
-    metadata = {
-        "fps": video.fps,
-        "frames_indices": video.indices.tolist(),
-        "total_num_frames": video.total_frames,
-        "video_backend": video.backend,
-    }
-    # A copy: the cache's arrays are read-only, of which torch has no notion.
-    return torch.from_numpy(video.frames.copy()), metadata
 
 
 class VideoQualityDataset(RLHFDataset):
@@ -116,15 +105,19 @@ class VideoQualityDataset(RLHFDataset):
         Raises:
             VideoError: a video cannot be decoded; the message names the file.
         """
-        limits = {
-            "max_bytes": config.frames.get("cache_bytes", 2**31),
-            "timeout_seconds": config.frames.get("timeout_seconds", 60.0),
-        }
+        cache = cache_config(config)
         videos = [
-            as_verl_video(frames_of(item["video"], frame_spec(item["split"], image_patch_size, config), **limits))
-            for item in _video_items(messages)
+            frames_and_metadata(frames_of(path, spec, cache))
+            for path, spec in frames_shown(messages, image_patch_size, config)
         ]
+        if not config.frames.get("true_times", True):
+            videos = [at_24_fps(video) for video in videos]
         return None, videos or None, None
+
+
+def frames_shown(messages: list[dict], image_patch_size: int, config: DictConfig) -> list[tuple[str, FrameSpec]]:
+    """The videos of a prompt, and which frames of each a model sees; `config` is `data`."""
+    return [(item["video"], frame_spec(item["split"], image_patch_size, config)) for item in _video_items(messages)]
 
 
 def _video_items(messages: list[dict]) -> list[dict]:

@@ -7,13 +7,15 @@ scripts) the process has a cache of its own.
 """
 
 import threading
+import time
+from collections.abc import Sequence
 from functools import lru_cache
 
 import ray
 from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from vqathinker_verl.frames import DecodedVideo, FrameCache, FrameSpec, VideoError
+from vqathinker_verl.frames import CacheConfig, DecodedVideo, FrameCache, FrameSpec, VideoError
 
 ACTOR_PREFIX = "vqathinker_frames_"
 
@@ -21,34 +23,47 @@ ACTOR_PREFIX = "vqathinker_frames_"
 class NodeFrames:
     """The actor: a FrameCache behind an event loop, so that many can wait for one decode."""
 
-    def __init__(self, max_bytes: int, timeout_seconds: float) -> None:
-        self._cache = FrameCache(max_bytes, timeout_seconds=timeout_seconds)
+    def __init__(self, config: CacheConfig) -> None:
+        self._cache = FrameCache(config)
+        self._waits: list[float] = []
 
     async def get(self, path: str, spec: FrameSpec) -> DecodedVideo:
         """As FrameCache.get_async."""
-        return await self._cache.get_async(path, spec)
+        begin = time.monotonic()
+        try:
+            return await self._cache.get_async(path, spec)
+        finally:
+            self._waits.append(time.monotonic() - begin)
+
+    async def decode_ahead(self, videos: Sequence[tuple[str, FrameSpec]]) -> None:
+        """As FrameCache.decode_ahead."""
+        await self._cache.decode_ahead(videos)
 
     async def counts(self) -> dict[str, int]:
         """Videos decoded or tried, requests served without a decode, bytes kept."""
         return {"decodes": self._cache.decodes, "hits": self._cache.hits, "bytes": self._cache.bytes}
 
+    async def take_waits(self) -> list[float]:
+        """Seconds that each request waited for its frames, of those since the last call."""
+        waits, self._waits = self._waits, []
+        return waits
 
-def frames_of(path: str, spec: FrameSpec, *, max_bytes: int, timeout_seconds: float) -> DecodedVideo:
+
+def frames_of(path: str, spec: FrameSpec, config: CacheConfig) -> DecodedVideo:
     """Return a video's frames from this node's cache, or this process's where Ray does not run. Blocks.
 
     Args:
-        path: the video.
-        spec: which frames, at which size.
-        max_bytes: most bytes of frames kept by the node; what the first caller says counts.
-        timeout_seconds: longest decode of one video; likewise.
+        path: The video.
+        spec: Which frames, at which size.
+        config: The limits of the cache; what the first caller says counts.
 
     Raises:
-        VideoError: the video cannot be decoded; the message names the file.
+        VideoError: The video cannot be decoded; the message names the file.
     """
     if not ray.is_initialized():
-        return process_cache(max_bytes, timeout_seconds).get(path, spec)
+        return process_cache(config).get(path, spec)
     try:
-        return ray.get(node_frames(max_bytes, timeout_seconds).get.remote(path, spec))
+        return ray.get(node_frames(config).get.remote(path, spec))
     except RayTaskError as error:
         # Ray's message carries the actor's traceback; the cause alone names the file and what to do.
         raise (error.cause if isinstance(error.cause, VideoError) else error) from None
@@ -57,30 +72,36 @@ def frames_of(path: str, spec: FrameSpec, *, max_bytes: int, timeout_seconds: fl
 def frame_metrics(seconds: float = 10.0) -> dict[str, float]:
     """What the caches of all nodes did so far and hold: `frames/decoded`, `frames/served`, `frames/bytes`, added up.
 
-    A cache that has died or does not answer within `seconds` is left out: who needs its frames reports that.
+    `frames/wait_mean_seconds` and `frames/wait_max_seconds` are how long requests waited for their frames, of those
+    since the last call; 0 without any. A cache that has died or does not answer within `seconds` is left out: who
+    needs its frames reports that.
     """
     totals = {"frames/decoded": 0.0, "frames/served": 0.0, "frames/bytes": 0.0}
+    waits = [0.0]
     for name in ray.util.list_named_actors():  # of this run: each has a namespace of its own
         if name.startswith(ACTOR_PREFIX):
             try:
-                counts = ray.get(ray.get_actor(name).counts.remote(), timeout=seconds)
+                cache = ray.get_actor(name)
+                counts, new = ray.get([cache.counts.remote(), cache.take_waits.remote()], timeout=seconds)
             except (RayError, ValueError):
                 continue
             for total, count in zip(totals, ("decodes", "hits", "bytes"), strict=True):
                 totals[total] += counts[count]
-    return totals
+            waits += new
+    mean = sum(waits) / max(1, len(waits) - 1)
+    return {**totals, "frames/wait_mean_seconds": mean, "frames/wait_max_seconds": max(waits)}
 
 
 @lru_cache(maxsize=1)
-def process_cache(max_bytes: int, timeout_seconds: float) -> FrameCache:
+def process_cache(config: CacheConfig) -> FrameCache:
     """The one cache of this process."""
-    return FrameCache(max_bytes, timeout_seconds=timeout_seconds)
+    return FrameCache(config)
 
 
-def node_frames(max_bytes: int, timeout_seconds: float) -> ray.actor.ActorHandle:
+def node_frames(config: CacheConfig) -> ray.actor.ActorHandle:
     """The handle of this node's cache, which is made where there is none."""
     with _one_at_a_time:
-        return _actor(ray.get_runtime_context().get_node_id(), max_bytes, timeout_seconds)
+        return _actor(ray.get_runtime_context().get_node_id(), config)
 
 
 # Of two threads that miss `_actor`'s cache at once, one's handle is dropped; if that is the one that made the actor,
@@ -89,7 +110,7 @@ _one_at_a_time = threading.Lock()
 
 
 @lru_cache(maxsize=1)  # Ray ends an actor to which nobody holds a handle any more
-def _actor(node: str, max_bytes: int, timeout_seconds: float) -> ray.actor.ActorHandle:
+def _actor(node: str, config: CacheConfig) -> ray.actor.ActorHandle:
     options = {
         "name": f"{ACTOR_PREFIX}{node}",
         "get_if_exists": True,
@@ -98,4 +119,4 @@ def _actor(node: str, max_bytes: int, timeout_seconds: float) -> ray.actor.Actor
         "num_cpus": 0,  # it must find room beside verl's workers, which reserve all CPUs
         "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False),
     }
-    return ray.remote(NodeFrames).options(**options).remote(max_bytes, timeout_seconds)
+    return ray.remote(NodeFrames).options(**options).remote(config)

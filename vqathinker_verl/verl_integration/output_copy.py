@@ -1,53 +1,66 @@
-"""A run's output, copied to the terminal and to its log, and read for why the run failed."""
+"""A run's output, copied to its log and if wanted to the terminal, and read by whoever wants to know what it says."""
 
-import os
-import re
 import sys
 import threading
-import time
+import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO
 
-# The watchdog's words, an exception's last line, and what Ray's C++ side says before it ends the process.
-REASON = re.compile(r"(watchdog: .*|Failed to connect to GCS .*|\b\w*(?:Error|Exception): .*)")
-DEAD_ACTOR = re.compile(r"\tclass_name: (?:.*\.)?(\w+)")  # a line of what Ray says of an actor that died
+from vqathinker_verl.runner.console import give_up
 
 
 class OutputCopy(threading.Thread):
-    """Copies a stream to stdout and to a log file; `reason` is the last line that reads like a failure's."""
+    """Copies a stream to a log file.
 
-    def __init__(self, source: IO[bytes], log_path: Path) -> None:
+    Args:
+        source: the stream.
+        log_path: the file; it is appended to.
+        readers: each is called with every line; one that fails is not called again, and the log says why.
+        echo: copy to stdout too.
+        told: is called, once, with a message if the log cannot be written.
+    """
+
+    def __init__(
+        self,
+        source: IO[bytes],
+        log_path: Path,
+        readers: Sequence[Callable[[str], None]],
+        *,
+        echo: bool,
+        told: Callable[[str], None],
+    ) -> None:
         super().__init__(name="vqathinker-output", daemon=True)
-        self.reason: str | None = None
-        self._deaths: dict[str, float] = {}  # class of a Ray actor -> when the stream last told of its death
-        self._source = source
-        self._log_path = log_path
+        self._source, self._log_path, self._readers = source, log_path, list(readers)
+        self._echo, self._told, self._failed = echo, told, False
         self.start()
 
     def run(self) -> None:
         """Copy until the stream ends, whatever becomes of the copies: who writes into a full pipe waits for ever."""
-        failed = False
         with self._log_path.open("ab", buffering=0) as log:
             for line in self._source:
-                try:
-                    sys.stdout.buffer.write(line)
-                    sys.stdout.buffer.flush()
-                except OSError:  # whoever read it is gone
-                    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-                try:
-                    log.write(line)
-                except OSError as error:
-                    if not failed:
-                        print(f"vqathinker: {self._log_path} is not whole: {error}", file=sys.stderr)
-                    failed = True
-                if (self.reason or "").startswith("watchdog"):
-                    continue  # what fails and dies from here on is its doing
+                if self._echo:
+                    self._print(line)
+                self._write(log, line)
                 text = line.decode("utf-8", errors="replace")
-                if found := REASON.search(text):
-                    self.reason = found.group(1)
-                if found := DEAD_ACTOR.search(text):
-                    self._deaths[found.group(1)] = time.monotonic()
+                for reader in tuple(self._readers):
+                    try:
+                        reader(text)
+                    except Exception:
+                        self._readers.remove(reader)
+                        self._write(log, f"vqathinker: {traceback.format_exc()}".encode())
 
-    def dead_actors(self, since: float) -> list[str]:
-        """Classes of the Ray actors whose death was told since then, a moment of `time.monotonic`."""
-        return [name for name, told in self._deaths.items() if told >= since]
+    def _print(self, line: bytes) -> None:
+        try:
+            sys.stdout.buffer.write(line)
+            sys.stdout.buffer.flush()
+        except OSError:  # whoever read it is gone
+            give_up(sys.stdout)
+
+    def _write(self, log: IO[bytes], line: bytes) -> None:
+        try:
+            log.write(line)
+        except OSError as error:
+            if not self._failed:
+                self._told(f"{self._log_path} is not complete: {error}")
+            self._failed = True

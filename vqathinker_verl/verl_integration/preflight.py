@@ -15,11 +15,18 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from vqathinker_verl.frames.positions import check_versions
 from vqathinker_verl.model_folder import ModelError, check_model
 from vqathinker_verl.prompts import SCORE_RANGE
 from vqathinker_verl.rewards.combine import RewardConfig
 from vqathinker_verl.suggest import did_you_mean
-from vqathinker_verl.verl_integration.config import TemporalConfig, frame_spec
+from vqathinker_verl.verl_integration.config import (
+    TemporalConfig,
+    cache_config,
+    extra_rewards,
+    frame_spec,
+    validation_response_length,
+)
 
 COLUMNS = ("data_source", "prompt", "videos", "reward_model", "extra_info")
 REQUIRED = ("actor_rollout_ref.model.path", "data.train_files", "data.val_files")
@@ -41,6 +48,10 @@ def check(config_dir: Path, config_name: str, overrides: list[str]) -> DictConfi
     """
     config = composed(config_dir, config_name, overrides)
     check_settings(config)
+    try:
+        check_versions()
+    except RuntimeError as error:
+        raise InputError(str(error)) from error
     try:
         check_model(config.actor_rollout_ref.model.path)
     except ModelError as error:
@@ -73,10 +84,15 @@ def check_settings(config: DictConfig) -> None:
     try:
         RewardConfig.from_mapping(OmegaConf.to_container(config.vqathinker.reward, resolve=True))
         TemporalConfig.from_config(config)
+        extra_rewards(config)
+        validation_response_length(config)
         for split in ("train", "val"):
             frame_spec(split, 1, config.data)  # the model's patch size is not known here, nor needed
+        decoder = cache_config(config.data).decoder
     except (TypeError, ValueError) as error:
         raise InputError(str(error)) from error
+    if decoder == "decord" and importlib.util.find_spec("decord") is None:
+        raise InputError("data.frames.decoder=decord: decord is not installed; install it, or leave the field at auto")
 
 
 # Fields that must be positive integers, and how else a user sets them.

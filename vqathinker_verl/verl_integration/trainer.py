@@ -33,8 +33,9 @@ from verl.utils.debug import marked_timer
 from vqathinker_verl.rewards.combine import RewardBatch, RewardConfig
 from vqathinker_verl.verl_integration.batch_rewards import Rollouts, step_metrics, validation_metrics
 from vqathinker_verl.verl_integration.checkpoints import prune
-from vqathinker_verl.verl_integration.config import TemporalConfig
+from vqathinker_verl.verl_integration.config import TemporalConfig, extra_rewards
 from vqathinker_verl.verl_integration.liveness import Liveness
+from vqathinker_verl.verl_integration.look_ahead import LookAheadLoader, decode_ahead
 from vqathinker_verl.verl_integration.node_frames import frame_metrics
 from vqathinker_verl.verl_integration.watchdog import Watchdog
 
@@ -58,6 +59,7 @@ class BatchRewards:
     def __init__(self, config: DictConfig) -> None:
         ours = config.vqathinker
         self.reward_config = RewardConfig.from_mapping(OmegaConf.to_container(ours.reward, resolve=True))
+        self.extra_rewards = extra_rewards(config)
         TemporalConfig.from_config(config)  # the agent loop reads it; a wrong field should stop the run here
         self.watchdog = Watchdog(ours.watchdog.phase_seconds, start_seconds=ours.watchdog.start_seconds)
         with open_dict(config):
@@ -67,11 +69,28 @@ class BatchRewards:
         # verl has no key for this; its 2 s are most of a short step.
         self.replay_buffer.poll_interval = ours.poll_seconds
 
+    def _init_dataloader(self) -> None:
+        super()._init_dataloader()
+        if self.trainer_mode == "sync":  # the others generate while they update, and frames are read then
+            self.train_dataloader = LookAheadLoader(self.train_dataloader)
+
+    def _decode_ahead(self) -> None:
+        """Have the next batch's videos decoded during the update."""
+        if self.trainer_mode != "sync" or self.global_steps >= self.total_training_steps:
+            return
+        data = self.config.data
+        chunks = data.train_batch_size // (data.get("gen_batch_size") or data.train_batch_size)
+        batches = self.train_dataloader.look_ahead(chunks)
+        prompts = [messages for batch in batches for messages in batch["raw_prompt"]]
+        patch_size = getattr(getattr(self.processor, "image_processor", None), "patch_size", 14)  # as the agent loop
+        decode_ahead(prompts, self.agent_loop_manager.agent_loop_workers, patch_size, data)
+
     def _balance_batch(self, batch: KVBatchMeta, metrics: dict, *args: Any, **kwargs: Any) -> KVBatchMeta:
         """Score the batch as it was sampled; then let verl pad and reorder it."""
         self.watchdog.enter("reward")
         with marked_timer("reward", self.timing_raw, color="yellow"):
             self.update_metrics.append({**self._write_batch_rewards(batch), **frame_metrics()})
+        self._decode_ahead()
         self.watchdog.enter("update")
         return super()._balance_batch(batch, metrics, *args, **kwargs)
 
@@ -93,7 +112,7 @@ class BatchRewards:
         data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=FIELDS)
         response_ids = list(data["responses"].unbind())
         rollouts = self._rollouts(data, response_ids)
-        rewards = rollouts.score(self.reward_config)
+        rewards = rollouts.score(self.reward_config, self.extra_rewards)
         tq.kv_batch_put(
             keys=batch.keys,
             partition_id=batch.partition_id,
@@ -185,6 +204,7 @@ class BatchRewards:
 
     def on_validate_end(self) -> None:
         super().on_validate_end()
+        frame_metrics()  # its waits are not the next step's
         self.watchdog.enter("after validation")
 
     def fit(self, agent_loop_manager: Any) -> None:

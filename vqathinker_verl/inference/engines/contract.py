@@ -14,6 +14,9 @@ Backend = Literal["auto", "vllm", "transformers", "server"]
 # module compares the two.
 EVALUATION_FRAMES = FrameSpec(num_frames=12, max_pixels=560 * 560)
 
+# Written by `vqathinker export`: what the model was shown at validation, and whether frames had their true times.
+EXPORT_FILE = "vqathinker.json"
+
 
 class EngineError(RuntimeError):
     """The engine cannot answer at all: no model, no server, a server that refuses. A broken video is no such error."""

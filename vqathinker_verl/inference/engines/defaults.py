@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from vqathinker_verl.frames import FrameSpec
-from vqathinker_verl.inference.engines.contract import EVALUATION_FRAMES, ModelDefaults, Sampling
+from vqathinker_verl.inference.engines.contract import EVALUATION_FRAMES, EXPORT_FILE, ModelDefaults, Sampling
 from vqathinker_verl.prompts import QUALITY_PROMPT
-
-MODEL_FACTS = "vqathinker.json"
 
 
 def read_defaults(model: str) -> ModelDefaults:
@@ -26,7 +24,7 @@ def read_defaults(model: str) -> ModelDefaults:
     Raises:
         ValueError: The model's file is not of that form.
     """
-    path = Path(model) / MODEL_FACTS
+    path = Path(model) / EXPORT_FILE
     if not path.is_file():
         return ModelDefaults()
     try:

@@ -6,19 +6,23 @@ the two against each other, token by token and pixel by pixel. Not imported from
 
 import dataclasses
 import hashlib
+import json
+import logging
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from vqathinker_verl.frames import DecodedVideo, FrameSpec, VideoError, decode
-from vqathinker_verl.inference.engines.contract import EngineError, Request
+from vqathinker_verl.frames.positions import QWEN2_5_VL, check_versions
+from vqathinker_verl.frames.tensors import Video, at_24_fps, frames_and_metadata, vllm_times
+from vqathinker_verl.inference.engines.contract import EXPORT_FILE, EngineError, Request
+
+logger = logging.getLogger(__name__)
 
 DECODERS = 2  # videos decoded at the same time, while the model works on earlier ones
 DECODE_SECONDS = 60.0
-# vLLM gives these processors bare frames, in training too, and they then assume 24 frames a second. With the true rate
-# transformers would space the frames further apart in time than the policy has ever seen them.
-BARE_FRAMES = ("Qwen2VLProcessor", "Qwen2_5_VLProcessor")
 
 
 class Prompting:
@@ -27,16 +31,19 @@ class Prompting:
     Args:
         model: Hugging Face folder or name.
         frames: What to show; its `factor` is replaced by the model's own.
-        answer_prefix: What every response begins with; the model goes on from there.
+        answer_prefix: What every response begins with; the model continues from there.
 
     Raises:
-        EngineError: There is no processor for videos under `model`.
+        EngineError: There is no processor for videos under `model`, or an installed package handles the times of frames
+            in a way that is not known.
     """
 
     def __init__(self, model: str, frames: FrameSpec, answer_prefix: str = "") -> None:
         self.processor = load_processor(model)
+        self.model_type = model_type(model)
         self.frames = dataclasses.replace(frames, factor=frame_factor(self.processor))
         self.answer_prefix = answer_prefix
+        self.times = FrameTimes(model, self.model_type)
 
     def text(self, prompt: str) -> str:
         """The chat around one prompt, up to where the response begins; one placeholder stands for the video."""
@@ -45,34 +52,63 @@ class Prompting:
 
     def features(self, prompt: str, video: DecodedVideo) -> Any:
         """The processor's output for one prompt: token ids with a placeholder for each video token, and pixels."""
-        frames, metadata = frames_and_metadata(video)
-        options = {} if type(self.processor).__name__ in BARE_FRAMES else {"video_metadata": [metadata]}
+        frames, metadata = self.video(video)
         return self.processor(
             text=[self.text(prompt)],
             images=None,
             videos=[frames],
+            video_metadata=[metadata],
             do_sample_frames=False,  # they are sampled
             return_tensors="pt",
-            **options,
         )
+
+    def video(self, video: DecodedVideo) -> Video:
+        """The frames, with the times that the model was trained with."""
+        return self.times.of(video)
+
+
+class FrameTimes:
+    """Which times of the frames reach a model: the true ones, unless its export is older than they are.
+
+    Args:
+        model: Hugging Face folder or name.
+        model_type: `model_type` of its config.
+
+    Raises:
+        EngineError: An installed package handles times in a way that is not known.
+    """
+
+    def __init__(self, model: str, model_type: str) -> None:
+        self.model_type = model_type
+        self.true = True
+        if model_type != QWEN2_5_VL:
+            return
+        try:
+            check_versions()
+        except RuntimeError as error:
+            raise EngineError(str(error)) from error
+        exported = Path(model, EXPORT_FILE)
+        if exported.is_file() and not json.loads(exported.read_text(encoding="utf-8")).get("true_times", False):
+            self.true = False
+            logger.warning(
+                "%s: trained before frames had their true times, so its frames count as 24 per second here too; train "
+                "and export it again to use their times",
+                model,
+            )
+
+    def of(self, video: DecodedVideo) -> Video:
+        """The pair that processor and vLLM take."""
+        pair = frames_and_metadata(video)
+        return pair if self.true else at_24_fps(pair)
+
+    def vllm(self, video: Video) -> dict[str, Any]:
+        """`mm_processor_kwargs` of a vLLM request about `video`."""
+        return vllm_times(self.model_type, [video])
 
 
 def chat(prompt: str) -> list[dict[str, Any]]:
     """The chat messages that verl's dataset makes of `vqathinker_verl.prompts.video_messages(prompt)`."""
     return [{"role": "user", "content": [{"type": "video"}, {"type": "text", "text": prompt}]}]
-
-
-def frames_and_metadata(video: DecodedVideo) -> tuple[Any, dict[str, Any]]:
-    """The pair that processor and vLLM take: a uint8 tensor (T, C, H, W), and the frames' place in the video."""
-    import torch
-
-    metadata = {
-        "fps": video.fps,
-        "frames_indices": video.indices.tolist(),
-        "total_num_frames": video.total_frames,
-        "video_backend": video.backend,
-    }
-    return torch.from_numpy(video.frames.copy()), metadata  # a copy: torch knows no read-only arrays
 
 
 def load_processor(model: str) -> Any:
@@ -93,6 +129,16 @@ def load_processor(model: str) -> Any:
     if not hasattr(processor, "video_processor"):
         raise EngineError(f"{model}: its processor takes no videos; expected a model that does, such as a Qwen-VL")
     return processor
+
+
+def model_type(model: str) -> str:
+    """The name of the model's architecture, from its config; "" where there is none."""
+    from transformers import AutoConfig
+
+    try:
+        return str(AutoConfig.from_pretrained(model).model_type)
+    except (OSError, ValueError):
+        return ""
 
 
 def frame_factor(processor: Any) -> int:

@@ -11,6 +11,7 @@ import base64
 import dataclasses
 import io
 import os
+import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from vqathinker_verl.frames import DecodedVideo, FrameSpec, VideoError
+from vqathinker_verl.frames.positions import QWEN2_5_VL
 from vqathinker_verl.inference.engines.contract import (
     Answer,
     EngineError,
@@ -27,10 +29,12 @@ from vqathinker_verl.inference.engines.contract import (
     check_samples,
 )
 from vqathinker_verl.inference.engines.prompting import (
+    FrameTimes,
     decode_ahead,
     first_line,
     frame_factor,
     load_processor,
+    model_type,
     request_seed,
 )
 
@@ -82,8 +86,12 @@ class ServerEngine:
         self.answer_prefix = answer_prefix
         folder = served[self.model]
         self.frames = frames
-        if Path(folder, "config.json").is_file():
+        here = Path(folder, "config.json").is_file()
+        if here:
             self.frames = dataclasses.replace(frames, factor=frame_factor(load_processor(folder)))
+        # Elsewhere the name has to tell the architecture.
+        kind = model_type(folder) if here else _model_type_by_name(folder)
+        self.times = FrameTimes(folder, kind)
 
     def generate(self, requests: Sequence[Request], *, samples: int = 1) -> Iterator[Answer]:
         """See `Engine.generate`."""
@@ -138,6 +146,9 @@ class ServerEngine:
             "top_k": 0,
             "repetition_penalty": 1.0,
         }
+        shown = self.times.of(video)
+        if times := self.times.vllm(shown):
+            extra["mm_processor_kwargs"] = times
         if self.answer_prefix:
             messages.append({"role": "assistant", "content": self.answer_prefix})
             extra |= {"continue_final_message": True, "add_generation_prompt": False}
@@ -151,6 +162,10 @@ class ServerEngine:
             "seed": request_seed(self.sampling.seed, prompt, video),
             "extra_body": extra,
         }
+
+
+def _model_type_by_name(name: str) -> str:
+    return QWEN2_5_VL if QWEN2_5_VL in re.sub(r"[-. ]", "_", name.lower()) else ""
 
 
 def frames_url(video: DecodedVideo) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from vqathinker_verl.frames import DecodedVideo, FrameSpec, VideoError
+from vqathinker_verl.frames.positions import in_model_dtype, use_true_times
 from vqathinker_verl.inference.engines.contract import (
     Answer,
     EngineError,
@@ -48,6 +49,7 @@ class TransformersEngine:
                 f"{model}: its weights cannot be loaded ({first_line(error)}); is the folder complete?"
             ) from error
         self.model.to(self.device).eval()
+        use_true_times(self.model.model)
 
     def generate(self, requests: Sequence[Request], *, samples: int = 1) -> Iterator[Answer]:
         """See `Engine.generate`."""
@@ -65,6 +67,8 @@ class TransformersEngine:
         import torch
 
         inputs = self.prompting.features(prompt, video).to(self.device)
+        if "second_per_grid_ts" in inputs:
+            inputs["second_per_grid_ts"] = in_model_dtype(inputs["second_per_grid_ts"], self.model.dtype)
         # Draws of a generator of their own, and the caller's put back afterwards.
         devices = [torch.cuda.current_device()] if self.device == "cuda" else []
         with torch.random.fork_rng(devices=devices), torch.no_grad():

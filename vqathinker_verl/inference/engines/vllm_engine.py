@@ -23,7 +23,6 @@ from vqathinker_verl.inference.engines.prompting import (
     Prompting,
     decode_ahead,
     first_line,
-    frames_and_metadata,
     request_seed,
 )
 
@@ -139,7 +138,12 @@ class VllmEngine:
     def prompt(self, prompt: str, video: DecodedVideo) -> Any:
         """What vLLM is given for one request."""
         token_ids = self.prompting.processor.tokenizer(self.prompting.text(prompt))["input_ids"]
-        return {"prompt_token_ids": token_ids, "multi_modal_data": {"video": [frames_and_metadata(video)]}}
+        shown = self.prompting.video(video)
+        return {
+            "prompt_token_ids": token_ids,
+            "multi_modal_data": {"video": [shown]},
+            "mm_processor_kwargs": self.prompting.times.vllm(shown),
+        }
 
 
 def longest_request(frames: FrameSpec, max_tokens: int, positions: int) -> int:

@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# VQAThinker as the released code trains it, where verl can follow: docs/rewards.md has the differences.
+#
+#   TRAIN_FILES=... VAL_FILES=... bash recipes/run_release.sh [overrides]
+#
+# Model: OpenGVLab/InternVL3-8B-hf, 7.94 B parameters.
+# Versions: verl 0.9.1, vLLM 0.24.0, transformers 5.9.0.
+# Hardware: 8 GPUs of 80 GB on one node.
+# Memory: about 38 GiB per GPU in training and 54 in generation; 30 GiB of host memory per node (vqathinker plan).
+# Run here: not run on this hardware.
+# What this model asks of verl and vLLM: docs/models.md.
+set -euo pipefail
+export MODEL_PATH=${MODEL_PATH:-OpenGVLab/InternVL3-8B-hf} EXPERIMENT=release
+export OUTPUT_DIR=${OUTPUT_DIR:-outputs/release}
+exec bash "$(dirname "${BASH_SOURCE[0]}")/run_vqathinker.sh" "$@"
