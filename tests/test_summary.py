@@ -44,7 +44,7 @@ def test_a_line_cut_off_by_a_kill_is_left_out(resumed):
 
 def test_the_table_has_first_and_last_as_means_of_three_steps(resumed, capsys):
     assert cli.main(["summary", str(resumed)]) == 0
-    rows = table("".join(capsys.readouterr()))
+    rows = table(capsys.readouterr().out)
     assert rows["reward"] == ["1.100", "1.200"]
     assert rows["answers without a score"] == ["1.0%", "1.0%"]  # M7
     assert (resumed / "plots" / "training.png").stat().st_size > 5000
