@@ -1,10 +1,15 @@
 """`vqathinker train`: what its options and variables become, and what it refuses before anything starts."""
 
 import argparse
+import importlib.util
 import json
+import os
 import subprocess
+import sys
+import zipfile
 
 import pytest
+from training_inputs import write_inputs
 
 from vqathinker_verl.cli import build_parser, main
 from vqathinker_verl.runner import settings as module
@@ -197,10 +202,6 @@ def test_a_demo_that_fails_ends_the_command(tmp_path, monkeypatch):
 @pytest.fixture
 def finished_run(tmp_path):
     """A run of 30 steps, the last of them saved; returns the options of the command that made it."""
-    import zipfile
-
-    from training_inputs import write_inputs
-
     files = write_inputs(tmp_path)
     output = tmp_path / "run"
     actor = output / "checkpoints" / "global_step_30" / "actor"
@@ -246,3 +247,39 @@ class TestFinished:
         assert self.started == []
         assert main(["train", *finished_run, override, "trainer.total_epochs=31"]) == 0
         assert len(self.started) == 1
+
+
+def test_the_whole_command_with_a_stand_in_for_verl(tmp_path):
+    """From the options to verl's arguments and environment, the exit code, and the files of the run."""
+    files = write_inputs(tmp_path)
+    package = tmp_path / "stand_in" / "verl" / "trainer"
+    package.mkdir(parents=True)
+    for folder in (package, package.parent):
+        (folder / "__init__.py").touch()
+    real = importlib.util.find_spec("verl").submodule_search_locations[0]
+    (package / "config").symlink_to(f"{real}/trainer/config")
+    (package / "main_ppo.py").write_text(
+        "import json, os, sys\n"
+        "json.dump({'argv': sys.argv[1:], 'env': dict(os.environ)}, open('seen.json', 'w'))\n"
+        "line = {'step': 1, 'data': {'timing_s/step': 1.0, 'reward/total': 2.5}}\n"
+        "open(os.environ['VERL_FILE_LOGGER_PATH'], 'w').write(json.dumps(line) + '\\n')\n"
+    )
+    root = str(package.parents[1])
+    variables = {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
+    for name in module.VARIABLES.values():
+        variables.pop(name, None)
+    options = [*files, "--device", "cpu", "--experiment", "demo", "--videos-per-step", "8", "--steps", "1"]
+    command = [sys.executable, "-m", "vqathinker_verl.cli", "train", *options, "--output-dir", "out", "--"]
+    done = subprocess.run(
+        [*command, "trainer.save_freq=7"], cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    seen = json.loads((tmp_path / "seen.json").read_text())
+    expected = {"data.train_batch_size=8", "actor_rollout_ref.actor.ppo_mini_batch_size=8", "trainer.save_freq=7"}
+    assert {*expected, f"data.train_files={tmp_path}/train.parquet", "trainer.total_training_steps=1"} < set(
+        seen["argv"]
+    )
+    assert f"trainer.default_local_dir={tmp_path}/out/checkpoints" in seen["argv"]
+    assert (seen["env"]["VERL_PLATFORM"], seen["env"]["TORCHDYNAMO_DISABLE"]) == ("cpu", "1")
+    assert "2.500" in done.stdout  # the summary
+    assert (tmp_path / "out" / "metrics.jsonl").is_file()
