@@ -13,7 +13,7 @@ def demo(folder, *, train_clips=18, val_clips=18, warmup_steps=10):
 
 def test_too_small_a_demo_is_refused(tmp_path, capsys):
     assert demo(tmp_path / "demo", val_clips=3) == 2
-    assert "--val-clips must be at least 10, got 3" in capsys.readouterr().out
+    assert "--val-clips must be at least 10, got 3" in capsys.readouterr().err
     assert not (tmp_path / "demo").exists()
 
 
@@ -37,7 +37,7 @@ def test_demo_is_made_once_mended_where_broken_and_never_mixed(tmp_path, capsys)
     capsys.readouterr()
 
     assert demo(tmp_path, warmup_steps=11) == 2
-    assert "holds a demo of other settings" in capsys.readouterr().out
+    assert "holds a demo of other settings" in capsys.readouterr().err
 
 
 @pytest.mark.soak
