@@ -26,7 +26,15 @@ def test_commands_are_accepted_as_written(line):
 
 
 def test_the_page_walks_the_whole_way():
-    assert {line.split()[1] for line in commands()} == {"prepare", "plan", "train", "watch", "summary", "export", "evaluate"}
+    assert {line.split()[1] for line in commands()} == {
+        "prepare",
+        "plan",
+        "train",
+        "watch",
+        "summary",
+        "export",
+        "evaluate",
+    }
     for script in re.findall(r"recipes/(\w+\.sh)|`(run_\w+\.sh)`", PAGE):
         assert (Path(__file__).resolve().parents[2] / "recipes" / "".join(script)).is_file()
 
