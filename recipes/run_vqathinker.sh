@@ -13,7 +13,7 @@
 #   MODEL_PATH=       Hugging Face folder or name; empty: the demo's tiny model
 #   TRAIN_FILES=      parquet of `vqathinker prepare`; empty: the demo's clips
 #   VAL_FILES=
-#   EXPERIMENT=       a file of recipes/config/experiment; empty: full, or demo without the above
+#   EXPERIMENT=       a file of vqathinker_verl/config/experiment; empty: full, or demo without the above
 #   OUTPUT_DIR=       empty: outputs/vqathinker
 #   TOTAL_STEPS=      empty: 30 for the demo, else 3 epochs
 #   NNODES=           empty: the experiment's, 1 unless it says otherwise

@@ -4,7 +4,7 @@ import shlex
 
 import pytest
 
-from vqathinker_verl.cli import COMMANDS, GROUPS, build_parser, main
+from vqathinker_verl.cli.main import COMMANDS, GROUPS, build_parser, main
 
 
 def help_of(capsys, *arguments):

@@ -11,9 +11,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from vqathinker_verl.checks import FloatArray, as_vector
 from vqathinker_verl.parsing import check_choice
 from vqathinker_verl.prompts import SCORE_RANGE
-from vqathinker_verl.rewards.arrays import FloatArray, as_vector
 
 Missing = Literal["exclude", "middle"]
 

@@ -7,8 +7,8 @@ to the Bootstrap, 1993, chapters 6 and 13). 1,000 resamples of 7,182 videos take
 
 import numpy as np
 
+from vqathinker_verl.checks import FloatArray
 from vqathinker_verl.metrics import FIGURES, FIT_BOUNDS, FLAT, LogisticFit, all_figures, fit_logistic
-from vqathinker_verl.rewards.arrays import FloatArray
 
 # Resamples times videos held at once: 16 MB an array.
 BLOCK_VALUES = 2_000_000

@@ -17,13 +17,13 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 import torch
-from e2e_runs import ROOT, START_SECONDS, read_jsonl, scored_again, start_recipe
+from helpers.runs import ROOT, START_SECONDS, read_jsonl, scored_again, start_recipe
 
 from vqathinker_verl.inference.engines import Sampling, open_engine, read_defaults
 from vqathinker_verl.inference.export import export_checkpoint
 from vqathinker_verl.inference.scoring import find_videos, score_videos
 from vqathinker_verl.perturbations import draw_perturbation, perturbation_rng
-from vqathinker_verl.verl_integration.shared_memory import orphaned_shared_memory
+from vqathinker_verl.runner.shared_memory import orphaned_shared_memory
 
 pytestmark = pytest.mark.e2e
 

@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
-from evaluation.evaluation_files import evaluate_cli, write_labels
+from helpers.evaluation_files import evaluate_cli, write_labels
 
 from vqathinker_verl.evaluation import asking
 from vqathinker_verl.frames import FrameSpec

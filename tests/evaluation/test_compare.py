@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from evaluation.evaluation_files import benchmark, noisy, predictions
+from helpers.evaluation_files import benchmark, noisy, predictions
 
 from vqathinker_verl.evaluation.compare import bootstrap_p_value, compare_models, williams_test
 from vqathinker_verl.evaluation.records import EvaluationError

@@ -1,15 +1,15 @@
 from pathlib import Path
 
 import pytest
-from evaluation.evaluation_files import write_labels
 from helpers.data import data_file
+from helpers.evaluation_files import write_labels
 
+from vqathinker_verl.data.output import write_parquet
+from vqathinker_verl.data.records import RawLabel, Record
+from vqathinker_verl.data.registry import load_registry
+from vqathinker_verl.data.sources import LabelSource
 from vqathinker_verl.evaluation.benchmarks import labels_of_predictions, match, read_benchmarks, with_videos_under
 from vqathinker_verl.evaluation.records import Benchmark, EvaluationError, Label, Prediction
-from vqathinker_verl.labels.output import write_parquet
-from vqathinker_verl.labels.records import RawLabel, Record
-from vqathinker_verl.labels.registry import load_registry
-from vqathinker_verl.labels.sources import LabelSource
 
 ONE = Benchmark("one", (Label("one/a.mp4", "a.mp4", 3.0, "/x/a.mp4"), Label("one/b.mp4", "b.mp4", 4.0)))
 TWO = Benchmark("two", (Label("two/a.mp4", "a.mp4", 2.0),))

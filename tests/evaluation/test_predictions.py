@@ -2,7 +2,7 @@ import json
 import math
 
 import pytest
-from evaluation.evaluation_files import write_jsonl
+from helpers.evaluation_files import write_jsonl
 
 from vqathinker_verl.evaluation.predictions import read_predictions
 from vqathinker_verl.evaluation.records import EvaluationError

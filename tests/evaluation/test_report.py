@@ -4,7 +4,7 @@ import tempfile
 from dataclasses import replace
 
 import pytest
-from evaluation.evaluation_files import benchmark, noisy, predictions
+from helpers.evaluation_files import benchmark, noisy, predictions
 
 from vqathinker_verl.demo.clips import make_split
 from vqathinker_verl.evaluation.outcome import Outcome

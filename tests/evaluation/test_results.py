@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 import scipy.stats
-from evaluation.evaluation_files import benchmark, noisy, predictions
+from helpers.evaluation_files import benchmark, noisy, predictions
 
 from vqathinker_verl.evaluation import results
 from vqathinker_verl.evaluation.records import Prediction

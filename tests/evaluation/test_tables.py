@@ -5,8 +5,8 @@ import json
 import math
 
 import pytest
-from evaluation.evaluation_files import benchmark, noisy, predictions
 from helpers.data import data_file
+from helpers.evaluation_files import benchmark, noisy, predictions
 
 from vqathinker_verl.evaluation.compare import compare_models
 from vqathinker_verl.evaluation.outcome import Outcome, as_json
@@ -51,7 +51,7 @@ def test_the_published_rows_are_those_of_the_reference_table():
 
 
 def test_the_published_numbers_of_videos_are_those_of_the_registry():
-    from vqathinker_verl.labels.registry import load_registry
+    from vqathinker_verl.data.registry import load_registry
 
     for name, dataset in load_registry().items():
         for annotations in dataset.annotations.values():

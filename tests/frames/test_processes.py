@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from conftest_frames import encode
+from helpers.clips import encode
 
 from vqathinker_verl.frames import FrameSpec, VideoError, decode, probe, processes
 from vqathinker_verl.frames.child import MEMORY_BYTES

@@ -1,15 +1,9 @@
 """The tiny model and clips for scoring, made in a second or two; nothing here knows how to judge quality."""
 
-import os
-
 import numpy as np
 import pytest
 
 from vqathinker_verl.demo.degradations import encode_h264
-
-# Before anything imports verl, which some of these tests compare with.
-os.environ.setdefault("VERL_PLATFORM", "cpu")
-os.environ.setdefault("VERL_ENGINE_DEVICE", "cuda")
 
 
 @pytest.fixture(scope="session")

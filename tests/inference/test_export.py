@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from vqathinker_verl.cli import main
+from vqathinker_verl.cli.main import main
 from vqathinker_verl.inference import export
 from vqathinker_verl.inference.engines import ModelDefaults, read_defaults
 from vqathinker_verl.inference.export import ExportError, export_checkpoint, find_actor, run_config

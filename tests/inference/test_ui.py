@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from vqathinker_verl.cli import main
+from vqathinker_verl.cli.main import main
 from vqathinker_verl.frames import FrameSpec, VideoError, decode
 from vqathinker_verl.inference.engines import Answer, ModelDefaults
 from vqathinker_verl.inference.scoring import reasoning_of

@@ -7,7 +7,7 @@ import pytest
 
 from vqathinker_verl.plan import model as module
 from vqathinker_verl.plan.model import RESTATED, Model
-from vqathinker_verl.verl_integration.preflight import InputError
+from vqathinker_verl.runner.preflight import InputError
 
 load_model = cache(module.load_model)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from helpers.data import data_file
 
-from vqathinker_verl.cli import COMMANDS, build_parser
+from vqathinker_verl.cli.main import COMMANDS, build_parser
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "lsvq.md").read_text(encoding="utf-8")
 

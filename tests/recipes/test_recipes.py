@@ -8,6 +8,7 @@ from functools import cache
 
 import pytest
 
+from vqathinker_verl.config import CONFIG_DIR
 from vqathinker_verl.plan import model as module
 from vqathinker_verl.plan.figures import faults_of, figures_of
 from vqathinker_verl.plan.memory import GIB
@@ -40,7 +41,7 @@ def header(script):
 
 
 def test_there_is_one_for_every_experiment():
-    experiments = {path.stem for path in (RECIPES / "config" / "experiment").glob("*.yaml")} - {"full", "demo"}
+    experiments = {path.stem for path in (CONFIG_DIR / "experiment").glob("*.yaml")} - {"full", "demo"}
     used = {
         next(item.split("=")[1] for item in recipe_overrides(script) if item.startswith("experiment="))
         for script in SCRIPTS

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vqathinker_verl.cli import main
+from vqathinker_verl.cli.main import main
 from vqathinker_verl.frames import FrameSpec, decode
 from vqathinker_verl.understanding.describe import DESCRIBE_PROMPT, described, judging_prompt
 

@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from vqathinker_verl.cli import main
+from vqathinker_verl.cli.main import main
 from vqathinker_verl.demo.degradations import DISTORTION_WORDS
 from vqathinker_verl.evaluation.records import Prediction
 from vqathinker_verl.understanding.questions import QuestionError

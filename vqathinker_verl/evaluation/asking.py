@@ -5,9 +5,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from vqathinker_verl.cli.score import what_decides
 from vqathinker_verl.evaluation.predictions import prediction_of
 from vqathinker_verl.evaluation.records import Benchmark, EvaluationError, Prediction
-from vqathinker_verl.inference.cli import what_decides
 from vqathinker_verl.inference.engines import open_engine
 from vqathinker_verl.inference.options import asking_from
 from vqathinker_verl.inference.quiet import quiet_libraries

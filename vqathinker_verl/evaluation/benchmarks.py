@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from vqathinker_verl.data.checks import check_labels
+from vqathinker_verl.data.records import LabelError
+from vqathinker_verl.data.registry import Registry
+from vqathinker_verl.data.scale import map_mos
+from vqathinker_verl.data.sources import LabelSource, load
 from vqathinker_verl.evaluation.records import Benchmark, EvaluationError, Label, Prediction
-from vqathinker_verl.labels.checks import check_labels
-from vqathinker_verl.labels.records import LabelError
-from vqathinker_verl.labels.registry import Registry
-from vqathinker_verl.labels.scale import map_mos
-from vqathinker_verl.labels.sources import LabelSource, load
 
 # For labels that came inside a prediction file without a data set's name.
 UNNAMED = "benchmark"

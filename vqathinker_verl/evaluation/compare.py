@@ -16,11 +16,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vqathinker_verl.checks import FloatArray
 from vqathinker_verl.evaluation.records import EvaluationError
 from vqathinker_verl.evaluation.results import BenchmarkResult, Figure, ModelResult, Settings, usable_scores
 from vqathinker_verl.metrics import FIGURES, MIN_VIDEOS_TO_FIT, all_figures, fit_logistic, srcc
 from vqathinker_verl.resampling import percentile_bounds, resample_figures
-from vqathinker_verl.rewards.arrays import FloatArray
 
 
 @dataclass(frozen=True)

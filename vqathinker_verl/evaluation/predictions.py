@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vqathinker_verl.data.records import LabelError
+from vqathinker_verl.data.tables import read_lines, read_rows
 from vqathinker_verl.evaluation.records import EvaluationError, Prediction
-from vqathinker_verl.labels.records import LabelError
-from vqathinker_verl.labels.tables import read_lines, read_rows
 
 TABLE_SUFFIXES = (".csv", ".tsv")
 # A table's cells that say "no score", beside the empty one.

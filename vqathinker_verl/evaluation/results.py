@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from vqathinker_verl.checks import FloatArray
 from vqathinker_verl.evaluation.records import Benchmark, Prediction
 from vqathinker_verl.metrics import FIGURES, MIN_VIDEOS_TO_FIT, LogisticFit, all_figures, fit_logistic
 from vqathinker_verl.resampling import percentile_bounds, resample_figures
-from vqathinker_verl.rewards.arrays import FloatArray
 
 AFTER_FIT = ("plcc", "rmse")
 # SRCC below which a note says that the predictions run the wrong way.

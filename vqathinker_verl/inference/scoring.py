@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
+from vqathinker_verl.data.folders import VIDEO_SUFFIXES
 from vqathinker_verl.frames import VideoError, probe
 from vqathinker_verl.inference.engines import Answer, Engine, Request
-from vqathinker_verl.labels.folders import VIDEO_SUFFIXES
 from vqathinker_verl.parsing import parse_answer
 
 Prediction = dict[str, Any]

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from vqathinker_verl.verl_integration.preflight import InputError
+from vqathinker_verl.runner.preflight import InputError
 
 # config.json of the recipes' models, restated: only what the architecture depends on (docs/plan.md).
 RESTATED = Path(__file__).resolve().parent / "models"

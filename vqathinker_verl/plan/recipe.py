@@ -9,7 +9,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from vqathinker_verl.verl_integration.preflight import InputError, composed, verl_config_dir
+from vqathinker_verl.config import CONFIG_DIR
+from vqathinker_verl.runner.preflight import InputError, composed, verl_config_dir
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 DATA_FILES = ("data.train_files", "data.val_files")
@@ -56,7 +57,7 @@ def compose_recipe(overrides: Sequence[str]) -> DictConfig:
     """
     given = {item.lstrip("+").split("=", 1)[0] for item in overrides}
     nothing = [f"{name}=null" for name in DATA_FILES if name not in given]
-    return composed(RECIPES / "config", "vqathinker", [*overrides, *nothing])
+    return composed(CONFIG_DIR, "vqathinker", [*overrides, *nothing])
 
 
 def differences(config: DictConfig) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from vqathinker_verl.checks import FloatArray, IntArray
 from vqathinker_verl.parsing import Decimals, Fallback, ParsedAnswer, check_choice, parse_answer
 from vqathinker_verl.prompts import SCORE_RANGE
-from vqathinker_verl.rewards.arrays import FloatArray, IntArray
 from vqathinker_verl.rewards.extra import ExtraRewards, load_extra_rewards, weighted_sum
 from vqathinker_verl.rewards.format import batch_format
 from vqathinker_verl.rewards.groups import GroupIds, Videos, group_variance

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from vqathinker_verl.checks import FloatArray
 from vqathinker_verl.parsing import is_well_formed
-from vqathinker_verl.rewards.arrays import FloatArray
 from vqathinker_verl.rewards.inputs import Responses
 
 

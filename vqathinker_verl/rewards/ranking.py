@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from vqathinker_verl.rewards.arrays import FloatArray, IntArray, as_vector
+from vqathinker_verl.checks import FloatArray, IntArray, as_vector
 from vqathinker_verl.rewards.groups import GroupIds, Videos, batch_videos
 from vqathinker_verl.rewards.inputs import Responses
 from vqathinker_verl.rewards.notices import warn_once

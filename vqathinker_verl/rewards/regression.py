@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-from vqathinker_verl.rewards.arrays import FloatArray, as_vector
+from vqathinker_verl.checks import FloatArray, as_vector
 from vqathinker_verl.rewards.inputs import Responses
 
 

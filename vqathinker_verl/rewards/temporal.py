@@ -7,8 +7,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from vqathinker_verl.checks import FloatArray, IntArray, as_vector
 from vqathinker_verl.parsing import check_choice
-from vqathinker_verl.rewards.arrays import FloatArray, IntArray, as_vector
 from vqathinker_verl.rewards.groups import GroupIds, group_mean, index_among, label_index
 from vqathinker_verl.rewards.inputs import Responses
 

@@ -15,9 +15,9 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from vqathinker_verl.suggest import did_you_mean
-from vqathinker_verl.verl_integration.launch import CONFIG_DIR
-from vqathinker_verl.verl_integration.preflight import InputError, hydra_text
+from vqathinker_verl.cli.suggest import did_you_mean
+from vqathinker_verl.config import CONFIG_DIR
+from vqathinker_verl.runner.preflight import InputError, hydra_text
 
 # option -> environment variable
 VARIABLES = {
@@ -42,7 +42,7 @@ class Settings:
     """A run's settings, checked one by one; None leaves a choice to the experiment.
 
     Attributes:
-        experiment: Name of a YAML file in recipes/config/experiment.
+        experiment: Name of a YAML file in vqathinker_verl/config/experiment.
         device: "gpu" or "cpu".
         output_dir: Absolute path.
         seed: Seed of the data's order, the perturbations and the demo.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from vqathinker_verl.inference.cli import what_decides
+from vqathinker_verl.cli.score import what_decides
 from vqathinker_verl.inference.engines import Answer, Engine, Request, open_engine
 from vqathinker_verl.inference.options import Asking, engine_settings
 from vqathinker_verl.inference.quiet import quiet_libraries

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
+from vqathinker_verl.checks import FloatArray
 from vqathinker_verl.demo.degradations import DISTORTION_WORDS
 from vqathinker_verl.demo.model import DEGREE_WORDS
 from vqathinker_verl.evaluation.records import Prediction
 from vqathinker_verl.parsing import named_words, parse_answer
-from vqathinker_verl.rewards.arrays import FloatArray
 from vqathinker_verl.understanding.questions import QuestionError
 
 # The word of a clip without distortion; every other word of DISTORTION_WORDS names one.

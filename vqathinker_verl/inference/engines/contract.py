@@ -10,8 +10,7 @@ from vqathinker_verl.prompts import QUALITY_PROMPT
 
 Backend = Literal["auto", "vllm", "transformers", "server"]
 
-# recipes/config/vqathinker.yaml, data.frames.val: what a model sees at validation (docs/data.md). The test of this
-# module compares the two.
+# config/vqathinker.yaml, data.frames.val: what a model sees at validation (docs/data.md). A test compares the two.
 EVALUATION_FRAMES = FrameSpec(num_frames=12, max_pixels=560 * 560)
 
 # Written by `vqathinker export`: what the model was shown at validation, and whether frames had their true times.
