@@ -3,6 +3,7 @@
 Hydra, NumPy and pyarrow only: verl, torch and vLLM take minutes to start, and a mistyped field should not cost those.
 """
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ def check_settings(config: DictConfig) -> None:
         decoder = cache_config(config.data).decoder
     except (TypeError, ValueError) as error:
         raise InputError(str(error)) from error
-    if decoder == "decord" and importlib.util.find_spec("decord") is None:
+    if decoder == "decord" and find_spec("decord") is None:
         raise InputError("data.frames.decoder=decord: decord is not installed; install it, or leave the field at auto")
 
 
