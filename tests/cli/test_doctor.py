@@ -11,7 +11,9 @@ from vqathinker_verl.cli import main as cli
 
 @pytest.fixture
 def without_the_slow_plugin_check(monkeypatch):
+    """Nor the free memory, which other work on the machine takes."""
     monkeypatch.setattr(doctor, "plugin", lambda: "loads")
+    monkeypatch.setattr(doctor, "memory", lambda: "12 GiB available")
 
 
 def test_this_installation_is_sound(capsys, without_the_slow_plugin_check):

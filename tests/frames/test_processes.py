@@ -125,6 +125,13 @@ class TestTimeLimit:
             time.sleep(0.02)
 
 
+def test_a_relative_path_starts_at_the_folder_of_the_caller(video, monkeypatch):
+    """Also where the child is older than the caller's change of folder."""
+    decode(video, SPEC)
+    monkeypatch.chdir(video.parent)
+    assert decode(video.name, SPEC).total_frames == probe(video.name).total_frames == 12
+
+
 class TestCrash:
     @pytest.mark.parametrize("name", ["SIGSEGV", "SIGABRT", "SIGKILL"])
     def test_names_the_video_and_the_signal(self, video, held, name):

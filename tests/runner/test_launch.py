@@ -314,8 +314,8 @@ class TestACompleteRun:
         out, err = capsys.readouterr()
         assert "6 steps in 8:15" in out
         assert err == (
-            "vqathinker: this run is complete: 6 of 6 steps are done. A larger TOTAL_STEPS continues it, another "
-            "OUTPUT_DIR starts a new one\n"
+            "vqathinker: this run is complete: 6 of 6 steps are done. --steps 12 (TOTAL_STEPS) continues it, another "
+            "--output-dir (OUTPUT_DIR) starts a new one\n"
         )
 
     def test_continues_with_more_steps(self, start):
