@@ -16,7 +16,7 @@ HEAVY = ("torch", "verl", "ray", "vllm", "transformers", "trl", "accelerate")
 # Each room may import rooms of the lines above it, and of its own line as long as there is no circle.
 LAYERS = [
     {"parsing", "prompts", "checks", "files", "seeding", "config"},
-    {"rewards", "perturbations", "metrics", "resampling"},
+    {"rewards", "perturbations", "metrics"},
     {"adapters", "data", "frames"},
     {"plugin", "cpu"},
     {"runner", "inference", "evaluation", "understanding", "plan", "demo"},
@@ -24,7 +24,7 @@ LAYERS = [
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(LAYERS) for room in rooms}
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
-LIGHT = {"parsing", "prompts", "checks", "perturbations", "metrics", "resampling", "rewards", "adapters"}
+LIGHT = {"parsing", "prompts", "checks", "perturbations", "metrics", "rewards", "adapters"}
 
 
 def module_name(path):

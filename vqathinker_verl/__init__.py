@@ -26,6 +26,8 @@ _PUBLIC = {
     "plcc": "metrics",
     "krcc": "metrics",
     "rmse": "metrics",
+    "plcc_raw": "metrics",
+    "rmse_raw": "metrics",
     "fit_logistic": "metrics",
     "evaluate_predictions": "metrics",
 }
@@ -33,7 +35,7 @@ _PUBLIC = {
 __all__ = ["__version__", *sorted(_PUBLIC)]
 
 if TYPE_CHECKING:
-    from vqathinker_verl.metrics import evaluate_predictions, fit_logistic, krcc, plcc, rmse, srcc
+    from vqathinker_verl.metrics import evaluate_predictions, fit_logistic, krcc, plcc, plcc_raw, rmse, rmse_raw, srcc
     from vqathinker_verl.parsing import ParsedAnswer, parse_answer
     from vqathinker_verl.rewards.combine import RewardBatch, RewardConfig, score_batch
     from vqathinker_verl.rewards.extra import ExtraReward

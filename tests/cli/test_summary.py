@@ -15,8 +15,8 @@ def step(total, **more):
 @pytest.fixture
 def resumed(tmp_path):
     """A run that was killed in step 3 after saving step 2, and then resumed."""
-    first = {"val/demo/srcc": 0.1, "val/demo/plcc": 0.1}
-    again = {"val/demo/srcc": 0.2, "val/demo/plcc": None}
+    first = {"val/demo/srcc": 0.1, "val/demo/plcc_raw": 0.1}
+    again = {"val/demo/srcc": 0.2, "val/demo/plcc_raw": None}
     write_metrics(tmp_path, "0000", [(0, first), (1, step(1.0)), (2, step(1.1)), (3, step(9.0))])
     write_metrics(tmp_path, "0001", [(2, again), (3, step(1.2)), (4, step(1.3))])
     return tmp_path
@@ -31,7 +31,7 @@ def test_a_step_that_was_done_again_counts_as_it_was_done_last(resumed):
     metrics = merge_metrics(resumed)
     assert list(metrics) == [0, 1, 2, 3, 4]
     assert metrics[3]["reward/total"] == 1.2
-    assert metrics[2] == {**step(1.1), "val/demo/srcc": 0.2, "val/demo/plcc": None}  # validated again on resume
+    assert metrics[2] == {**step(1.1), "val/demo/srcc": 0.2, "val/demo/plcc_raw": None}  # validated again on resume
     written = [json.loads(line) for line in (resumed / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in written] == list(metrics)
 

@@ -242,7 +242,7 @@ def test_validation_gives_correlations_per_data_source(run):
         metrics = run.metrics[step]
         assert metrics["val/demo/scored"] > 0
         assert metrics["val/failed_responses"] == 0
-        assert {"val/demo/srcc", "val/demo/plcc", "val/demo/krcc", "val/demo/rmse"} <= metrics.keys()
+        assert {"val/demo/srcc", "val/demo/plcc_raw", "val/demo/krcc", "val/demo/rmse_raw"} <= metrics.keys()
         assert 0 <= metrics["val/demo/parse_failure_rate"] < 0.5
 
 

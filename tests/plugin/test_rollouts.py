@@ -144,14 +144,14 @@ class TestValidation:
         metrics = self.metrics(infos, ["up"] * 3 + ["down"] * 3, expected=7)
         assert metrics["val/up/srcc"] == pytest.approx(1.0)
         assert metrics["val/down/srcc"] == pytest.approx(-1.0)
-        assert metrics["val/up/rmse"] == pytest.approx(0.5)
+        assert metrics["val/up/rmse_raw"] == pytest.approx(0.5)
         assert metrics["val/failed_responses"] == 1
 
     def test_several_responses_to_a_video_are_averaged(self):
         infos = {"pred_mos": [1.0, 3.0, 5.0, math.nan, 2.9, 2.9], "mos": [1.0, 1.0, 5.0, 5.0, 3.0, 3.0]}
         metrics = self.metrics(infos, uids=["a", "a", "b", "b", "c", "c"])
         assert metrics["val/demo/srcc"] == pytest.approx(1.0)  # 2.0, 5.0 and 2.9 for 1, 5 and 3
-        assert metrics["val/demo/rmse"] == pytest.approx(math.sqrt((1.0 + 0.0 + 0.01) / 3))
+        assert metrics["val/demo/rmse_raw"] == pytest.approx(math.sqrt((1.0 + 0.0 + 0.01) / 3))
         assert metrics["val/demo/scored"] == 3
         assert metrics["val/demo/parse_failure_rate"] == pytest.approx(1 / 6)
 

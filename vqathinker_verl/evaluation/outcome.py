@@ -8,7 +8,8 @@ from typing import Any
 from vqathinker_verl import __version__
 from vqathinker_verl.evaluation.compare import Comparison, Difference
 from vqathinker_verl.evaluation.reference import published
-from vqathinker_verl.evaluation.results import BenchmarkResult, Figure, Mean, ModelResult, Settings
+from vqathinker_verl.evaluation.results import BenchmarkResult, Mean, ModelResult, Settings
+from vqathinker_verl.metrics.evaluate import Figure
 
 TITLES = {
     "srcc": "SRCC",

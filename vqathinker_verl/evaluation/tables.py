@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from vqathinker_verl.evaluation.compare import Difference
 from vqathinker_verl.evaluation.outcome import TITLES, Outcome
 from vqathinker_verl.evaluation.reference import published
-from vqathinker_verl.evaluation.results import BenchmarkResult, Figure, Mean
-from vqathinker_verl.metrics import FIGURES
+from vqathinker_verl.evaluation.results import BenchmarkResult, Mean
+from vqathinker_verl.metrics.bootstrap import FIGURES
+from vqathinker_verl.metrics.evaluate import Figure
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas
 
-from vqathinker_verl.metrics import krcc, plcc, rmse, srcc
+from vqathinker_verl.metrics import krcc, plcc_raw, rmse_raw, srcc
 from vqathinker_verl.parsing import parse_answer
 from vqathinker_verl.rewards.combine import RewardBatch, RewardConfig, score_batch
 from vqathinker_verl.rewards.extra import ExtraReward
@@ -143,7 +143,7 @@ def validation_metrics(
     expected_responses: int,
     config: RewardConfig,
 ) -> dict[str, float]:
-    """SRCC, PLCC, KRCC and RMSE over videos, and the share of responses without a score, per data source.
+    """SRCC, raw PLCC, KRCC and raw RMSE over videos, and the share of responses without a score, per data source.
 
     A video's score is the mean over its responses that have one (`rollout.val_kwargs.n` of them; one, greedy, by
     default).
@@ -157,10 +157,10 @@ def validation_metrics(
         config: how a perturbed response is parsed.
 
     Returns:
-        `val/{data_source}/{srcc,plcc,krcc,rmse,parse_failure_rate,scored}` and `val/failed_responses`; `scored` counts
-        videos. With perturbed responses also `temporal_gap`, the mean over videos of the original's score less the
-        perturbed one's, and `temporal_win_rate`, the share of videos whose original scores higher (equal counts half).
-        A correlation that does not exist (fewer than two scores, constant predictions) is NaN.
+        `val/{data_source}/{srcc,plcc_raw,krcc,rmse_raw,parse_failure_rate,scored}` and `val/failed_responses`;
+        `scored` counts videos. With perturbed responses also `temporal_gap`, the mean over videos of the original's
+        score less the perturbed one's, and `temporal_win_rate`, the share of videos whose original scores higher (equal
+        counts half). A correlation that does not exist (fewer than two scores, constant predictions) is NaN.
 
     Raises:
         KeyError: the reward function gave no `pred_mos` or `mos`.
@@ -193,7 +193,7 @@ def validation_metrics(
     for source, rows in responses.groupby("source"):
         videos = rows.groupby("uid")[["pred_mos", "mos"]].mean().dropna()  # a mean leaves NaN out
         pred_mos, mos = videos["pred_mos"].to_numpy(), videos["mos"].to_numpy()
-        for name, function in (("srcc", srcc), ("plcc", plcc), ("krcc", krcc), ("rmse", rmse)):
+        for name, function in (("srcc", srcc), ("plcc_raw", plcc_raw), ("krcc", krcc), ("rmse_raw", rmse_raw)):
             metrics[f"val/{source}/{name}"] = float(function(pred_mos, mos))
         metrics[f"val/{source}/parse_failure_rate"] = float(rows["pred_mos"].isna().mean())
         metrics[f"val/{source}/scored"] = float(len(videos))

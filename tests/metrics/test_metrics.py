@@ -8,7 +8,7 @@ from helpers.data import data_file
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from vqathinker_verl import evaluate_predictions, fit_logistic, krcc, plcc, rmse, srcc
+from vqathinker_verl import evaluate_predictions, fit_logistic, krcc, plcc, plcc_raw, rmse, rmse_raw, srcc
 
 NAN = math.nan
 # Coarse values, so that ties occur.
@@ -34,8 +34,8 @@ def test_the_others_by_hand():
     # Of 6 pairs 5 in order, 1 not: (5 - 1) / 6.
     assert krcc([1, 3, 2, 4], [10, 20, 30, 40]) == pytest.approx(2 / 3)
     # Deviations (-1, 0, 1) and (-1, -1, 2): 3 / sqrt(2 * 6).
-    assert plcc([1, 2, 3], [1, 1, 4]) == pytest.approx(3 / math.sqrt(12))
-    assert rmse([1, 2, 3], [1, 4, 1]) == pytest.approx(math.sqrt(8 / 3))
+    assert plcc_raw([1, 2, 3], [1, 1, 4]) == pytest.approx(3 / math.sqrt(12))
+    assert rmse_raw([1, 2, 3], [1, 4, 1]) == pytest.approx(math.sqrt(8 / 3))
 
 
 @given(PAIRS)
@@ -43,29 +43,29 @@ def test_agreement_with_scipy(pairs):
     pred, mos = map(np.array, zip(*pairs, strict=True))
     assume(np.ptp(pred) > 0 and np.ptp(mos) > 0)
     assert srcc(pred, mos) == pytest.approx(scipy.stats.spearmanr(pred, mos).statistic, abs=1e-12)
-    assert plcc(pred, mos) == pytest.approx(scipy.stats.pearsonr(pred, mos).statistic, abs=1e-12)
+    assert plcc_raw(pred, mos) == pytest.approx(scipy.stats.pearsonr(pred, mos).statistic, abs=1e-12)
     assert krcc(pred, mos) == pytest.approx(scipy.stats.kendalltau(pred, mos).statistic, abs=1e-12)
 
 
-@pytest.mark.parametrize("metric", [srcc, plcc, krcc])
+@pytest.mark.parametrize("metric", [srcc, plcc_raw, krcc])
 @pytest.mark.parametrize(("pred", "mos"), [([], []), ([1], [2]), ([3, 3, 3], [1, 2, 3]), ([1, 2, 3], [0.1, 0.1, 0.1])])
 def test_a_correlation_that_is_undefined_is_nan(metric, pred, mos):
     assert math.isnan(metric(pred, mos))
 
 
 def test_rmse_of_nothing_and_of_constants():
-    assert math.isnan(rmse([], []))
-    assert rmse([2, 2], [1, 3]) == 1.0
+    assert math.isnan(rmse_raw([], []))
+    assert rmse_raw([2, 2], [1, 3]) == 1.0
 
 
-@pytest.mark.parametrize("metric", [srcc, plcc, krcc])
+@pytest.mark.parametrize("metric", [srcc, plcc_raw, krcc])
 @given(values=st.lists(st.floats(1, 5), min_size=2, max_size=20, unique=True))
 def test_agreement_with_oneself_is_1_exactly_and_with_the_opposite_minus_1(metric, values):
     assert metric(values, values) == pytest.approx(1.0, abs=1e-15)
     assert metric(values, [-value for value in values]) == pytest.approx(-1.0, abs=1e-15)
 
 
-@pytest.mark.parametrize("metric", [srcc, plcc, krcc, rmse, fit_logistic])
+@pytest.mark.parametrize("metric", [srcc, plcc_raw, krcc, rmse_raw, plcc, rmse, fit_logistic])
 @pytest.mark.parametrize(
     ("pred", "mos", "message"),
     [
@@ -100,9 +100,9 @@ def test_the_fit_is_no_worse_than_a_general_optimiser_and_never_worse_than_a_lin
     mos = np.clip(logistic(pred, 1.5, 4.5, 3.0, 0.5) + rng.normal(0, 0.4, 200), 1, 5)
     fit = fit_logistic(pred, mos)
     found, _ = scipy.optimize.curve_fit(logistic, pred, mos, p0=(1.5, 4.5, 3.0, 0.5))
-    assert rmse(fit(pred), mos) <= rmse(logistic(pred, *found), mos) + 1e-6
-    assert rmse(fit(pred), mos) <= rmse(np.polyval(np.polyfit(pred, mos, 1), pred), mos)
-    assert plcc(fit(pred), mos) > plcc(pred, mos)
+    assert rmse_raw(fit(pred), mos) <= rmse_raw(logistic(pred, *found), mos) + 1e-6
+    assert rmse_raw(fit(pred), mos) <= rmse_raw(np.polyval(np.polyfit(pred, mos, 1), pred), mos)
+    assert plcc_raw(fit(pred), mos) > plcc_raw(pred, mos)
 
 
 def test_predictions_against_the_mos_are_not_turned_over():
@@ -112,7 +112,7 @@ def test_predictions_against_the_mos_are_not_turned_over():
     fit = fit_logistic(pred, mos)
     assert fit.upper > fit.lower
     assert fit.scale > 0
-    assert plcc(fit(pred), mos) < -0.5
+    assert plcc_raw(fit(pred), mos) < -0.5
 
 
 @pytest.mark.parametrize(("pred", "mos"), [([1, 2, 3], [1, 2, 3]), ([2] * 5, [1, 2, 3, 4, 5]), ([1, 2, 3, 4], [3] * 4)])
@@ -120,6 +120,8 @@ def test_nothing_to_fit(pred, mos):
     fit = fit_logistic(pred, mos)
     assert not fit.converged
     assert all(math.isnan(value) for value in fit.parameters)
+    assert math.isnan(plcc(pred, mos))
+    assert math.isnan(rmse(pred, mos))
 
 
 def test_evaluation_by_its_parts():
@@ -130,10 +132,10 @@ def test_evaluation_by_its_parts():
     fit = fit_logistic(pred, mos)
     assert result["srcc"] == srcc(pred, mos)
     assert result["krcc"] == krcc(pred, mos)
-    assert result["plcc_raw"] == plcc(pred, mos)
-    assert result["rmse_raw"] == rmse(pred, mos)
-    assert result["plcc"] == plcc(fit(pred), mos)
-    assert result["rmse"] == rmse(fit(pred), mos)
+    assert result["plcc_raw"] == plcc_raw(pred, mos)
+    assert result["rmse_raw"] == rmse_raw(pred, mos)
+    assert result["plcc"] == plcc(pred, mos) == plcc_raw(fit(pred), mos)
+    assert result["rmse"] == rmse(pred, mos) == rmse_raw(fit(pred), mos)
     assert result["fit_converged"] == 1.0
     assert (result["num_videos"], result["num_scored"], result["parse_failure_rate"]) == (80, 80, 0.0)
     for name in ("srcc", "krcc", "plcc", "rmse", "plcc_raw", "rmse_raw"):
@@ -147,7 +149,7 @@ def test_the_intervals_are_those_of_scipys_bootstrap():
     mos = rng.normal(size=60)
     pred = 0.6 * mos + 0.8 * rng.normal(size=60)
     result = evaluate_predictions(pred, mos, num_resamples=120, confidence=0.8)
-    for name, metric in (("plcc_raw", plcc), ("srcc", srcc)):
+    for name, metric in (("plcc_raw", plcc_raw), ("srcc", srcc)):
         reference = scipy.stats.bootstrap(
             (pred, mos),
             metric,
@@ -181,6 +183,17 @@ def test_missing_scores_as_the_middle_when_asked():
     assert result["num_scored"] == 4
     other = evaluate_predictions(pred, mos, missing="middle", score_range=(0.0, 10.0), num_resamples=0)
     assert other["rmse_raw"] == pytest.approx(math.sqrt(9 / 5))  # 5.00 for 2.00
+
+
+def test_fewer_than_five_videos_have_no_fit_and_no_interval():
+    result = evaluate_predictions([1.0, 2.0, 2.5, 4.0, NAN], [1.0, 2.0, 3.0, 4.0, 5.0], num_resamples=20)
+    assert result["srcc"] == 1.0
+    assert result["rmse_raw"] == 0.25
+    assert math.isnan(result["plcc"])
+    assert math.isnan(result["rmse"])
+    assert all(
+        math.isnan(result[f"{name}_{end}"]) for name in ("srcc", "plcc_raw", "rmse_raw") for end in ("low", "high")
+    )
 
 
 @pytest.mark.parametrize("pred", [[], [NAN, NAN], [3.0, 3.0], [1.0, 2.0]])

@@ -8,20 +8,20 @@ to the Bootstrap, 1993, chapters 6 and 13). 1,000 resamples of 7,182 videos take
 import numpy as np
 
 from vqathinker_verl.checks import FloatArray
-from vqathinker_verl.metrics import FIGURES, FIT_BOUNDS, FLAT, LogisticFit, all_figures, fit_logistic
+from vqathinker_verl.metrics.logistic import FLAT, LogisticFit, fit_standardised
 
+# What is reported of every benchmark, in this order.
+FIGURES = ("srcc", "krcc", "plcc", "rmse", "plcc_raw", "rmse_raw")
 # Resamples times videos held at once: 16 MB an array.
 BLOCK_VALUES = 2_000_000
 # Rows of the sign matrix of Kendall's correlation made at once.
 SIGN_ROWS = 512
-# Only resamples without much of a relation take more than a few dozen.
-MAX_FIT_STEPS = 300
 
 
 def resample_figures(
     pred: FloatArray, mos: FloatArray, fit: LogisticFit, *, num_resamples: int, rng: np.random.Generator
 ) -> FloatArray:
-    """Return the figures of bootstrap resamples of the videos, (num_resamples, 6), columns as `metrics.FIGURES`.
+    """Return the figures of bootstrap resamples of the videos, (num_resamples, 6), columns as FIGURES.
 
     Two models' predictions for the same videos, resampled by equally seeded generators, give paired rows: row b of
     both is the same choice of videos.
@@ -144,6 +144,8 @@ class _Sample:
 
         Only the mean MOS at each different prediction matters to the fit, and answers with two decimals have few.
         """
+        from scipy.special import expit
+
         x, y = self.pred_groups.values, self.mos
         x_mean, x_std, y_mean, y_std = self.pred.mean(), self.pred.std(), y.mean(), y.std()
         x, y = (x - x_mean) / x_std, (y - y_mean) / y_std
@@ -154,8 +156,15 @@ class _Sample:
             (fit.centre - x_mean) / x_std,
             fit.scale / x_std,
         ]
-        parameters, converged = _refit(x, sizes, sums, np.array(start))
-        curve = _curve(x, parameters)
+        curve = np.full_like(sums, np.nan)
+        for row in np.flatnonzero(defined):
+            drawn = sizes[row] > 0
+            size = sizes[row, drawn]
+            (lower, rise, centre, scale), converged = fit_standardised(
+                x[drawn], sums[row, drawn] / size, size, np.array(start)
+            )
+            if converged:
+                curve[row] = lower + rise * expit((x - centre) / scale)
         y_squares = counts @ (y * y)
         squares = (sizes * curve**2).sum(axis=1) - 2 * (sums * curve).sum(axis=1) + y_squares
         # About its mean, since a curve may be nearly flat.
@@ -166,85 +175,7 @@ class _Sample:
         figures[:, 0] = _ratio((sums * curve).sum(axis=1), curve_squares, y_spread)
         figures[curve_squares <= FLAT**2 * y_spread, 0] = np.nan
         figures[:, 1] = y_std * np.sqrt(np.maximum(squares, 0) / self.num_videos)
-        for row in np.flatnonzero(~converged & defined):
-            figures[row] = self._fitted_alone(counts[row], fit)
         return figures
-
-    def _fitted_alone(self, counts: FloatArray, fit: LogisticFit) -> list[float]:
-        """The same for one resample that the joint fit did not finish."""
-        chosen = np.repeat(np.arange(self.num_videos), counts.astype(np.int64))
-        refit = fit_logistic(self.pred[chosen], self.mos[chosen], start=fit)
-        figures = all_figures(self.pred[chosen], self.mos[chosen], refit)
-        return [figures["plcc"], figures["rmse"]]
-
-
-def _refit(
-    x: FloatArray, sizes: FloatArray, sums: FloatArray, start: FloatArray
-) -> tuple[FloatArray, np.ndarray[tuple[int, ...], np.dtype[np.bool_]]]:
-    """Least squares of the logistic for all resamples at once (Levenberg-Marquardt, steps cut off at the bounds).
-
-    Args:
-        x: (M,) different predictions, in standard units.
-        sizes: (B, M) how many videos of the resample have each.
-        sums: (B, M) the sum of their MOS, in standard units.
-        start: (4,) lower, rise, centre, scale.
-
-    Returns:
-        Parameters (B, 4) and whether each fit came to an end (B,).
-    """
-    num_resamples = len(sizes)
-    low, high = FIT_BOUNDS
-    means = np.divide(sums, sizes, out=np.zeros_like(sums), where=sizes > 0)
-    found = np.tile(np.clip(start, low, high), (num_resamples, 1))
-    cost = (sizes * (_curve(x, found) - means) ** 2).sum(axis=1)
-    damping = np.full(num_resamples, 1e-3)
-    converged = np.zeros(num_resamples, dtype=bool)
-    scale = sizes.sum(axis=1)  # the squared deviations of the MOS, about
-    for _ in range(MAX_FIT_STEPS):
-        rows = np.flatnonzero(~converged)
-        if not len(rows):
-            break
-        here, size, mean = found[rows], sizes[rows], means[rows]
-        jacobian = _derivatives(x, here)
-        gradient = np.matmul(jacobian, (size * (_curve(x, here) - mean))[..., None])[..., 0]
-        hessian = np.matmul(jacobian * size[:, None, :], jacobian.transpose(0, 2, 1))
-        # A parameter that leans against its bound stays there.
-        leaning = ((here <= low) & (gradient > 0)) | ((here >= high) & (gradient < 0))
-        gradient[leaning] = 0
-        hessian[leaning] = 0
-        hessian.transpose(0, 2, 1)[leaning] = 0
-        diagonal = np.einsum("bkk->bk", hessian)
-        diagonal *= 1 + damping[rows, None]
-        diagonal += 1e-9 * scale[rows, None] + leaning
-        tried = np.clip(here - np.linalg.solve(hessian, gradient[..., None])[..., 0], low, high)
-        tried_cost = (size * (_curve(x, tried) - mean) ** 2).sum(axis=1)
-        gain = cost[rows] - tried_cost
-        better = gain >= 0
-        found[rows[better]], cost[rows[better]] = tried[better], tried_cost[better]
-        damping[rows] = np.where(better, damping[rows] / 10, damping[rows] * 10)
-        # As in `fit_logistic`: gains below a millionth change no digit that is ever printed.
-        converged[rows] = (better & (gain <= 1e-6 * cost[rows] + 1e-12 * scale[rows])) | (damping[rows] > 1e9)
-    return found, converged
-
-
-def _share(x: FloatArray, parameters: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """How far up the rise x (M,) is for parameters (B, 4), and its place in units of the scale, (B, M) both."""
-    from scipy.special import expit
-
-    place = (x - parameters[:, 2:3]) / parameters[:, 3:4]
-    return expit(place), place
-
-
-def _curve(x: FloatArray, parameters: FloatArray) -> FloatArray:
-    """The logistic of x (M,) for parameters (B, 4), (B, M)."""
-    return parameters[:, 0:1] + parameters[:, 1:2] * _share(x, parameters)[0]
-
-
-def _derivatives(x: FloatArray, parameters: FloatArray) -> FloatArray:
-    """Its derivatives by the parameters, (B, 4, M)."""
-    share, place = _share(x, parameters)
-    slope = parameters[:, 1:2] * share * (1 - share) / parameters[:, 3:4]
-    return np.stack([np.ones_like(share), share, -slope, -slope * place], axis=1)
 
 
 def _standardised(values: FloatArray) -> FloatArray:
