@@ -9,7 +9,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 fail() {
-  echo "vqathinker: $1" >&2
+  echo "vqathinker: $*" >&2
   exit 2
 }
 usage() { fail "$1; usage: bash recipes/install.sh cpu|gpu [ui] [test]"; }
@@ -38,18 +38,19 @@ installed() { cat "${@:2}" | sha256sum >"$ENVIRONMENT/$1.sha256"; }
 # Bytecode is compiled once here, or each of verl's ten processes would compile what it imports.
 install() { "$UV" pip install --quiet --compile-bytecode --python "$ENVIRONMENT/bin/python" --no-deps "$@"; }
 find_python() { # sets PYTHON to the first of the versions on this machine
-  local version candidate
+  local version candidate DESCRIBE='import sys; print(sys.executable, "%d.%d" % sys.version_info[:2])'
   for version in "${PYTHON_VERSIONS[@]}"; do
     # python3 and pyenv's may be the version without being on the path under its name.
     for candidate in "python$version" python3 "${PYENV_ROOT:-$HOME/.pyenv}/versions/$version".*/bin/python; do
-      PYTHON=$("$candidate" -c 'import sys; print(sys.executable, "%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue
+      PYTHON=$("$candidate" -c "$DESCRIBE" 2>/dev/null) || continue
       if [ "${PYTHON##* }" = "$version" ]; then
         PYTHON=${PYTHON% *}
         return
       fi
     done
   done
-  fail "no Python ${PYTHON_VERSIONS[*]} on this machine; install one of them (Debian, Ubuntu: apt install python3.11 python3.11-dev)"
+  fail "found none of Python ${PYTHON_VERSIONS[*]} on this machine; install one of them and its headers, for example" \
+    "python${PYTHON_VERSIONS[0]} and python${PYTHON_VERSIONS[0]}-dev of Debian or Ubuntu"
 }
 need_uv() {
   if [ -n "$UV" ]; then return; fi

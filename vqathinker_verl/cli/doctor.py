@@ -91,6 +91,8 @@ def plugin() -> str:
     policy = os.environ.get("VERL_USE_EXTERNAL_PLUGINS", "auto").strip().lower()
     if policy != "auto" and PLUGIN not in policy:
         raise RuntimeError(f"VERL_USE_EXTERNAL_PLUGINS={policy} keeps verl from loading it; unset it")
+    if importlib.util.find_spec("verl") is None:
+        raise ModuleNotFoundError("No module named 'verl'", name="verl")
     script = (
         "import verl, importlib, sys; importlib.import_module(sys.argv[1]); import verl.trainer.ppo.v1 as v1; "
         "v1.get_trainer_cls('vqathinker_sync')"
