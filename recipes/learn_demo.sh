@@ -51,7 +51,12 @@ if [ -z "${MODEL_PATH:-}" ]; then
 fi
 bash "$ROOT/recipes/run_vqathinker.sh" "${OVERRIDES[@]}" "$@"
 
-export PATH="$ROOT/.venv/bin:$PATH"
+STACK=${DEVICE:-}
+if [ -z "$STACK" ]; then
+  if nvidia-smi --list-gpus >/dev/null 2>&1; then STACK=gpu; else STACK=cpu; fi
+fi
+if [ "$STACK" = gpu ]; then ENVIRONMENT=.venv-gpu; else ENVIRONMENT=.venv; fi # as run_vqathinker.sh chose
+export PATH="$ROOT/$ENVIRONMENT/bin:$PATH"
 evaluate() { # MODEL DIR; exit code 1: done, and some figure does not exist, which was said
   vqathinker evaluate --model "$1" --labels "${VAL_FILES:-$DEMO_DIR/val.parquet}" --samples "$SAMPLES" --output "$2" ||
     [ $? = 1 ]

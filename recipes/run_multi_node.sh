@@ -16,7 +16,7 @@
 # --generate` once, or after any run on one machine, there is one (~/.ray/auth_token, to be the same on every node). For 2,
 # set RAY_AUTH_MODE=token if your cluster asks for it, and not otherwise.
 #
-# Every node sees this checkout with its .venv, the model, the videos and OUTPUT_DIR under the same paths.
+# Every node sees this checkout with its .venv-gpu, the model, the videos and OUTPUT_DIR under the same paths.
 # Model: Qwen/Qwen2.5-VL-7B-Instruct, 8.29 B parameters; MODEL_PATH chooses another.
 # Versions: verl 0.9.1, vLLM 0.24.0, transformers 5.9.0.
 # Hardware: 2 nodes (NNODES) of 8 GPUs of 80 GB.
@@ -52,8 +52,10 @@ elif [ -z "$ROLE" ] || [ -z "$HEAD" ]; then
     "recipes/run_multi_node.sh)" >&2
   exit 2
 else
-  bash "$ROOT/recipes/install.sh" "${DEVICE:-gpu}"
-  export PATH="$ROOT/.venv/bin:$PATH"
+  DEVICE=${DEVICE:-gpu}
+  bash "$ROOT/recipes/install.sh" "$DEVICE"
+  if [ "$DEVICE" = gpu ]; then ENVIRONMENT=.venv-gpu; else ENVIRONMENT=.venv; fi
+  export PATH="$ROOT/$ENVIRONMENT/bin:$PATH"
   # Where there is a token, the head asks for it; given an address, Ray's commands and runs send it only if told to.
   if [ -f ~/.ray/auth_token ]; then export RAY_AUTH_MODE=${RAY_AUTH_MODE:-token}; fi
   SECONDS=0

@@ -5,8 +5,8 @@
 #   MODEL_PATH=... TRAIN_FILES=... VAL_FILES=... \
 #     bash recipes/run_vqathinker.sh [options] [-- overrides]
 #
-# Installs what is needed into .venv, then calls `vqathinker train`: options, and any Hydra override of verl's or our
-# fields, may follow. The other recipes choose a model and an experiment, and run this one. `vqathinker plan RECIPE`
+# Installs what is needed into .venv (with a GPU: .venv-gpu), then calls `vqathinker train`: options, and any Hydra
+# override of verl's or our fields, may follow. The other recipes choose a model and an experiment, and run this one. `vqathinker plan RECIPE`
 # shows what one would do. Running it again with the same OUTPUT_DIR resumes from the last checkpoint.
 #
 # Variables; relative paths start at the current folder:
@@ -62,5 +62,6 @@ if [ -z "${PLAN:-}" ]; then
   esac
   bash "$ROOT/recipes/install.sh" "$STACK"
 fi
-export PATH="$ROOT/.venv/bin:$PATH"
+if [ "$STACK" = gpu ]; then ENVIRONMENT=.venv-gpu; else ENVIRONMENT=.venv; fi
+export PATH="$ROOT/$ENVIRONMENT/bin:$PATH"
 exec vqathinker train "$@"

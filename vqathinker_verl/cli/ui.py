@@ -9,7 +9,6 @@ from vqathinker_verl.inference.quiet import quiet_libraries
 
 EXAMPLE = "vqathinker ui --model outputs/model --samples 8"
 EXIT_CODES = "0: stopped by Ctrl-C; 2: the page could not be served"
-INSTALL = "bash recipes/install.sh cpu ui"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -24,11 +23,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve the page until interrupted; 2 if it cannot be served."""
-    try:
-        import gradio  # noqa: F401 - before the model is loaded
-    except ModuleNotFoundError as error:
-        print(f"vqathinker ui: {error}; install it: {INSTALL} (gpu instead of cpu with a GPU)", file=sys.stderr)
-        return 2
+    import gradio  # noqa: F401 - before the model is loaded
+
     from vqathinker_verl.inference.ui import build_page, serve
 
     quiet_libraries()

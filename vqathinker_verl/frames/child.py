@@ -75,7 +75,7 @@ def _answer(request: dict[str, Any], notes: list[tuple[int, str]], answers: Bina
     except VideoError as error:
         found = {"error": str(error)}
     except ImportError as error:
-        found = {"missing": str(error)}
+        found = {"missing": str(error), "module": error.name}
     except MemoryError:
         found = {"error": f"{path}: needs more than {MEMORY_BYTES / 2**30:g} GiB to decode; leave the video out"}
     answers.write(json.dumps({**found, "notes": notes}).encode() + b"\n")

@@ -107,7 +107,8 @@ def _ask(
     if "error" in answer:
         raise VideoError(answer["error"])
     if "missing" in answer:
-        raise ImportError(f"{answer['missing']}: decoding needs it; install vqathinker-verl[data]")
+        message = f"{answer['missing']}: decoding needs it; install vqathinker-verl[data]"
+        raise ModuleNotFoundError(message, name=answer["module"])
     return answer, data
 
 
