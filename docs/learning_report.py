@@ -21,10 +21,10 @@ import pandas
 
 from vqathinker_verl import parse_answer
 from vqathinker_verl.demo.degradations import PLAYBACK
+from vqathinker_verl.demo.reasoning import CLEAN, findings, read_reasoning, read_truth
 from vqathinker_verl.evaluation.predictions import read_predictions
 from vqathinker_verl.metrics import plcc, rmse, srcc
 from vqathinker_verl.rewards.format import format_reward
-from vqathinker_verl.understanding.reasoning import CLEAN, findings, read_reasoning, read_truth
 
 TEMPORAL_DISTORTIONS = ("drops", *PLAYBACK)
 ARMS = {

@@ -1,5 +1,7 @@
-"""Checked vectors: every array that enters the rewards or the metrics goes through here."""
+"""Checks of arguments: arrays that enter the rewards and the metrics, and names that a user typed."""
 
+import difflib
+from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
 
@@ -47,3 +49,17 @@ def make_read_only(record: Any) -> None:
             view = value.view()
             view.flags.writeable = False
             object.__setattr__(record, entry.name, view)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return "; did you mean X?" for the known name closest to `name`, or an empty text if none is close.
+
+    >>> did_you_mean("--total-steps", ["--steps", "--model"])
+    '; did you mean --steps?'
+    >>> did_you_mean("data.train_batch_siz", ["data.train_batch_size", "data.val_batch_size"])
+    '; did you mean data.train_batch_size?'
+    >>> did_you_mean("x", ["--steps"])
+    ''
+    """
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {found[0]}?" if found else ""

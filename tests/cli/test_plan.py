@@ -5,8 +5,8 @@ import re
 import pytest
 
 from vqathinker_verl.cli import plan as cli
+from vqathinker_verl.config.compose import InputError
 from vqathinker_verl.plan.recipe import find_recipe, flattened, recipe_overrides
-from vqathinker_verl.runner.preflight import InputError
 
 
 def plan(*arguments):

@@ -13,9 +13,9 @@ from helpers.training_inputs import write_inputs
 
 from vqathinker_verl.cli import train as train_cli
 from vqathinker_verl.cli.main import build_parser, main
+from vqathinker_verl.config.compose import InputError
 from vqathinker_verl.runner import launch
 from vqathinker_verl.runner import settings as module
-from vqathinker_verl.runner.preflight import InputError
 from vqathinker_verl.runner.settings import device_environment, overrides_of, read_settings
 
 

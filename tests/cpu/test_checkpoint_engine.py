@@ -9,8 +9,8 @@ import pytest
 import torch
 from verl.checkpoint_engine import CheckpointEngineRegistry
 
+from vqathinker_verl.config.compose import composed
 from vqathinker_verl.cpu import checkpoint_engine as module
-from vqathinker_verl.runner.preflight import composed
 
 WEIGHTS = {
     "layer.weight": torch.randn(300, 200),

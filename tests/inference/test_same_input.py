@@ -23,8 +23,8 @@ def test_the_default_frames_are_those_of_the_validation():
 def test_token_ids_and_pixels_are_those_of_the_agent_loop(experiment, tiny_model, clips):
     from verl.utils.tokenizer.continuous_token_wiring import create_continuous_token_builder
 
+    from vqathinker_verl.config.compose import composed
     from vqathinker_verl.plugin.dataset import VideoQualityDataset
-    from vqathinker_verl.runner.preflight import composed
 
     paths = ["data.train_files=a", "data.val_files=b", "actor_rollout_ref.model.path=c"]
     config = composed(CONFIG_DIR, "vqathinker", ["platform=cpu", f"experiment={experiment}", *paths]).data

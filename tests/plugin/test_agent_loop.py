@@ -19,6 +19,7 @@ from verl.experimental.agent_loop.agent_loop import DictConfigWrap
 from verl.workers.rollout.replica import TokenOutput
 from verl.workers.rollout.utils import qwen2_5_vl_dedup_image_tokens
 
+from vqathinker_verl.config.compose import composed
 from vqathinker_verl.demo.degradations import encode_h264
 from vqathinker_verl.demo.model import build_model, build_processor
 from vqathinker_verl.frames import VideoError
@@ -28,7 +29,6 @@ from vqathinker_verl.plugin import dataset
 from vqathinker_verl.plugin.config import TemporalConfig, cache_config
 from vqathinker_verl.plugin.frame_actor import process_cache
 from vqathinker_verl.prompts import QUALITY_PROMPT, video_messages
-from vqathinker_verl.runner.preflight import composed
 
 GROUP_SIZE = 4
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from vqathinker_verl.config.compose import InputError
 from vqathinker_verl.plugin.checkpoints import TRACKER, prune, resume_overrides
-from vqathinker_verl.runner.preflight import InputError
 
 CONTENTS = ("model", "optim", "extra_state")
 

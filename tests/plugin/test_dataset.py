@@ -12,6 +12,7 @@ from omegaconf import open_dict
 from verl.utils.dataset.rl_dataset import RLHFDataset, collate_fn, get_dataset_class
 from verl.utils.tokenizer import build_multimodal_processor_inputs
 
+from vqathinker_verl.config.compose import composed
 from vqathinker_verl.demo.degradations import encode_h264
 from vqathinker_verl.demo.model import build_processor
 from vqathinker_verl.frames import segment_centres
@@ -19,7 +20,6 @@ from vqathinker_verl.plugin import dataset as module
 from vqathinker_verl.plugin.config import cache_config
 from vqathinker_verl.plugin.frame_actor import process_cache
 from vqathinker_verl.prompts import QUALITY_PROMPT, video_messages
-from vqathinker_verl.runner.preflight import composed
 
 SIZES = [(84, 84), (112, 196), (240, 320), (168, 56)]
 

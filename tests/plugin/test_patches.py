@@ -11,7 +11,7 @@ from helpers.tiny_models import save_tiny
 from tensordict import TensorDict
 
 from vqathinker_verl.plugin.patches import fix_3d_position_ids, freeze_vision_tower
-from vqathinker_verl.runner.run_mark import RUN_MARK
+from vqathinker_verl.plugin.run_mark import RUN_MARK
 
 
 def position_ids_of(lengths, components=4):

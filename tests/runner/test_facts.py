@@ -5,8 +5,8 @@ import pandas
 import pytest
 
 from vqathinker_verl.config import CONFIG_DIR
+from vqathinker_verl.config.compose import composed
 from vqathinker_verl.runner import facts
-from vqathinker_verl.runner.preflight import composed
 
 
 @pytest.fixture

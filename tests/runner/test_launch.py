@@ -13,8 +13,8 @@ from helpers.recorded_run import finished_run
 from helpers.stand_in import start_launcher
 from omegaconf import OmegaConf
 
+from vqathinker_verl.config.compose import InputError
 from vqathinker_verl.runner import launch
-from vqathinker_verl.runner.preflight import InputError
 
 
 def test_one_run_at_a_time_in_a_folder(tmp_path):

@@ -7,8 +7,9 @@ import pyarrow.parquet
 import pytest
 from helpers.training_inputs import row, write_inputs
 
+from vqathinker_verl.config.compose import InputError, hydra_text
 from vqathinker_verl.plugin.config import extra_rewards
-from vqathinker_verl.runner.preflight import InputError, check, hydra_text
+from vqathinker_verl.runner.preflight import check
 
 
 @pytest.fixture

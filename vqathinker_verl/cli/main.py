@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from vqathinker_verl import __version__
-from vqathinker_verl.cli.suggest import did_you_mean
+from vqathinker_verl.checks import did_you_mean
 
 # group -> subcommand -> (module, one line of help)
 GROUPS = {

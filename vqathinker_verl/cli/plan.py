@@ -3,9 +3,9 @@
 import argparse
 import sys
 
+from vqathinker_verl.config.compose import InputError
 from vqathinker_verl.plan.model import load_model
 from vqathinker_verl.plan.recipe import compose_recipe, find_recipe, recipe_overrides
-from vqathinker_verl.runner.preflight import InputError
 
 EXAMPLE = "vqathinker plan qwen2_5_vl_7b --gpu-memory 141"
 EXIT_CODES = "0: the run would fit; 1: it would not (each reason is named); 2: there is nothing to plan"

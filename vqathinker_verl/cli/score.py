@@ -1,20 +1,18 @@
 """`vqathinker score`: the score and the reasoning of videos, by a trained model."""
 
 import argparse
-import dataclasses
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 from vqathinker_verl.files import check_writable
 from vqathinker_verl.inference.engines import EngineError, open_engine
 from vqathinker_verl.inference.options import (
-    Asking,
     add_engine_options,
     add_question_options,
     add_root_option,
     asking_from,
+    generation_settings,
 )
 from vqathinker_verl.inference.quiet import quiet_libraries
 from vqathinker_verl.inference.scoring import (
@@ -22,7 +20,6 @@ from vqathinker_verl.inference.scoring import (
     PredictionsFile,
     check_videos,
     find_videos,
-    model_identity,
     score_videos,
 )
 
@@ -68,7 +65,7 @@ def score(args: argparse.Namespace) -> int:
     if args.output is not None:
         check_writable(args.output)
     asking = asking_from(args)
-    output = PredictionsFile(args.output, what_decides(args.model, asking)) if args.output else None
+    output = PredictionsFile(args.output, generation_settings(args.model, asking)) if args.output else None
     done = output.done if output else {}
     missing = {video_id: video for video_id, video in videos.items() if video_id not in done}
     shown = args.format or ("table" if sys.stdout.isatty() else None if output else "json")
@@ -103,22 +100,6 @@ def _report(lines: list[Prediction], output: PredictionsFile | None, shown: str 
     if failed:
         _say(f"{failed} videos could not be used (named above); the same command tries them again")
     return 1 if failed else 0
-
-
-def what_decides(model: str, asking: Asking) -> dict[str, Any]:
-    """All that a response follows from, beside its video: an output made with other settings is not continued."""
-    settings = asking.settings
-    return {
-        "model": model_identity(model),
-        "backend": settings["backend"],
-        "server": settings["server"],
-        "dtype": settings["dtype"],
-        "prompt": asking.prompt,
-        "answer_prefix": settings["answer_prefix"],
-        "frames": dataclasses.asdict(settings["frames"]),
-        "sampling": dataclasses.asdict(settings["sampling"]),
-        "samples": asking.samples,
-    }
 
 
 def _say(text: str) -> None:

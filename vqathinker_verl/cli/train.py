@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from vqathinker_verl.config import CONFIG_DIR
+from vqathinker_verl.config.compose import InputError, composed
 from vqathinker_verl.runner import launch
-from vqathinker_verl.runner.preflight import InputError, check_settings, composed
+from vqathinker_verl.runner.preflight import check_settings
 from vqathinker_verl.runner.settings import (
     DEVICES,
     OUTPUT_DIR,

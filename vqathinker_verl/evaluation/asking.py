@@ -5,11 +5,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from vqathinker_verl.cli.score import what_decides
 from vqathinker_verl.evaluation.predictions import prediction_of
 from vqathinker_verl.evaluation.records import Benchmark, EvaluationError, Prediction
 from vqathinker_verl.inference.engines import open_engine
-from vqathinker_verl.inference.options import asking_from
+from vqathinker_verl.inference.options import asking_from, generation_settings
 from vqathinker_verl.inference.quiet import quiet_libraries
 from vqathinker_verl.inference.scoring import PredictionsFile, check_videos, score_videos
 
@@ -37,7 +36,7 @@ def ask_model(args: argparse.Namespace, benchmarks: Sequence[Benchmark]) -> list
     quiet_libraries()
     check_videos(videos.values())
     asking = asking_from(args)
-    kept = PredictionsFile(args.output / PREDICTIONS, what_decides(args.model, asking)) if args.output else None
+    kept = PredictionsFile(args.output / PREDICTIONS, generation_settings(args.model, asking)) if args.output else None
     rows = [row for video_id, row in kept.done.items() if video_id in videos] if kept else []
     done = {row["video_id"] for row in rows}
     missing = {video_id: path for video_id, path in videos.items() if video_id not in done}

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from vqathinker_verl.inference.export import export_checkpoint, find_actor
-from vqathinker_verl.runner.model_folder import check_model, is_run_folder
+from vqathinker_verl.inference.model_folder import check_model, is_run_folder
 
 
 def usable_model(model: str) -> str:

@@ -11,6 +11,7 @@ from vqathinker_verl.frames import FrameSpec
 from vqathinker_verl.inference.engines import EVALUATION_FRAMES, Backend, ModelDefaults, Sampling, read_defaults
 from vqathinker_verl.inference.engines.contract import EXPORT_FILE, check_samples
 from vqathinker_verl.inference.model_source import usable_model
+from vqathinker_verl.inference.scoring import model_identity
 
 ANSWER_ONLY = "<answer>"
 FAR = 2  # times as many frames as the model was validated with are unlike what it has learnt
@@ -147,4 +148,20 @@ def _settings(args: argparse.Namespace, defaults: ModelDefaults, temperature: fl
         "sampling": sampling,
         "answer_prefix": ANSWER_ONLY if args.no_thinking else "",
         "dtype": args.dtype,
+    }
+
+
+def generation_settings(model: str, asking: Asking) -> dict[str, Any]:
+    """All that a response follows from, beside its video: an output made with other settings is not continued."""
+    settings = asking.settings
+    return {
+        "model": model_identity(model),
+        "backend": settings["backend"],
+        "server": settings["server"],
+        "dtype": settings["dtype"],
+        "prompt": asking.prompt,
+        "answer_prefix": settings["answer_prefix"],
+        "frames": dataclasses.asdict(settings["frames"]),
+        "sampling": dataclasses.asdict(settings["sampling"]),
+        "samples": asking.samples,
     }

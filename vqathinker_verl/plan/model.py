@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from vqathinker_verl.runner.preflight import InputError
+from vqathinker_verl.config.compose import InputError
 
 # config.json of the recipes' models, restated: only what the architecture depends on (docs/plan.md).
 RESTATED = Path(__file__).resolve().parent / "models"

@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from vqathinker_verl.config import CONFIG_DIR
-from vqathinker_verl.runner.preflight import InputError, composed, verl_config_dir
+from vqathinker_verl.config.compose import InputError, composed, verl_config_dir
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 DATA_FILES = ("data.train_files", "data.val_files")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from vqathinker_verl.runner.preflight import InputError
+from vqathinker_verl.config.compose import InputError
 
 TRACKER = "latest_checkpointed_iteration.txt"
 FILES = {"model": "model", "optimizer": "optim", "extra": "extra_state"}  # of verl's FSDP checkpoints, by content

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from wrapt import wrap_function_wrapper
 
-from vqathinker_verl.runner.run_mark import run_of_this_process
+from vqathinker_verl.plugin.run_mark import run_of_this_process
 
 if TYPE_CHECKING:
     from tensordict import TensorDict

@@ -15,9 +15,9 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from vqathinker_verl.cli.suggest import did_you_mean
+from vqathinker_verl.checks import did_you_mean
 from vqathinker_verl.config import CONFIG_DIR
-from vqathinker_verl.runner.preflight import InputError, hydra_text
+from vqathinker_verl.config.compose import InputError, hydra_text
 
 # option -> environment variable
 VARIABLES = {

@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from vqathinker_verl.cli.score import what_decides
 from vqathinker_verl.inference.engines import Answer, Engine, Request, open_engine
-from vqathinker_verl.inference.options import Asking, engine_settings
+from vqathinker_verl.inference.options import Asking, engine_settings, generation_settings
 from vqathinker_verl.inference.quiet import quiet_libraries
 from vqathinker_verl.inference.scoring import PredictionsFile, check_videos
 
@@ -53,7 +52,7 @@ def ask_all(
     quiet_libraries()
     check_videos(request.video for request in requests.values())
     settings = engine_settings(args)
-    file = PredictionsFile(output, what_decides(args.model, Asking(settings, asked, samples=1)), key=key)
+    file = PredictionsFile(output, generation_settings(args.model, Asking(settings, asked, samples=1)), key=key)
     rows = {name: row for name, row in file.done.items() if name in requests}
     pending = [name for name in requests if name not in rows]
     if pending:

@@ -6,9 +6,9 @@ import pytest
 
 from vqathinker_verl.cli.main import main
 from vqathinker_verl.demo.degradations import DISTORTION_WORDS
+from vqathinker_verl.demo.reasoning import findings, read_reasoning, read_truth, words_table
 from vqathinker_verl.evaluation.records import Prediction
 from vqathinker_verl.understanding.questions import QuestionError
-from vqathinker_verl.understanding.reasoning import findings, read_reasoning, read_truth, words_table
 
 
 def said(words, score="3.00"):

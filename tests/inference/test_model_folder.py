@@ -8,8 +8,8 @@ from email.message import Message
 import pytest
 from huggingface_hub import constants
 
-from vqathinker_verl.runner import model_folder
-from vqathinker_verl.runner.model_folder import ModelError, check_model, is_run_folder
+from vqathinker_verl.inference import model_folder
+from vqathinker_verl.inference.model_folder import ModelError, check_model, is_run_folder
 
 VISION = {"model_type": "qwen2_5_vl", "vision_config": {}}
 
