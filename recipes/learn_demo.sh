@@ -7,7 +7,7 @@
 #
 # With MODEL_PATH, TRAIN_FILES and VAL_FILES set, the same protocol runs on real data (recipes/run_vqathinker.sh says
 # how to make them). Model: the demo's tiny Qwen2.5-VL, made here. verl 0.9.1, vLLM 0.24.0. Run on 2 CPU cores, 24 GiB,
-# no GPU: docs/learning.md has the figures. Running it again resumes from the last checkpoint.
+# no GPU: docs/learning.md has the results. Running it again resumes from the last checkpoint.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
@@ -57,11 +57,11 @@ if [ -z "$STACK" ]; then
 fi
 if [ "$STACK" = gpu ]; then ENVIRONMENT=.venv-gpu; else ENVIRONMENT=.venv; fi # as run_vqathinker.sh chose
 export PATH="$ROOT/$ENVIRONMENT/bin:$PATH"
-evaluate() { # MODEL DIR; exit code 1: done, and some figure does not exist, which was said
+evaluate() { # MODEL DIR; exit code 1: done, but a metric is undefined, which was reported
   vqathinker evaluate --model "$1" --labels "${VAL_FILES:-$DEMO_DIR/val.parquet}" --samples "$SAMPLES" --output "$2" ||
     [ $? = 1 ]
 }
-evaluate "${MODEL_PATH:-$DEMO_DIR/model}" "$LEARN_DIR/before-seed$SEED/evaluation" # answers that are there are kept
+evaluate "${MODEL_PATH:-$DEMO_DIR/model}" "$LEARN_DIR/before-seed$SEED/evaluation" # existing answers are kept
 rm -rf "$OUTPUT_DIR/model" "$OUTPUT_DIR/evaluation" # of an earlier start
 vqathinker export "$OUTPUT_DIR" --output "$OUTPUT_DIR/model"
 evaluate "$OUTPUT_DIR/model" "$OUTPUT_DIR/evaluation"
