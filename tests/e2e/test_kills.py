@@ -29,7 +29,7 @@ LONGEST_WAIT = 4.0  # between a step's end and the kill: longer than a step of t
 # What is killed -> words of its command line.
 OUTLIVED = {
     "video decoder": "vqathinker_verl.frames.child",
-    "frame cache": "ray::NodeFrames",
+    "frame cache": "ray::FrameCacheActor",
     "reward worker": "ray::RewardLoopWorker",
     "idle worker of Ray": "ray::IDLE",
 }

@@ -484,21 +484,21 @@ class TestTimes:
             loops.use_times_of_the_rollouts(processor, "auto")
 
 
-class TestDrawFor:
+class TestDrawVisiblePerturbation:
     def video(self, source_frames):
         return torch.zeros(len(source_frames), 3, 4, 4), {"frames_indices": source_frames}
 
     def test_a_change_among_equal_frames_is_drawn_again(self):
         source = np.array([0, 0, 0, 1])
         for number in range(200):
-            perturbation = loops.draw_for(
+            perturbation = loops.draw_visible_perturbation(
                 self.video(source.tolist()), perturbation_rng(0, number, "v"), PerturbationConfig()
             )
             assert perturbation.black.any() or (source[perturbation.indices] != source).any()
 
     def test_one_frame_cannot_be_perturbed(self):
         rng = perturbation_rng(0, 0, "v")
-        assert loops.draw_for(self.video([5, 5, 5, 5]), rng, PerturbationConfig()) is None
+        assert loops.draw_visible_perturbation(self.video([5, 5, 5, 5]), rng, PerturbationConfig()) is None
 
     def test_perturb_shows_the_frames_in_the_drawn_order_and_leaves_the_original(self):
         frames = torch.arange(1, 5).float().reshape(4, 1, 1, 1)

@@ -40,7 +40,7 @@ from vqathinker_verl.perturbations import (
     perturbation_rng,
 )
 from vqathinker_verl.verl_integration.config import TemporalConfig, validation_response_length
-from vqathinker_verl.verl_integration.sharing import SharedWork
+from vqathinker_verl.verl_integration.sharing import SingleFlight
 
 MAX_DRAWS = 100  # until a short video shows a change; nearly always the first draw does
 
@@ -61,7 +61,9 @@ class PreparedPrompt:
     copies: tuple[tuple[Perturbation, list[Video]], ...] = ()
 
 
-def draw_for(video: Video, rng: np.random.Generator, config: PerturbationConfig) -> Perturbation | None:
+def draw_visible_perturbation(
+    video: Video, rng: np.random.Generator, config: PerturbationConfig
+) -> Perturbation | None:
     """A perturbation that shows in this video, or None for one too short to perturb.
 
     A short video fills its T frames with repetitions of a few source frames: a permutation among equal ones changes
@@ -122,7 +124,7 @@ def response_seed(sampling_seed: int, global_step: int, video_id: str, session_i
 class VideoQualityAgentLoop(AgentLoopBase):
     """One question about one video, answered once, or once more with the video's frames perturbed in time."""
 
-    prompts: ClassVar[SharedWork[PreparedPrompt]] = SharedWork()
+    prompts: ClassVar[SingleFlight[PreparedPrompt]] = SingleFlight()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -212,7 +214,7 @@ class VideoQualityAgentLoop(AgentLoopBase):
         for number in range(copies):
             response = number if self.temporal.per_response else None
             rng = perturbation_rng(self.temporal.seed, int(row["global_steps"]), video_id, response)
-            drawn.append(draw_for(videos[0], rng, self.temporal.perturbations))
+            drawn.append(draw_visible_perturbation(videos[0], rng, self.temporal.perturbations))
         if None in drawn:  # left out of the comparison, and counted by the trainer
             return plain
         blank = blank_pixel(self.processor, self.temporal.perturbations.drop_fill)

@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from vqathinker_verl.frames import CacheConfig, FrameSpec
 from vqathinker_verl.verl_integration.config import cache_config
 from vqathinker_verl.verl_integration.dataset import frames_shown
-from vqathinker_verl.verl_integration.node_frames import node_frames
+from vqathinker_verl.verl_integration.node_frames import get_frame_cache
 
 
 class LookAheadLoader:
@@ -96,4 +96,4 @@ def decode_ahead(
 
 def _ask_node(_worker: Any, config: CacheConfig, videos: list[tuple[str, FrameSpec]]) -> None:
     """Runs in an agent loop worker: passes the videos on to the cache of its node."""
-    node_frames(config).decode_ahead.remote(videos)
+    get_frame_cache(config).decode_ahead.remote(videos)
