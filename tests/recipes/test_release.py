@@ -34,7 +34,7 @@ RELEASE = {
     "vqathinker.reward.score_range": None,
     "vqathinker.reward.cross_dataset": True,  # data sets are not told apart
     # trainer: the rewards are computed, and the bonuses added, before the processes gather: 8 responses, G = 4.
-    "vqathinker.reward.ranking_videos": 2,
+    "vqathinker.reward.ranking_chunk_size": 2,
     "vqathinker.reward.temporal_scope": "batch",
     "vqathinker.reward.temporal_margin": 0.0,  # trainer: >=
     "vqathinker.reward.perturbed_rivals": "perturbed",
@@ -47,10 +47,10 @@ RELEASE = {
     "vqathinker.reward.format_weight": 1.0,
     # grpo: temporal is true by default. The published script switches it off; the paper trains with it.
     "vqathinker.temporal.enable": True,
-    "vqathinker.temporal.perturbed_n": 4,  # trainer: one shuffled response for each response
+    "vqathinker.temporal.num_perturbed": 4,  # trainer: one shuffled response for each response
     "vqathinker.temporal.per_response": True,  # model: prepare_model_inputs draws for each copy
     # model: random.choice over the six kinds; apply_temporal_perturbation.
-    "vqathinker.temporal.perturbations.kinds": dict.fromkeys(
+    "vqathinker.temporal.perturbations.weights": dict.fromkeys(
         ("shuffle", "local_shuffle", "reverse", "jitter", "duplicate", "random_drop"), 1.0
     ),
     "vqathinker.temporal.perturbations.window": 4,
@@ -121,7 +121,7 @@ def test_the_rewards_are_the_release_mode_in_pairs(config):
     reward = RewardConfig.from_mapping(OmegaConf.to_container(config.vqathinker.reward, resolve=True))
     released = RewardConfig.release()
     assert {entry.name for entry in fields(reward) if getattr(reward, entry.name) != getattr(released, entry.name)} == {
-        "ranking_videos"
+        "ranking_chunk_size"
     }
 
 
@@ -133,7 +133,7 @@ def test_an_update_is_of_as_many_responses(config):
     assert steps.updates == 1
     # A GPU's 8 responses are of as many videos as are ranked against each other.
     assert steps.ranked == 8 // config.actor_rollout_ref.rollout.n
-    assert TemporalConfig.from_config(config).sessions_with_perturbed(config.actor_rollout_ref.rollout.n) == 4
+    assert TemporalConfig.from_config(config).perturbed_per_group(config.actor_rollout_ref.rollout.n) == 4
 
 
 def test_frames_are_squashed_to_a_square(config):

@@ -250,7 +250,7 @@ def test_validation_draws_no_perturbed_responses(config, processor, tmp_path):
 
 def test_validation_shows_the_same_perturbation_at_every_step_if_asked(config, processor, tmp_path):
     changed = config.copy()
-    changed.vqathinker.temporal.validate = True
+    changed.vqathinker.temporal.in_validation = True
     row = row_of(write_clip(tmp_path / "clip.mp4"), split="val")
     drawn = []
     for step in (3, 8):
@@ -263,7 +263,7 @@ def test_validation_shows_the_same_perturbation_at_every_step_if_asked(config, p
     assert drawn[0] == drawn[1]
 
 
-@pytest.mark.parametrize(("overrides", "perturbed"), [({"enable": False}, 0), ({"perturbed_n": 1}, 1)])
+@pytest.mark.parametrize(("overrides", "perturbed"), [({"enable": False}, 0), ({"num_perturbed": 1}, 1)])
 def test_fewer_perturbed_responses_are_fewer_requests(config, processor, tmp_path, overrides, perturbed):
     changed = config.copy()
     changed.vqathinker.temporal.update(overrides)
@@ -287,9 +287,9 @@ class TestPerResponse:
     @pytest.fixture
     def changed(self, config):
         changed = config.copy()
-        changed.vqathinker.temporal.update({"per_response": True, "perturbed_n": GROUP_SIZE})
+        changed.vqathinker.temporal.update({"per_response": True, "num_perturbed": GROUP_SIZE})
         # Of 720 orders of six frames, so that four draws differ.
-        changed.vqathinker.temporal.perturbations.kinds = {"shuffle": 1.0}
+        changed.vqathinker.temporal.perturbations.weights = {"shuffle": 1.0}
         return changed
 
     def drawn(self, config, processor, row):
@@ -330,7 +330,7 @@ class TestPerResponse:
 
     def test_each_response_names_its_own(self, config, processor, tmp_path):
         changed = config.copy()
-        changed.vqathinker.temporal.update({"per_response": True, "perturbed_n": GROUP_SIZE})
+        changed.vqathinker.temporal.update({"per_response": True, "num_perturbed": GROUP_SIZE})
         row = row_of(write_clip(tmp_path / "clip.mp4"))
         outputs, _ = run_group(changed, processor, row, expected=2 * GROUP_SIZE)
         temporal = TemporalConfig.from_config(changed)
@@ -347,7 +347,7 @@ class TestPerResponse:
 def test_an_identity_draw_is_shown_where_it_is_not_drawn_again(config, processor, tmp_path):
     """A clip of one frame: its copy equals it, and takes part in the comparison, as in the released code."""
     changed = config.copy()
-    changed.vqathinker.temporal.perturbations.update({"redraw_identity": False, "kinds": {"reverse": 1.0}})
+    changed.vqathinker.temporal.perturbations.update({"redraw_identity": False, "weights": {"reverse": 1.0}})
     row = row_of(write_clip(tmp_path / "still.mp4", num_frames=1))
     outputs, requests = run_group(changed, processor, row, expected=GROUP_SIZE + GROUP_SIZE // 2)
     assert len(requests) == GROUP_SIZE + GROUP_SIZE // 2
@@ -358,7 +358,9 @@ def test_an_identity_draw_is_shown_where_it_is_not_drawn_again(config, processor
 @pytest.mark.parametrize("fill", ["black", "mean"])
 def test_a_dropped_frame_shows_black_or_zero_after_normalisation(config, processor, tmp_path, fill):
     changed = config.copy()
-    changed.vqathinker.temporal.perturbations.update({"drop_fill": fill, "kinds": {"random_drop": 1.0}, "max_drops": 1})
+    changed.vqathinker.temporal.perturbations.update(
+        {"drop_fill": fill, "weights": {"random_drop": 1.0}, "max_drops": 1}
+    )
     row = row_of(write_clip(tmp_path / "clip.mp4"))
     _, requests = run_group(changed, processor, row, expected=GROUP_SIZE + GROUP_SIZE // 2)
     originals, perturbed = split_requests(requests)

@@ -4,7 +4,7 @@ verl calls an agent loop's `run()` once per response: G times per prompt, at the
 loop decodes and processes the video in each call and twice more afterwards (verl/experimental/agent_loop). Here the
 sessions of a prompt share the frames, the prompt's tokens and the processor's features.
 
-The first `perturbed_n` sessions also ask for one response to the same video with its frames perturbed in time. Both
+The first `num_perturbed` sessions also ask for one response to the same video with its frames perturbed in time. Both
 requests are sent together, so that the server batches them. A perturbed response is never trained on: its text travels
 in `extra_fields` to the trainer, which compares the rewards (SPEC section 3, temporal consistency).
 
@@ -140,8 +140,8 @@ class VideoQualityAgentLoop(AgentLoopBase):
         Args:
             sampling_params: vLLM's sampling parameters.
             priority: the request's priority at the server.
-            is_validation: in validation, perturbed responses are drawn if `temporal.validate` says so; the worker below
-                sets it.
+            is_validation: set by the worker below; in validation, `temporal.in_validation` decides whether perturbed
+                responses are drawn.
             kwargs: the dataset's row, with `uid`, `session_id` and `global_steps`.
 
         Returns:
@@ -152,12 +152,12 @@ class VideoQualityAgentLoop(AgentLoopBase):
             VideoError: the video cannot be decoded; verl then counts the session as failed and goes on.
         """
         if is_validation:
-            sessions = self.rollout_config.val_kwargs.n if self.temporal.validate else 0
+            sessions = self.rollout_config.val_kwargs.n if self.temporal.in_validation else 0
             kwargs["global_steps"] = 0  # one perturbation a video in all validations, so that they can be compared
             if self.validation_response_length is not None:
                 sampling_params = {**sampling_params, "max_tokens": self.validation_response_length}
         else:
-            sessions = self.temporal.sessions_with_perturbed(self.rollout_config.n)
+            sessions = self.temporal.perturbed_per_group(self.rollout_config.n)
         copies = sessions if self.temporal.per_response else min(sessions, 1)
         prepare = partial(self._prepare, kwargs, copies=copies, trained_on=not is_validation)
         async with self.prompts.use(kwargs["uid"], prepare) as prompt:
