@@ -16,6 +16,7 @@ import pytest
 import torch
 from transformers.models.qwen2_5_vl import Qwen2_5_VLModel
 from verl.experimental.agent_loop.agent_loop import DictConfigWrap
+from verl.experimental.reward_loop import RewardLoopManager
 from verl.workers.rollout.replica import TokenOutput
 from verl.workers.rollout.utils import qwen2_5_vl_dedup_image_tokens
 
@@ -92,6 +93,8 @@ def row_of(path, split="train"):
         "uid": uuid4().hex,
         "raw_prompt": [{"role": "user", "content": content}],
         "extra_info": {"index": 0, "split": split, "video_id": f"demo/{path.name}"},
+        "data_source": "demo",
+        "reward_model": {"style": "rule", "ground_truth": 3.0},
         "global_steps": 3,
     }
 
@@ -160,6 +163,7 @@ class TestTraining:
         with_pair = [output for output in outputs if output.extra_fields["perturbed_response"] is not None]
         assert len(with_pair) == GROUP_SIZE // 2
         for output in outputs:
+            assert output.extra_fields["response_text"].startswith("<think>It looks sharp</think><answer>")
             assert math.isnan(output.reward_score)
             assert math.isnan(output.as_dict()["rm_scores"][-1])
         for output in with_pair:
@@ -244,8 +248,36 @@ def test_validation_draws_no_perturbed_responses(config, processor, tmp_path):
     row = row_of(write_clip(tmp_path / "clip.mp4"), split="val")
     outputs, requests = run_group(config, processor, row, is_validation=True, sessions=1, expected=1)
     assert len(requests) == 1
-    assert outputs[0].reward_score is None  # verl's reward loop scores it
     assert outputs[0].extra_fields["perturbed_response"] is None
+
+
+def test_validation_is_scored_without_a_reward_worker(config, processor, cluster, tmp_path):
+    """The stand-in server answers 2.00 for a video of MOS 3, which earns exp(-1 / (2 x 0.5^2)) and 1 for its format."""
+    (output,), _ = run_group(
+        config, processor, row_of(write_clip(tmp_path / "clip.mp4")), is_validation=True, sessions=1, expected=1
+    )
+    assert output.reward_score == pytest.approx(math.exp(-2) + 1)
+    assert output.as_dict()["rm_scores"].sum() == pytest.approx(output.reward_score)
+    assert output.extra_fields["reward_extra_info"] == pytest.approx(
+        {
+            "score": output.reward_score,
+            "mos": 3.0,
+            "pred_mos": 2.0,
+            "regression": math.exp(-2),
+            "format": 1.0,
+            "parse_failure": 0.0,
+            "video_id": "demo/clip.mp4",
+            "data_source": "demo",
+            "perturbation": None,
+            "perturbed_response": None,
+        }
+    )
+
+    worker = object.__new__(loops.VideoQualityAgentLoopWorker)
+    worker.reward_loop_worker_handles = RewardLoopManager(config).reward_loop_worker_handles
+    assert worker.reward_loop_worker_handles == []  # None would have the trainer score validation with a reward model
+    asyncio.run(worker._compute_score([output], {}))
+    assert output.reward_score == pytest.approx(math.exp(-2) + 1)
 
 
 def test_validation_shows_the_same_perturbation_at_every_step_if_asked(config, processor, tmp_path):
@@ -259,7 +291,11 @@ def test_validation_shows_the_same_perturbation_at_every_step_if_asked(config, p
         assert len(requests) == 4
         assert all("<answer>" in output.extra_fields["perturbed_response"] for output in outputs)
         drawn.append([output.extra_fields["perturbation"] for output in outputs])
-        assert outputs[0].reward_score is None
+        for output in outputs:
+            dumped = output.extra_fields["reward_extra_info"]
+            assert {name: dumped[name] for name in ("perturbation", "perturbed_response")} == {
+                name: output.extra_fields[name] for name in ("perturbation", "perturbed_response")
+            }
     assert drawn[0] == drawn[1]
 
 

@@ -68,8 +68,6 @@ def test_every_path_in_it_leads_somewhere(started):
     from verl.trainer.ppo.v1 import get_trainer_cls
     from verl.utils.import_utils import load_class_from_fqn, load_extern_object
 
-    reward = started.reward.custom_reward_function
-    assert load_extern_object(reward.path, reward.name).__module__ == "vqathinker_verl.adapters.verl"
     assert load_extern_object(started.data.custom_cls.path, started.data.custom_cls.name)
     assert load_class_from_fqn(started.actor_rollout_ref.rollout.agent.agent_loop_manager_class, "AgentLoopManager")
     assert get_trainer_cls(started.trainer.v1.trainer_mode)
@@ -84,10 +82,7 @@ def test_no_other_path_is_in_it(started):
     from verl.utils.import_utils import load_class_from_fqn
 
     leaves = dict(flattened(OmegaConf.to_container(started, resolve=True)))
-    assert {name for name, value in leaves.items() if str(value).startswith("pkg://")} == {
-        "data.custom_cls.path",
-        "reward.custom_reward_function.path",
-    }
+    assert {name for name, value in leaves.items() if str(value).startswith("pkg://")} == {"data.custom_cls.path"}
     for target in {value for name, value in leaves.items() if name.endswith("_target_")}:
         assert load_class_from_fqn(target, target)
 
