@@ -158,7 +158,7 @@ def sensitivity(runs: list[Run]) -> str:
     """
     runs = [run for run in runs if run.validations[max(run.validations)]["perturbed_mos"].notna().any()]
     if not runs:
-        return "Only for runs with vqathinker.temporal.validate=true."
+        return "Only for runs with vqathinker.temporal.in_validation=true."
     columns = {"before GRPO": _gaps({run.seed: run for run in runs}.values(), min)}
     for arm, title in ARMS.items():
         if members := [run for run in runs if run.arm == arm]:

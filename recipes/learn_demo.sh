@@ -36,13 +36,13 @@ case $ARM in
   temporal_margin) REWARD=(vqathinker.reward.temporal_margin="$TEMPORAL_MARGIN") ;;
   regression) REWARD=(vqathinker.reward.ranking_weight=0 "${NO_TEMPORAL[@]}") ;;
   ranking) REWARD=(vqathinker.reward.regression_weight=0 "${NO_TEMPORAL[@]}") ;;
-  local_ranking) REWARD=(vqathinker.reward.ranking_videos=2) ;; # the release: two videos of one GPU
+  local_ranking) REWARD=(vqathinker.reward.ranking_chunk_size=2) ;; # the release: two videos of one GPU
   *)
     echo "vqathinker: ARM=$ARM; expected all, no_temporal, temporal_margin, regression, ranking or local_ranking" >&2
     exit 2
     ;;
 esac
-REWARD+=(vqathinker.temporal.validate=true) # every arm answers on perturbed copies of the held-out clips, too
+REWARD+=(vqathinker.temporal.in_validation=true) # every arm answers on perturbed copies of the held-out clips, too
 
 export DEMO_DIR=${DEMO_DIR:-$LEARN_DIR/demo-seed$SEED} OUTPUT_DIR=$LEARN_DIR/$ARM-seed$SEED
 OVERRIDES=("${REWARD[@]}" trainer.test_freq="$TEST_FREQ" trainer.save_freq="$TEST_FREQ")

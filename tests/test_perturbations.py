@@ -14,7 +14,9 @@ from vqathinker_verl.perturbations import PERTURBATIONS, PerturbationConfig, dra
 
 
 def draw(name, num_frames, seed=0, **settings):
-    return draw_perturbation(num_frames, np.random.default_rng(seed), PerturbationConfig(kinds={name: 1.0}, **settings))
+    return draw_perturbation(
+        num_frames, np.random.default_rng(seed), PerturbationConfig(weights={name: 1.0}, **settings)
+    )
 
 
 @given(st.sampled_from(PERTURBATIONS), st.integers(2, 20), st.integers(0, 1000))
@@ -89,7 +91,7 @@ def test_a_duplicate_at_a_random_place_by_enumeration():
             shown = tuple(repeated if frame is None else frame for frame in longer if frame not in dropped)
             chances[shown] += 1 / (3 * 2 * 4 * len(drops))
     rng = np.random.default_rng(0)
-    config = PerturbationConfig(kinds={"duplicate": 1}, duplicate_place="random", redraw_identity=False)
+    config = PerturbationConfig(weights={"duplicate": 1}, duplicate_place="random", redraw_identity=False)
     draws = 20_000
     drawn = collections.Counter(tuple(draw_perturbation(3, rng, config).indices.tolist()) for _ in range(draws))
     assert set(drawn) == set(chances)
@@ -100,7 +102,7 @@ def test_a_duplicate_at_a_random_place_by_enumeration():
 def test_identity_draws_are_possible_where_they_are_not_drawn_again():
     for name in ("shuffle", "local_shuffle", "jitter"):
         rng = np.random.default_rng(0)
-        config = PerturbationConfig(kinds={name: 1}, redraw_identity=False)
+        config = PerturbationConfig(weights={name: 1}, redraw_identity=False)
         unchanged = [draw_perturbation(3, rng, config).indices.tolist() == [0, 1, 2] for _ in range(2000)]
         chance = {"shuffle": 1 / 6, "local_shuffle": 1 / 6, "jitter": 4 / 27}[name]  # jitter: ends stay with 2/3
         assert np.mean(unchanged) == pytest.approx(chance, abs=0.04), name
@@ -140,7 +142,7 @@ def test_no_frames_are_refused():
 
 
 def test_odds():
-    config = PerturbationConfig(kinds={"reverse": 1, "shuffle": 3, "jitter": 0})
+    config = PerturbationConfig(weights={"reverse": 1, "shuffle": 3, "jitter": 0})
     names = [draw_perturbation(6, np.random.default_rng(seed), config).name for seed in range(2000)]
     assert set(names) == {"reverse", "shuffle"}
     assert names.count("shuffle") / 2000 == pytest.approx(0.75, abs=0.04)  # four standard errors
@@ -184,26 +186,26 @@ def test_the_order_in_which_odds_are_written_does_not_matter():
     forth, back = dict.fromkeys(PERTURBATIONS, 1.0), dict.fromkeys(reversed(PERTURBATIONS), 1.0)
     for step in range(20):
         drawn = [
-            draw_perturbation(8, perturbation_rng(0, step, "a"), PerturbationConfig(kinds=kinds)).indices.tolist()
-            for kinds in (forth, back)
+            draw_perturbation(8, perturbation_rng(0, step, "a"), PerturbationConfig(weights=weights)).indices.tolist()
+            for weights in (forth, back)
         ]
         assert drawn[0] == drawn[1]
 
 
 def test_pickling():
-    config = PerturbationConfig(kinds={"jitter": 2}, window=3)
+    config = PerturbationConfig(weights={"jitter": 2}, window=3)
     assert pickle.loads(pickle.dumps(config)) == config
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"kinds": {"shufle": 1}}, "kinds: unknown shufle; the perturbations are shuffle, local_shuffle"),
-        ({"kinds": {"shuffle": -1}}, "kinds.shuffle: expected odds of at least 0, got -1"),
-        ({"kinds": {"shuffle": "often"}}, "kinds.shuffle: expected odds"),
-        ({"kinds": {"shuffle": float("nan")}}, "kinds.shuffle: expected odds"),
-        ({"kinds": {}}, "at least one perturbation"),
-        ({"kinds": {"shuffle": 0}}, "at least one perturbation"),
+        ({"weights": {"shufle": 1}}, "weights: unknown shufle; the perturbations are shuffle, local_shuffle"),
+        ({"weights": {"shuffle": -1}}, "weights.shuffle: expected a number of at least 0, got -1"),
+        ({"weights": {"shuffle": "often"}}, "weights.shuffle: expected a number"),
+        ({"weights": {"shuffle": float("nan")}}, "weights.shuffle: expected a number"),
+        ({"weights": {}}, "at least one perturbation"),
+        ({"weights": {"shuffle": 0}}, "at least one perturbation"),
         ({"window": 1}, "window: expected a whole number of at least 2, got 1"),
         ({"max_duplicates": 0}, "max_duplicates: expected"),
         ({"max_drops": 1.5}, "max_drops: expected"),

@@ -28,7 +28,8 @@ class PerturbationConfig:
     """Which perturbations are drawn, and how strong they are; checked when made.
 
     Attributes:
-        kinds: name -> odds, relative to each other; a name that is left out, or whose odds are 0, is never drawn.
+        weights: name -> how often it is drawn, relative to the others; a name that is left out, or whose weight is 0,
+            is never drawn.
         window: number of frames inside which `local_shuffle` permutes.
         max_duplicates: most repetitions of the frame that `duplicate` repeats.
         max_drops: most frames that `random_drop` sets to black.
@@ -41,7 +42,7 @@ class PerturbationConfig:
             released code).
     """
 
-    kinds: Mapping[str, float] = field(default_factory=lambda: dict.fromkeys(PERTURBATIONS, 1.0))
+    weights: Mapping[str, float] = field(default_factory=lambda: dict.fromkeys(PERTURBATIONS, 1.0))
     window: int = 4
     max_duplicates: int = 3
     max_drops: int = 3
@@ -50,15 +51,15 @@ class PerturbationConfig:
     redraw_identity: bool = True
 
     def __post_init__(self) -> None:
-        kinds = {str(name): odds for name, odds in self.kinds.items()}
-        unknown = sorted(set(kinds) - set(PERTURBATIONS))
+        weights = {str(name): weight for name, weight in self.weights.items()}
+        unknown = sorted(set(weights) - set(PERTURBATIONS))
         if unknown:
-            raise ValueError(f"kinds: unknown {', '.join(unknown)}; the perturbations are {', '.join(PERTURBATIONS)}")
-        for name, odds in kinds.items():
-            if isinstance(odds, bool) or not isinstance(odds, int | float) or not 0 <= odds < math.inf:
-                raise ValueError(f"kinds.{name}: expected odds of at least 0, got {odds!r}")
-        if not any(kinds.values()):
-            raise ValueError("kinds: at least one perturbation needs odds above 0")
+            raise ValueError(f"weights: unknown {', '.join(unknown)}; the perturbations are {', '.join(PERTURBATIONS)}")
+        for name, weight in weights.items():
+            if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+                raise ValueError(f"weights.{name}: expected a number of at least 0, got {weight!r}")
+        if not any(weights.values()):
+            raise ValueError("weights: at least one perturbation needs a weight above 0")
         for name, least in (("window", 2), ("max_duplicates", 1), ("max_drops", 1)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
@@ -67,9 +68,9 @@ class PerturbationConfig:
         check_choice("drop_fill", self.drop_fill, DropFill)
         if not isinstance(self.redraw_identity, bool):
             raise ValueError(f"redraw_identity: expected true or false, got {self.redraw_identity!r}")
-        # In a fixed order, so that what is drawn does not hang on the order in which the odds were written.
-        ordered = {name: float(kinds[name]) for name in PERTURBATIONS if name in kinds}
-        object.__setattr__(self, "kinds", ordered)
+        # In a fixed order, so that what is drawn does not depend on the order in which the weights were written.
+        ordered = {name: float(weights[name]) for name in PERTURBATIONS if name in weights}
+        object.__setattr__(self, "weights", ordered)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +115,7 @@ def draw_perturbation(
     Raises:
         ValueError: if `num_frames` is below 1.
 
-    >>> draw_perturbation(3, np.random.default_rng(0), PerturbationConfig(kinds={"reverse": 1})).indices.tolist()
+    >>> draw_perturbation(3, np.random.default_rng(0), PerturbationConfig(weights={"reverse": 1})).indices.tolist()
     [2, 1, 0]
     """
     if num_frames < 1:
@@ -122,8 +123,8 @@ def draw_perturbation(
     if num_frames == 1:
         return None
     config = config or PerturbationConfig()
-    odds = np.array(list(config.kinds.values()))
-    name = list(config.kinds)[int(rng.choice(len(odds), p=odds / odds.sum()))]
+    weights = np.array(list(config.weights.values()))
+    name = list(config.weights)[int(rng.choice(len(weights), p=weights / weights.sum()))]
     while True:
         indices, black = _draw(name, num_frames, rng, config)
         if not config.redraw_identity or black.any() or (indices != np.arange(num_frames)).any():

@@ -163,7 +163,7 @@ def make_loop(
         processor.tokenizer, hf_model_type="qwen2_5_vl", processor=processor
     )
     loop.temporal = SimpleNamespace(
-        seed=0, perturbations=PerturbationConfig(), sessions_with_perturbed=lambda n: PERTURBED if perturb else 0
+        seed=0, perturbations=PerturbationConfig(), perturbed_per_group=lambda n: PERTURBED if perturb else 0
     )
     return loop
 

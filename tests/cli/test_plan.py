@@ -17,7 +17,7 @@ def plan(*arguments):
 
 
 def test_the_page_says_all_that_it_should(capsys):
-    assert plan("qwen2_5_vl_7b", "actor_rollout_ref.rollout.n=8", "vqathinker.temporal.perturbed_n=2") == 0
+    assert plan("qwen2_5_vl_7b", "actor_rollout_ref.rollout.n=8", "vqathinker.temporal.num_perturbed=2") == 0
     out = capsys.readouterr().out
     for line in (
         "actor_rollout_ref.rollout.n: 8",

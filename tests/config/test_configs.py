@@ -68,8 +68,6 @@ def test_every_path_in_it_leads_somewhere(started):
     from verl.trainer.ppo.v1 import get_trainer_cls
     from verl.utils.import_utils import load_class_from_fqn, load_extern_object
 
-    reward = started.reward.custom_reward_function
-    assert load_extern_object(reward.path, reward.name).__module__ == "vqathinker_verl.adapters.verl"
     assert load_extern_object(started.data.custom_cls.path, started.data.custom_cls.name)
     assert load_class_from_fqn(started.actor_rollout_ref.rollout.agent.agent_loop_manager_class, "AgentLoopManager")
     assert get_trainer_cls(started.trainer.v1.trainer_mode)
@@ -84,10 +82,7 @@ def test_no_other_path_is_in_it(started):
     from verl.utils.import_utils import load_class_from_fqn
 
     leaves = dict(flattened(OmegaConf.to_container(started, resolve=True)))
-    assert {name for name, value in leaves.items() if str(value).startswith("pkg://")} == {
-        "data.custom_cls.path",
-        "reward.custom_reward_function.path",
-    }
+    assert {name for name, value in leaves.items() if str(value).startswith("pkg://")} == {"data.custom_cls.path"}
     for target in {value for name, value in leaves.items() if name.endswith("_target_")}:
         assert load_class_from_fqn(target, target)
 
@@ -138,23 +133,23 @@ class TestTemporal:
     @pytest.mark.parametrize(("group_size", "expected"), [(1, 1), (4, 2), (5, 3), (8, 4)])
     def test_half_of_the_group_rounded_up_by_default(self, combinations, group_size, expected):
         config = self.changed(combinations, f"actor_rollout_ref.rollout.n={group_size}")
-        assert TemporalConfig.from_config(config).sessions_with_perturbed(group_size) == expected
+        assert TemporalConfig.from_config(config).perturbed_per_group(group_size) == expected
 
     def test_a_number_of_ones_own_or_none_at_all(self, combinations):
-        config = self.changed(combinations, "vqathinker.temporal.perturbed_n=1")
-        assert TemporalConfig.from_config(config).sessions_with_perturbed(8) == 1
+        config = self.changed(combinations, "vqathinker.temporal.num_perturbed=1")
+        assert TemporalConfig.from_config(config).perturbed_per_group(8) == 1
         config = self.changed(combinations, "vqathinker.temporal.enable=false")
-        assert TemporalConfig.from_config(config).sessions_with_perturbed(8) == 0
+        assert TemporalConfig.from_config(config).perturbed_per_group(8) == 0
 
     @pytest.mark.parametrize("wrong", ["0", "9"])
     def test_more_than_the_group_or_none_is_refused(self, combinations, wrong):
-        config = self.changed(combinations, f"vqathinker.temporal.perturbed_n={wrong}")
-        with pytest.raises(ValueError, match="perturbed_n"):
+        config = self.changed(combinations, f"vqathinker.temporal.num_perturbed={wrong}")
+        with pytest.raises(ValueError, match="num_perturbed"):
             TemporalConfig.from_config(config)
 
-    def test_the_odds_of_the_perturbations_are_config(self, combinations):
-        config = self.changed(combinations, "vqathinker.temporal.perturbations.kinds.shuffle=0")
-        assert TemporalConfig.from_config(config).perturbations.kinds["shuffle"] == 0
+    def test_the_weights_of_the_perturbations_are_config(self, combinations):
+        config = self.changed(combinations, "vqathinker.temporal.perturbations.weights.shuffle=0")
+        assert TemporalConfig.from_config(config).perturbations.weights["shuffle"] == 0
 
 
 def test_a_field_that_does_not_exist_is_named(recipe_config_dir):

@@ -29,8 +29,7 @@ LONGEST_WAIT = 4.0  # between a step's end and the kill: longer than a step of t
 # What is killed -> words of its command line.
 OUTLIVED = {
     "video decoder": "vqathinker_verl.frames.child",
-    "frame cache": "ray::NodeFrames",
-    "reward worker": "ray::RewardLoopWorker",
+    "frame cache": "ray::FrameCacheActor",
     "idle worker of Ray": "ray::IDLE",
 }
 OUTLIVED_A_START = int(os.environ.get("VQATHINKER_FAULT_OUTLIVED", len(OUTLIVED)))
@@ -124,7 +123,7 @@ def test_a_killed_process_loses_no_more_than_it_says(demo, folder, killed, round
         "data.frames.cache_bytes=0",  # decoders have work in every step
         "trainer.save_freq=1",
         "trainer.val_before_train=false",
-        "trainer.test_freq=2",  # within GOES_ON_STEPS: validation needs the reward worker, training does not
+        "trainer.test_freq=2",  # within GOES_ON_STEPS, so that validation meets the loss too
         "vqathinker.watchdog.phase_seconds=50",
         "vqathinker.watchdog.sync_seconds=30",
         TOTAL_STEPS="100000",

@@ -9,8 +9,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.soak]
 GROUP_SIZE, VIDEOS, STEPS = 4, 8, 4
 SETTINGS = {
     "off": ("vqathinker.temporal.enable=false", 0),
-    "one": ("vqathinker.temporal.perturbed_n=1", 1),
-    "half of G": ("vqathinker.temporal.perturbed_n=null", GROUP_SIZE // 2),
+    "one": ("vqathinker.temporal.num_perturbed=1", 1),
+    "half of G": ("vqathinker.temporal.num_perturbed=null", GROUP_SIZE // 2),
 }
 
 
@@ -46,7 +46,7 @@ def print_ratios(steps):
     }
     for name in ("one", "half of G"):
         ratios = {field: seconds[name][field] / seconds["off"][field] for field in ("gen", "step")}
-        print(f"perturbed_n {name}: generation x{ratios['gen']:.2f}, step x{ratios['step']:.2f} of those without it")
+        print(f"num_perturbed {name}: generation x{ratios['gen']:.2f}, step x{ratios['step']:.2f} of those without it")
 
 
 @pytest.mark.parametrize("setting", SETTINGS)

@@ -57,8 +57,8 @@ FIELDS = {
         "v1": {"trainer_mode": "vqathinker_sync"},
     },
     "vqathinker": {
-        "reward": {"ranking_videos": None},
-        "temporal": {"enable": True, "perturbed_n": None, "validate": False, "seed": 0, "perturbations": {}},
+        "reward": {"ranking_chunk_size": None},
+        "temporal": {"enable": True, "num_perturbed": None, "in_validation": False, "seed": 0, "perturbations": {}},
     },
 }
 

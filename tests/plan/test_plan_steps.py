@@ -29,7 +29,7 @@ def test_total_steps_can_be_given():
     assert count_steps(plan_config(**{"trainer.total_training_steps": 10})).total == 10
 
 
-@pytest.mark.parametrize(("changes", "added"), [({"perturbed_n": 1}, 32), ({"enable": False}, 0), ({}, 64)])
+@pytest.mark.parametrize(("changes", "added"), [({"num_perturbed": 1}, 32), ({"enable": False}, 0), ({}, 64)])
 def test_what_the_temporal_pair_adds(changes, added):
     config = plan_config(**{f"vqathinker.temporal.{name}": value for name, value in changes.items()})
     assert count_steps(config).perturbed == added
@@ -41,9 +41,9 @@ def test_separate_async_ranks_one_mini_batch():
     assert (steps.videos, steps.ranked, steps.updates) == (64, 32, 2)
 
 
-@pytest.mark.parametrize(("ranking_videos", "ranked"), [(2, 2), (40, 32)])
-def test_parts_of_the_batch_are_ranked_apart(ranking_videos, ranked):
-    assert count_steps(plan_config(**{"vqathinker.reward.ranking_videos": ranking_videos})).ranked == ranked
+@pytest.mark.parametrize(("ranking_chunk_size", "ranked"), [(2, 2), (40, 32)])
+def test_parts_of_the_batch_are_ranked_apart(ranking_chunk_size, ranked):
+    assert count_steps(plan_config(**{"vqathinker.reward.ranking_chunk_size": ranking_chunk_size})).ranked == ranked
 
 
 class TestFaults:

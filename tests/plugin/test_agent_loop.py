@@ -16,6 +16,7 @@ import pytest
 import torch
 from transformers.models.qwen2_5_vl import Qwen2_5_VLModel
 from verl.experimental.agent_loop.agent_loop import DictConfigWrap
+from verl.experimental.reward_loop import RewardLoopManager
 from verl.workers.rollout.replica import TokenOutput
 from verl.workers.rollout.utils import qwen2_5_vl_dedup_image_tokens
 
@@ -92,6 +93,8 @@ def row_of(path, split="train"):
         "uid": uuid4().hex,
         "raw_prompt": [{"role": "user", "content": content}],
         "extra_info": {"index": 0, "split": split, "video_id": f"demo/{path.name}"},
+        "data_source": "demo",
+        "reward_model": {"style": "rule", "ground_truth": 3.0},
         "global_steps": 3,
     }
 
@@ -160,6 +163,7 @@ class TestTraining:
         with_pair = [output for output in outputs if output.extra_fields["perturbed_response"] is not None]
         assert len(with_pair) == GROUP_SIZE // 2
         for output in outputs:
+            assert output.extra_fields["response_text"].startswith("<think>It looks sharp</think><answer>")
             assert math.isnan(output.reward_score)
             assert math.isnan(output.as_dict()["rm_scores"][-1])
         for output in with_pair:
@@ -244,13 +248,41 @@ def test_validation_draws_no_perturbed_responses(config, processor, tmp_path):
     row = row_of(write_clip(tmp_path / "clip.mp4"), split="val")
     outputs, requests = run_group(config, processor, row, is_validation=True, sessions=1, expected=1)
     assert len(requests) == 1
-    assert outputs[0].reward_score is None  # verl's reward loop scores it
     assert outputs[0].extra_fields["perturbed_response"] is None
+
+
+def test_validation_is_scored_without_a_reward_worker(config, processor, cluster, tmp_path):
+    """The stand-in server answers 2.00 for a video of MOS 3, which earns exp(-1 / (2 x 0.5^2)) and 1 for its format."""
+    (output,), _ = run_group(
+        config, processor, row_of(write_clip(tmp_path / "clip.mp4")), is_validation=True, sessions=1, expected=1
+    )
+    assert output.reward_score == pytest.approx(math.exp(-2) + 1)
+    assert output.as_dict()["rm_scores"].sum() == pytest.approx(output.reward_score)
+    assert output.extra_fields["reward_extra_info"] == pytest.approx(
+        {
+            "score": output.reward_score,
+            "mos": 3.0,
+            "pred_mos": 2.0,
+            "regression": math.exp(-2),
+            "format": 1.0,
+            "parse_failure": 0.0,
+            "video_id": "demo/clip.mp4",
+            "data_source": "demo",
+            "perturbation": None,
+            "perturbed_response": None,
+        }
+    )
+
+    worker = object.__new__(loops.VideoQualityAgentLoopWorker)
+    worker.reward_loop_worker_handles = RewardLoopManager(config).reward_loop_worker_handles
+    assert worker.reward_loop_worker_handles == []  # None would have the trainer score validation with a reward model
+    asyncio.run(worker._compute_score([output], {}))
+    assert output.reward_score == pytest.approx(math.exp(-2) + 1)
 
 
 def test_validation_shows_the_same_perturbation_at_every_step_if_asked(config, processor, tmp_path):
     changed = config.copy()
-    changed.vqathinker.temporal.validate = True
+    changed.vqathinker.temporal.in_validation = True
     row = row_of(write_clip(tmp_path / "clip.mp4"), split="val")
     drawn = []
     for step in (3, 8):
@@ -259,11 +291,15 @@ def test_validation_shows_the_same_perturbation_at_every_step_if_asked(config, p
         assert len(requests) == 4
         assert all("<answer>" in output.extra_fields["perturbed_response"] for output in outputs)
         drawn.append([output.extra_fields["perturbation"] for output in outputs])
-        assert outputs[0].reward_score is None
+        for output in outputs:
+            dumped = output.extra_fields["reward_extra_info"]
+            assert {name: dumped[name] for name in ("perturbation", "perturbed_response")} == {
+                name: output.extra_fields[name] for name in ("perturbation", "perturbed_response")
+            }
     assert drawn[0] == drawn[1]
 
 
-@pytest.mark.parametrize(("overrides", "perturbed"), [({"enable": False}, 0), ({"perturbed_n": 1}, 1)])
+@pytest.mark.parametrize(("overrides", "perturbed"), [({"enable": False}, 0), ({"num_perturbed": 1}, 1)])
 def test_fewer_perturbed_responses_are_fewer_requests(config, processor, tmp_path, overrides, perturbed):
     changed = config.copy()
     changed.vqathinker.temporal.update(overrides)
@@ -287,9 +323,9 @@ class TestPerResponse:
     @pytest.fixture
     def changed(self, config):
         changed = config.copy()
-        changed.vqathinker.temporal.update({"per_response": True, "perturbed_n": GROUP_SIZE})
+        changed.vqathinker.temporal.update({"per_response": True, "num_perturbed": GROUP_SIZE})
         # Of 720 orders of six frames, so that four draws differ.
-        changed.vqathinker.temporal.perturbations.kinds = {"shuffle": 1.0}
+        changed.vqathinker.temporal.perturbations.weights = {"shuffle": 1.0}
         return changed
 
     def drawn(self, config, processor, row):
@@ -330,7 +366,7 @@ class TestPerResponse:
 
     def test_each_response_names_its_own(self, config, processor, tmp_path):
         changed = config.copy()
-        changed.vqathinker.temporal.update({"per_response": True, "perturbed_n": GROUP_SIZE})
+        changed.vqathinker.temporal.update({"per_response": True, "num_perturbed": GROUP_SIZE})
         row = row_of(write_clip(tmp_path / "clip.mp4"))
         outputs, _ = run_group(changed, processor, row, expected=2 * GROUP_SIZE)
         temporal = TemporalConfig.from_config(changed)
@@ -347,7 +383,7 @@ class TestPerResponse:
 def test_an_identity_draw_is_shown_where_it_is_not_drawn_again(config, processor, tmp_path):
     """A clip of one frame: its copy equals it, and takes part in the comparison, as in the released code."""
     changed = config.copy()
-    changed.vqathinker.temporal.perturbations.update({"redraw_identity": False, "kinds": {"reverse": 1.0}})
+    changed.vqathinker.temporal.perturbations.update({"redraw_identity": False, "weights": {"reverse": 1.0}})
     row = row_of(write_clip(tmp_path / "still.mp4", num_frames=1))
     outputs, requests = run_group(changed, processor, row, expected=GROUP_SIZE + GROUP_SIZE // 2)
     assert len(requests) == GROUP_SIZE + GROUP_SIZE // 2
@@ -358,7 +394,9 @@ def test_an_identity_draw_is_shown_where_it_is_not_drawn_again(config, processor
 @pytest.mark.parametrize("fill", ["black", "mean"])
 def test_a_dropped_frame_shows_black_or_zero_after_normalisation(config, processor, tmp_path, fill):
     changed = config.copy()
-    changed.vqathinker.temporal.perturbations.update({"drop_fill": fill, "kinds": {"random_drop": 1.0}, "max_drops": 1})
+    changed.vqathinker.temporal.perturbations.update(
+        {"drop_fill": fill, "weights": {"random_drop": 1.0}, "max_drops": 1}
+    )
     row = row_of(write_clip(tmp_path / "clip.mp4"))
     _, requests = run_group(changed, processor, row, expected=GROUP_SIZE + GROUP_SIZE // 2)
     originals, perturbed = split_requests(requests)
@@ -484,21 +522,21 @@ class TestTimes:
             loops.use_times_of_the_rollouts(processor, "auto")
 
 
-class TestDrawFor:
+class TestDrawVisiblePerturbation:
     def video(self, source_frames):
         return torch.zeros(len(source_frames), 3, 4, 4), {"frames_indices": source_frames}
 
     def test_a_change_among_equal_frames_is_drawn_again(self):
         source = np.array([0, 0, 0, 1])
         for number in range(200):
-            perturbation = loops.draw_for(
+            perturbation = loops.draw_visible_perturbation(
                 self.video(source.tolist()), perturbation_rng(0, number, "v"), PerturbationConfig()
             )
             assert perturbation.black.any() or (source[perturbation.indices] != source).any()
 
     def test_one_frame_cannot_be_perturbed(self):
         rng = perturbation_rng(0, 0, "v")
-        assert loops.draw_for(self.video([5, 5, 5, 5]), rng, PerturbationConfig()) is None
+        assert loops.draw_visible_perturbation(self.video([5, 5, 5, 5]), rng, PerturbationConfig()) is None
 
     def test_perturb_shows_the_frames_in_the_drawn_order_and_leaves_the_original(self):
         frames = torch.arange(1, 5).float().reshape(4, 1, 1, 1)

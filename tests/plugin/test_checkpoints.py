@@ -91,6 +91,19 @@ class TestPrune:
         assert self.left(tmp_path) == [20, 40]
 
 
+def test_verl_prunes_after_a_save(config, tmp_path):
+    from verl.trainer.ppo.checkpoint_callback import build_checkpoint_callback
+
+    name = "vqathinker_verl.plugin.checkpoint_callback.PruneCheckpoints"
+    config.trainer.update({"checkpoint_callback_class": name, "max_actor_ckpt_to_keep": 1})
+    for step in (20, 40):
+        save(tmp_path, step)
+    build_checkpoint_callback(config).on_save(
+        trainer=None, global_step=40, checkpoint_dir=f"{tmp_path}/global_step_40", async_save=False
+    )
+    assert [path.name for path in tmp_path.glob("global_step_*")] == ["global_step_40"]
+
+
 @pytest.mark.parametrize("name", [f"actor/{content}_world_size_2_rank_1.pt" for content in CONTENTS] + ["data.pt"])
 @pytest.mark.parametrize("damage", [cut_off, lambda path: path.unlink(), lambda path: path.write_bytes(b"\0" * 4096)])
 def test_a_damaged_one_is_named_and_the_one_before_taken(config, tmp_path, capsys, name, damage):

@@ -14,7 +14,7 @@ import ray
 from vqathinker_verl.demo.degradations import encode_h264
 from vqathinker_verl.frames import CacheConfig, FrameSpec, VideoError, decode
 from vqathinker_verl.plugin import frame_actor as node_frames_module
-from vqathinker_verl.plugin.frame_actor import frame_metrics, frames_of, node_frames, process_cache
+from vqathinker_verl.plugin.frame_actor import frame_metrics, get_frame_cache, get_frames, process_cache
 
 SPEC = FrameSpec(num_frames=4, size=(56, 56))
 CONFIG = CacheConfig(max_bytes=2**20, timeout_seconds=30.0)
@@ -37,11 +37,11 @@ class Worker:
     """Stands for an agent loop worker: a process that asks for frames."""
 
     def frames(self, path):
-        return frames_of(path, SPEC, CONFIG).frames.copy()
+        return get_frames(path, SPEC, CONFIG).frames.copy()
 
     def error(self, path):
         try:
-            frames_of(path, SPEC, CONFIG)
+            get_frames(path, SPEC, CONFIG)
         except VideoError as error:
             return str(error)
 
@@ -51,7 +51,7 @@ class Worker:
 
 def test_without_ray_the_process_has_its_own(clips):
     process_cache.cache_clear()
-    assert np.array_equal(frames_of(clips[0], SPEC, CONFIG).frames, decode(clips[0], SPEC).frames)
+    assert np.array_equal(get_frames(clips[0], SPEC, CONFIG).frames, decode(clips[0], SPEC).frames)
     assert process_cache(CONFIG).decodes == 1
 
 
@@ -66,13 +66,13 @@ def test_threads_that_ask_at_once_make_one_handle(monkeypatch):
     monkeypatch.setattr(node_frames_module, "_actor", lru_cache(slow))
     monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "node"))
     with ThreadPoolExecutor(8) as pool:
-        handles = list(pool.map(lambda _: node_frames(CONFIG), range(8)))
+        handles = list(pool.map(lambda _: get_frame_cache(CONFIG), range(8)))
     assert len(made) == 1
     assert len(set(map(id, handles))) == 1
 
 
 @pytest.mark.e2e
-class TestNodeFrames:
+class TestFrameCacheActor:
     @pytest.fixture(scope="class")
     def workers(self, cluster):
         workers = [Worker.remote() for _ in range(WORKERS)]
@@ -80,7 +80,7 @@ class TestNodeFrames:
         return workers
 
     def counts(self):
-        return ray.get(node_frames(CONFIG).counts.remote())
+        return ray.get(get_frame_cache(CONFIG).counts.remote())
 
     def test_workers_of_a_node_share_one_decode_within_a_step_and_in_the_next_epoch(self, workers, clips):
         before = self.counts()
@@ -110,7 +110,7 @@ class TestNodeFrames:
         assert self.counts()["decodes"] - before["decodes"] == 1
 
     def test_a_cache_that_was_killed_starts_again(self, workers, clips):
-        pid = ray.get(node_frames(CONFIG).__ray_call__.remote(lambda _: os.getpid()))
+        pid = ray.get(get_frame_cache(CONFIG).__ray_call__.remote(lambda _: os.getpid()))
         os.kill(pid, signal.SIGKILL)
         answers = ray.get([worker.frames.remote(path) for path in clips for worker in workers], timeout=120)
         for position, frames in enumerate(answers):
@@ -120,5 +120,5 @@ class TestNodeFrames:
     def test_a_cache_that_ended_for_good_is_left_out(self, workers, clips):
         workers[0].frames.remote(clips[0])
         assert frame_metrics()["frames/decoded"] > 0
-        ray.kill(node_frames(CONFIG))
+        ray.kill(get_frame_cache(CONFIG))
         assert set(frame_metrics(seconds=5).values()) == {0}

@@ -13,7 +13,7 @@ from torchdata.stateful_dataloader.sampler import RandomSampler
 from vqathinker_verl.demo.degradations import encode_h264
 from vqathinker_verl.plugin.config import cache_config
 from vqathinker_verl.plugin.dataset import frames_shown
-from vqathinker_verl.plugin.frame_actor import frames_of, node_frames
+from vqathinker_verl.plugin.frame_actor import get_frame_cache, get_frames
 from vqathinker_verl.plugin.look_ahead import LookAheadLoader, decode_ahead
 
 ROWS, BATCH = 10, 3  # 3 batches an epoch, one row is left out of each
@@ -97,7 +97,7 @@ class Worker:
 
     async def shape(self, messages, data):
         ((path, spec),) = frames_shown(messages, 14, data)
-        return frames_of(path, spec, cache_config(data)).frames.shape
+        return get_frames(path, spec, cache_config(data)).frames.shape
 
 
 @pytest.mark.e2e
@@ -112,7 +112,7 @@ def test_videos_are_decoded_before_they_are_asked_for(cluster, tmp_path):
     data = OmegaConf.create({"frames": {"train": {"num_frames": 4, "size": [56, 56]}, "cache_bytes": 2**20}})
     workers = [Worker.remote() for _ in range(2)]
     decode_ahead(prompts, workers, 14, data)
-    cache = node_frames(cache_config(data))
+    cache = get_frame_cache(cache_config(data))
     deadline = time.monotonic() + 120
     while ray.get(cache.counts.remote())["bytes"] < 5 * 4 * 3 * 56 * 56 and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -1,11 +1,8 @@
 """Each patch repairs what it says; where stock verl no longer needs it, a test here fails and the patch can go."""
 
-import os
-import signal
 from types import SimpleNamespace
 
 import pytest
-import ray
 import torch
 from helpers.tiny_models import save_tiny
 from tensordict import TensorDict
@@ -137,52 +134,6 @@ class TestFrozenVisionTower:
         root = Path(verl.__file__).parent
         readers = [path for path in (root / "workers").rglob("*.py") if "freeze_vision_tower" in path.read_text()]
         assert [path.relative_to(root).as_posix() for path in readers] == ["workers/config/actor.py"]
-
-
-PADDING = 2**19  # bytes: verl's config is above the 100 kB that Ray keeps of an actor's arguments
-
-
-@pytest.mark.e2e
-class TestRewardWorkers:
-    """verl's manager on a real Ray; the worker is a small one, since verl's own wants a model's tokenizer."""
-
-    @pytest.fixture
-    def manager(self, monkeypatch):
-        from verl.experimental.reward_loop import reward_loop
-
-        class Worker:
-            def __init__(self, config, router):
-                self.size = len(config.padding)
-
-            async def pid(self):
-                assert self.size == PADDING
-                return os.getpid()
-
-        monkeypatch.setattr(reward_loop, "RewardLoopWorker", Worker)
-        ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, object_store_memory=2**27)
-        manager = reward_loop.RewardLoopManager.__new__(reward_loop.RewardLoopManager)
-        manager.config = SimpleNamespace(reward=SimpleNamespace(num_workers=1), padding=bytes(PADDING))
-        manager.reward_router_address = None
-        manager.reward_loop_workers_class = ray.remote(Worker)
-        yield manager
-        ray.shutdown()
-
-    def test_one_that_was_killed_starts_again(self, manager):
-        manager._init_reward_loop_workers()
-        (worker,) = manager.reward_loop_workers
-        pids = set()
-        for _ in range(3):
-            pid = ray.get(worker.pid.remote(), timeout=60)
-            pids.add(pid)
-            os.kill(pid, signal.SIGKILL)
-        assert len(pids) == 3
-
-    def test_stock_verl_leaves_it_dead(self, manager):
-        type(manager)._init_reward_loop_workers.__wrapped__(manager)
-        (worker,) = manager.reward_loop_workers
-        os.kill(ray.get(worker.pid.remote(), timeout=60), signal.SIGKILL)
-        with pytest.raises(ray.exceptions.ActorDiedError):
-            ray.get(worker.pid.remote(), timeout=60)
 
 
 class TestInternVL:

@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from vqathinker_verl.plugin.sharing import SharedWork
+from vqathinker_verl.plugin.sharing import SingleFlight
 
 
 def run(coroutine):
@@ -22,7 +22,7 @@ def counted(calls, result="prepared", error=None):
 
 def test_sessions_of_one_prompt_share_one_run():
     async def scenario():
-        work, calls = SharedWork(), []
+        work, calls = SingleFlight(), []
 
         async def session():
             async with work.use("prompt", counted(calls)) as value:
@@ -37,7 +37,7 @@ def test_sessions_of_one_prompt_share_one_run():
 
 def test_the_next_step_runs_again_and_nothing_is_kept():
     async def scenario():
-        work, calls = SharedWork(), []
+        work, calls = SingleFlight(), []
         for _ in range(2):
             async with work.use("prompt", counted(calls)):
                 pass
@@ -50,7 +50,7 @@ def test_the_next_step_runs_again_and_nothing_is_kept():
 
 def test_keys_are_separate():
     async def scenario():
-        work = SharedWork()
+        work = SingleFlight()
         async with work.use("a", counted([], "A")) as a, work.use("b", counted([], "B")) as b:
             assert (a, b) == ("A", "B")
 
@@ -59,7 +59,7 @@ def test_keys_are_separate():
 
 def test_an_error_reaches_every_session():
     async def scenario():
-        work, calls = SharedWork(), []
+        work, calls = SingleFlight(), []
 
         async def session():
             async with work.use("prompt", counted(calls, error=OSError("no such video"))):
@@ -75,7 +75,7 @@ def test_an_error_reaches_every_session():
 
 def test_a_cancelled_session_does_not_cancel_the_others():
     async def scenario():
-        work = SharedWork()
+        work = SingleFlight()
 
         async def session():
             async with work.use("prompt", counted([])) as value:

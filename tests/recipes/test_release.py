@@ -34,7 +34,7 @@ RELEASE = {
     "vqathinker.reward.score_range": None,
     "vqathinker.reward.cross_dataset": True,  # data sets are not told apart
     # trainer: the rewards are computed, and the bonuses added, before the processes gather: 8 responses, G = 4.
-    "vqathinker.reward.ranking_videos": 2,
+    "vqathinker.reward.ranking_chunk_size": 2,
     "vqathinker.reward.temporal_scope": "batch",
     "vqathinker.reward.temporal_margin": 0.0,  # trainer: >=
     "vqathinker.reward.perturbed_rivals": "perturbed",
@@ -47,10 +47,10 @@ RELEASE = {
     "vqathinker.reward.format_weight": 1.0,
     # grpo: temporal is true by default. The published script switches it off; the paper trains with it.
     "vqathinker.temporal.enable": True,
-    "vqathinker.temporal.perturbed_n": 4,  # trainer: one shuffled response for each response
+    "vqathinker.temporal.num_perturbed": 4,  # trainer: one shuffled response for each response
     "vqathinker.temporal.per_response": True,  # model: prepare_model_inputs draws for each copy
     # model: random.choice over the six kinds; apply_temporal_perturbation.
-    "vqathinker.temporal.perturbations.kinds": dict.fromkeys(
+    "vqathinker.temporal.perturbations.weights": dict.fromkeys(
         ("shuffle", "local_shuffle", "reverse", "jitter", "duplicate", "random_drop"), 1.0
     ),
     "vqathinker.temporal.perturbations.window": 4,
@@ -121,7 +121,7 @@ def test_the_rewards_are_the_release_mode_in_pairs(config):
     reward = RewardConfig.from_mapping(OmegaConf.to_container(config.vqathinker.reward, resolve=True))
     released = RewardConfig.release()
     assert {entry.name for entry in fields(reward) if getattr(reward, entry.name) != getattr(released, entry.name)} == {
-        "ranking_videos"
+        "ranking_chunk_size"
     }
 
 
@@ -133,7 +133,7 @@ def test_an_update_is_of_as_many_responses(config):
     assert steps.updates == 1
     # A GPU's 8 responses are of as many videos as are ranked against each other.
     assert steps.ranked == 8 // config.actor_rollout_ref.rollout.n
-    assert TemporalConfig.from_config(config).sessions_with_perturbed(config.actor_rollout_ref.rollout.n) == 4
+    assert TemporalConfig.from_config(config).perturbed_per_group(config.actor_rollout_ref.rollout.n) == 4
 
 
 def test_frames_are_squashed_to_a_square(config):
@@ -163,10 +163,9 @@ def test_everything_else_is_as_in_the_recipe_of_its_model(config):
     plain = compose_recipe(recipe_overrides(RECIPES / "run_internvl3_8b.sh"))
     ours, theirs = (dict(flattened(OmegaConf.to_container(tree, resolve=True))) for tree in (config, plain))
     changed = {name for name in ours | theirs if ours.get(name) != theirs.get(name)}
-    # What refers to fields that are listed, and names of the run.
-    copies = ("reward.custom_reward_function.reward_kwargs.", "critic.")
+    # verl's own copies of fields that are listed, and names of the run.
     names = ("experiment_name", "default_local_dir")
-    rest = {name for name in changed if not name.startswith(copies) and not name.endswith(names)}
+    rest = {name for name in changed if not name.startswith("critic.") and not name.endswith(names)}
     assert rest <= RELEASE.keys()
     assert "actor_rollout_ref.actor.loss_agg_mode" in rest
 

@@ -193,7 +193,7 @@ def test_it_is_the_single_rewards_put_together(batch, config):
 @given(batch=batches(), size=st.integers(2, 4))
 def test_parts_of_the_batch_are_batches_of_their_own(batch, size, scope):
     rows, perturbed = batch
-    rewards = score(rows, perturbed, RewardConfig(ranking_videos=size, temporal_scope=scope))
+    rewards = score(rows, perturbed, RewardConfig(ranking_chunk_size=size, temporal_scope=scope))
     videos = list(dict.fromkeys(row[2] for row in rows))
     for begin in range(0, len(videos), size):
         part = videos[begin : begin + size]
@@ -288,8 +288,8 @@ def test_one_string_is_not_a_batch():
         ({"decimals": "all"}, "decimals: expected one of"),
         ({"temporal_scope": "gpu"}, "temporal_scope: expected one of 'video', 'batch'"),
         ({"perturbed_rivals": "all"}, "perturbed_rivals: expected one of 'original', 'perturbed'"),
-        ({"ranking_videos": 1}, "ranking_videos: expected a whole number of at least 2, or null, got 1"),
-        ({"ranking_videos": 2.0}, "ranking_videos: "),
+        ({"ranking_chunk_size": 1}, "ranking_chunk_size: expected a whole number of at least 2, or null, got 1"),
+        ({"ranking_chunk_size": 2.0}, "ranking_chunk_size: "),
         ({"cross_dataset": "no"}, "cross_dataset: expected true or false, got 'no'"),
         ({"score_range": (5.0, 1.0)}, "score_range: expected"),
         ({"score_range": [1.0]}, "score_range: expected"),

@@ -113,5 +113,5 @@ def test_nothing_was_printed():
 def test_one_that_died_long_before_is_not_named(monkeypatch):
     times = iter((10.0, 1000.0))
     monkeypatch.setattr("time.monotonic", lambda: next(times))
-    reader = read("\tclass_name: NodeFrames\n\tclass_name: verl.workers.WorkerDict\n")
+    reader = read("\tclass_name: FrameCacheActor\n\tclass_name: verl.workers.WorkerDict\n")
     assert reader.dead_actors(since=990.0) == ["WorkerDict"]

@@ -57,11 +57,22 @@ def compute_score(
         "vqathinker_verl.adapters.verl.compute_score sees one response at a time: "
         "regression and format rewards only, no ranking reward and no temporal bonus"
     )
-    config = _config(kwargs)
+    return score_response(solution_str, ground_truth, _config(kwargs))
+
+
+def score_response(response: str, ground_truth: float | str, config: RewardConfig) -> dict[str, float]:
+    """Return what `compute_score` returns; the plugin's agent loop scores validation with it.
+
+    Args:
+        response: text of the response.
+        ground_truth: MOS of the video.
+        config: settings of the rewards.
+
+    Raises:
+        ValueError: if the ground truth is not a MOS.
+    """
     mos = as_mos(ground_truth, "ground_truth")
-    answer = parse_answer(
-        solution_str, fallback=config.fallback, score_range=config.score_range, decimals=config.decimals
-    )
+    answer = parse_answer(response, fallback=config.fallback, score_range=config.score_range, decimals=config.decimals)
     regression = regression_reward(
         [answer.score],
         [mos],

@@ -29,11 +29,11 @@ def count_steps(config: DictConfig) -> Steps:
     """Count them from the config and, if there is one, the training file's header."""
     rows = training_rows(config)
     videos, group = config.data.train_batch_size, config.actor_rollout_ref.rollout.n
-    perturbed = TemporalConfig.from_config(config).sessions_with_perturbed(group)
+    perturbed = TemporalConfig.from_config(config).perturbed_per_group(group)
     mode = config.trainer.v1.trainer_mode
     # verl's separate_async samples one mini-batch at a time, and a ranking batch is what was sampled.
     ranked = config.actor_rollout_ref.actor.ppo_mini_batch_size if mode.endswith("separate_async") else videos
-    ranked = min(ranked, config.vqathinker.reward.ranking_videos or ranked)
+    ranked = min(ranked, config.vqathinker.reward.ranking_chunk_size or ranked)
     per_epoch = (LSVQ_TRAIN_ROWS if rows is None else rows) // videos
     return Steps(
         rows=LSVQ_TRAIN_ROWS if rows is None else rows,

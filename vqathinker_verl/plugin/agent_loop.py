@@ -4,12 +4,16 @@ verl calls an agent loop's `run()` once per response: G times per prompt, at the
 loop decodes and processes the video in each call and twice more afterwards (verl/experimental/agent_loop). Here the
 sessions of a prompt share the frames, the prompt's tokens and the processor's features.
 
-The first `perturbed_n` sessions also ask for one response to the same video with its frames perturbed in time. Both
+The first `num_perturbed` sessions also ask for one response to the same video with its frames perturbed in time. Both
 requests are sent together, so that the server batches them. A perturbed response is never trained on: its text travels
 in `extra_fields` to the trainer, which compares the rewards (docs/rewards.md, temporal consistency).
 
 Doors of verl 0.9.1: `actor_rollout_ref.rollout.agent.default_agent_loop=vqathinker` and
 `...agent.agent_loop_manager_class=vqathinker_verl.plugin.agent_loop.VideoQualityAgentLoopManager`.
+
+verl asks a reward worker only for a response without `reward_score`. The loop always sets it, so none is started
+(`reward.num_workers=0`): validation is scored here, response by response, and training by the trainer, which sees the
+batch.
 """
 
 import asyncio
@@ -24,12 +28,14 @@ from uuid import uuid4
 import numpy as np
 import ray
 import torch
+from omegaconf import OmegaConf
 from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetrics, AgentLoopOutput, register
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorkerTQ
 from verl.utils.profiler import simple_timer
 from verl.utils.tokenizer.chat_template import apply_chat_template
 from verl.workers.rollout.replica import TokenOutput
 
+from vqathinker_verl.adapters.verl import score_response
 from vqathinker_verl.frames.positions import QWEN2_5_VL, in_model_dtype, use_true_times
 from vqathinker_verl.frames.tensors import Video, vllm_times
 from vqathinker_verl.perturbations import (
@@ -40,7 +46,8 @@ from vqathinker_verl.perturbations import (
     perturbation_rng,
 )
 from vqathinker_verl.plugin.config import TemporalConfig, validation_response_length
-from vqathinker_verl.plugin.sharing import SharedWork
+from vqathinker_verl.plugin.sharing import SingleFlight
+from vqathinker_verl.rewards.combine import RewardConfig
 
 MAX_DRAWS = 100  # until a short video shows a change; nearly always the first draw does
 
@@ -61,7 +68,9 @@ class PreparedPrompt:
     copies: tuple[tuple[Perturbation, list[Video]], ...] = ()
 
 
-def draw_for(video: Video, rng: np.random.Generator, config: PerturbationConfig) -> Perturbation | None:
+def draw_visible_perturbation(
+    video: Video, rng: np.random.Generator, config: PerturbationConfig
+) -> Perturbation | None:
     """A perturbation that shows in this video, or None for one too short to perturb.
 
     A short video fills its T frames with repetitions of a few source frames: a permutation among equal ones changes
@@ -122,11 +131,13 @@ def response_seed(sampling_seed: int, global_step: int, video_id: str, session_i
 class VideoQualityAgentLoop(AgentLoopBase):
     """One question about one video, answered once, or once more with the video's frames perturbed in time."""
 
-    prompts: ClassVar[SharedWork[PreparedPrompt]] = SharedWork()
+    prompts: ClassVar[SingleFlight[PreparedPrompt]] = SingleFlight()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.temporal = TemporalConfig.from_config(self.config)
+        reward = OmegaConf.to_container(self.config.vqathinker.reward, resolve=True)
+        self.reward_config = RewardConfig.from_mapping(reward)
         self.sampling_seed: int | None = self.config.vqathinker.sampling_seed
         self.validation_response_length = validation_response_length(self.config)
 
@@ -138,24 +149,24 @@ class VideoQualityAgentLoop(AgentLoopBase):
         Args:
             sampling_params: vLLM's sampling parameters.
             priority: the request's priority at the server.
-            is_validation: in validation, perturbed responses are drawn if `temporal.validate` says so; the worker below
-                sets it.
+            is_validation: set by the worker below; in validation, `temporal.in_validation` decides whether perturbed
+                responses are drawn.
             kwargs: the dataset's row, with `uid`, `session_id` and `global_steps`.
 
         Returns:
-            The original response. `extra_fields` holds `perturbation` (its name or None), `perturbed_response` (text
-            or None) and `perturbed_tokens` (count).
+            The original response. `extra_fields` holds `response_text`, `perturbation` (its name or None),
+            `perturbed_response` (text or None), `perturbed_tokens` (count) and, in validation, `reward_extra_info`.
 
         Raises:
             VideoError: the video cannot be decoded; verl then counts the session as failed and goes on.
         """
         if is_validation:
-            sessions = self.rollout_config.val_kwargs.n if self.temporal.validate else 0
+            sessions = self.rollout_config.val_kwargs.n if self.temporal.in_validation else 0
             kwargs["global_steps"] = 0  # one perturbation a video in all validations, so that they can be compared
             if self.validation_response_length is not None:
                 sampling_params = {**sampling_params, "max_tokens": self.validation_response_length}
         else:
-            sessions = self.temporal.sessions_with_perturbed(self.rollout_config.n)
+            sessions = self.temporal.perturbed_per_group(self.rollout_config.n)
         copies = sessions if self.temporal.per_response else min(sessions, 1)
         prepare = partial(self._prepare, kwargs, copies=copies, trained_on=not is_validation)
         async with self.prompts.use(kwargs["uid"], prepare) as prompt:
@@ -174,21 +185,38 @@ class VideoQualityAgentLoop(AgentLoopBase):
             with simple_timer("generate_sequences", metrics):
                 outputs = await asyncio.gather(*requests)
         output = await self._as_agent_loop_output(prompt, outputs[0], metrics)
-        if not is_validation:
-            # verl scores responses one at a time, while a batch is still incomplete. The trainer writes the batch
-            # rewards over this before the advantages; if it did not, NaN stops the run where 0 would train on nothing.
-            output.reward_score = math.nan
         perturbed = outputs[1].token_ids if len(outputs) > 1 else None
         output.extra_fields.update(
+            response_text=self._decode(output.response_ids),
             perturbation=None if perturbation is None else perturbation.name,
-            perturbed_response=None
-            if perturbed is None
-            else self.tokenizer.decode(perturbed, skip_special_tokens=True),
+            perturbed_response=None if perturbed is None else self._decode(perturbed),
             perturbed_tokens=0 if perturbed is None else len(perturbed),
             turn_scores=[],
             tool_rewards=[],
         )
+        if is_validation:
+            self._score(output, kwargs)
+        else:
+            # The trainer writes the batch's rewards over this before the advantages. If it did not, NaN would stop the
+            # run, where 0 would train on nothing.
+            output.reward_score = math.nan
         return output
+
+    def _decode(self, token_ids: list[int]) -> str:
+        return self.tokenizer.decode(token_ids, skip_special_tokens=True)
+
+    def _score(self, output: AgentLoopOutput, row: dict[str, Any]) -> None:
+        """Set the score of a response in validation, and what verl writes to `trainer.validation_data_dir`."""
+        fields = output.extra_fields
+        result = score_response(fields["response_text"], row["reward_model"]["ground_truth"], self.reward_config)
+        output.reward_score = result["score"]
+        fields["reward_extra_info"] = {
+            **result,
+            "video_id": video_id_of(row),
+            "data_source": row["data_source"],
+            "perturbation": fields["perturbation"],
+            "perturbed_response": fields["perturbed_response"],
+        }
 
     async def _prepare(self, row: dict[str, Any], *, copies: int, trained_on: bool) -> PreparedPrompt:
         messages = list(row["raw_prompt"])
@@ -212,7 +240,7 @@ class VideoQualityAgentLoop(AgentLoopBase):
         for number in range(copies):
             response = number if self.temporal.per_response else None
             rng = perturbation_rng(self.temporal.seed, int(row["global_steps"]), video_id, response)
-            drawn.append(draw_for(videos[0], rng, self.temporal.perturbations))
+            drawn.append(draw_visible_perturbation(videos[0], rng, self.temporal.perturbations))
         if None in drawn:  # left out of the comparison, and counted by the trainer
             return plain
         blank = blank_pixel(self.processor, self.temporal.perturbations.drop_fill)
@@ -316,14 +344,6 @@ class VideoQualityAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_cl
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         use_times_of_the_rollouts(self.processor, self.rollout_config.dtype)
-
-    async def _compute_score(self, outputs: list[AgentLoopOutput], kwargs: dict) -> None:
-        await super()._compute_score(outputs, kwargs)
-        # What verl writes to trainer.validation_data_dir names no video otherwise.
-        if scored := outputs[-1].extra_fields.get("reward_extra_info"):
-            scored["video_id"] = kwargs["extra_info"].get("video_id")
-            scored["data_source"] = kwargs["data_source"]
-            scored |= {name: outputs[-1].extra_fields.get(name) for name in ("perturbation", "perturbed_response")}
 
     def _compute_multi_modal_inputs(self, output: AgentLoopOutput, input_ids: torch.Tensor) -> dict[str, Any]:
         features = (output.multi_modal_data or {}).get("features")

@@ -21,18 +21,18 @@ class TemporalConfig:
 
     Attributes:
         enable: draw perturbed responses at all.
-        perturbed_n: perturbed responses per video, 1 to G; None means G / 2 rounded up.
-        validate: draw a perturbed response with every response of validation, and log how the scores differ; the
+        num_perturbed: perturbed responses per video, 1 to G; None means G / 2 rounded up.
+        in_validation: draw a perturbed response with every response of validation, and log how the scores differ; the
             perturbation of a video is then the same in every validation.
         per_response: each perturbed response sees a perturbation of its own (the released code); False: one per video
             and step, so that the perturbed copies share what the vision encoder made of them.
         seed: of the perturbations; with global step and video it decides which one is drawn.
-        perturbations: the kinds and their odds (vqathinker_verl.perturbations.PerturbationConfig).
+        perturbations: which are drawn, and how strong they are (vqathinker_verl.perturbations.PerturbationConfig).
     """
 
     enable: bool = True
-    perturbed_n: int | None = None
-    validate: bool = False
+    num_perturbed: int | None = None
+    in_validation: bool = False
     per_response: bool = False
     seed: int = 0
     perturbations: PerturbationConfig = field(default_factory=PerturbationConfig)
@@ -42,29 +42,32 @@ class TemporalConfig:
         """Read and check `vqathinker.temporal`.
 
         Raises:
-            ValueError: an unknown field, `perturbed_n` outside 1..G, or `per_response` that is not true or false.
+            ValueError: an unknown field, `num_perturbed` outside 1..G, or `per_response` that is not true or false.
         """
         fields = OmegaConf.to_container(config.vqathinker.temporal, resolve=True)
-        fields["perturbations"] = PerturbationConfig(**fields.get("perturbations") or {})
+        try:
+            fields["perturbations"] = PerturbationConfig(**fields.get("perturbations") or {})
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"vqathinker.temporal.perturbations: {error}") from error
         try:
             temporal = cls(**fields)
         except TypeError as error:
             raise ValueError(f"vqathinker.temporal: {error}") from error
         group_size = config.actor_rollout_ref.rollout.n
-        if temporal.perturbed_n is not None and not 1 <= temporal.perturbed_n <= group_size:
+        if temporal.num_perturbed is not None and not 1 <= temporal.num_perturbed <= group_size:
             raise ValueError(
-                f"vqathinker.temporal.perturbed_n is {temporal.perturbed_n}, expected 1 to rollout.n ({group_size}); "
-                "to draw none, set vqathinker.temporal.enable=false"
+                f"vqathinker.temporal.num_perturbed is {temporal.num_perturbed}, expected 1 to rollout.n "
+                f"({group_size}); to draw none, set vqathinker.temporal.enable=false"
             )
         if not isinstance(temporal.per_response, bool):
             raise ValueError(f"vqathinker.temporal.per_response: expected true or false, got {temporal.per_response!r}")
         return temporal
 
-    def sessions_with_perturbed(self, group_size: int) -> int:
+    def perturbed_per_group(self, group_size: int) -> int:
         """How many of the G sessions of a prompt also draw a perturbed response."""
         if not self.enable:
             return 0
-        return math.ceil(group_size / 2) if self.perturbed_n is None else self.perturbed_n
+        return math.ceil(group_size / 2) if self.num_perturbed is None else self.num_perturbed
 
 
 def extra_rewards(config: DictConfig) -> dict[str, ExtraReward]:

@@ -29,7 +29,7 @@ from verl.utils.dataset.rl_dataset import RLHFDataset
 from vqathinker_verl.frames import FrameSpec, VideoInfo, probe, video_tokens
 from vqathinker_verl.frames.tensors import Video, at_24_fps, frames_and_metadata
 from vqathinker_verl.plugin.config import cache_config, frame_spec
-from vqathinker_verl.plugin.frame_actor import frames_of
+from vqathinker_verl.plugin.frame_actor import get_frames
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +107,7 @@ class VideoQualityDataset(RLHFDataset):
         """
         cache = cache_config(config)
         videos = [
-            frames_and_metadata(frames_of(path, spec, cache))
+            frames_and_metadata(get_frames(path, spec, cache))
             for path, spec in frames_shown(messages, image_patch_size, config)
         ]
         if not config.frames.get("true_times", True):

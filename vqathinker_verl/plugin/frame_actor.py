@@ -20,7 +20,7 @@ from vqathinker_verl.frames import CacheConfig, DecodedVideo, FrameCache, FrameS
 ACTOR_PREFIX = "vqathinker_frames_"
 
 
-class NodeFrames:
+class FrameCacheActor:
     """The actor: a FrameCache behind an event loop, so that many can wait for one decode."""
 
     def __init__(self, config: CacheConfig) -> None:
@@ -49,7 +49,7 @@ class NodeFrames:
         return waits
 
 
-def frames_of(path: str, spec: FrameSpec, config: CacheConfig) -> DecodedVideo:
+def get_frames(path: str, spec: FrameSpec, config: CacheConfig) -> DecodedVideo:
     """Return a video's frames from this node's cache, or this process's where Ray does not run. Blocks.
 
     Args:
@@ -63,7 +63,7 @@ def frames_of(path: str, spec: FrameSpec, config: CacheConfig) -> DecodedVideo:
     if not ray.is_initialized():
         return process_cache(config).get(path, spec)
     try:
-        return ray.get(node_frames(config).get.remote(path, spec))
+        return ray.get(get_frame_cache(config).get.remote(path, spec))
     except RayTaskError as error:
         # Ray's message carries the actor's traceback; the cause alone names the file and what to do.
         raise (error.cause if isinstance(error.cause, VideoError) else error) from None
@@ -98,7 +98,7 @@ def process_cache(config: CacheConfig) -> FrameCache:
     return FrameCache(config)
 
 
-def node_frames(config: CacheConfig) -> ray.actor.ActorHandle:
+def get_frame_cache(config: CacheConfig) -> ray.actor.ActorHandle:
     """The handle of this node's cache, which is made where there is none."""
     with _one_at_a_time:
         return _actor(ray.get_runtime_context().get_node_id(), config)
@@ -119,4 +119,4 @@ def _actor(node: str, config: CacheConfig) -> ray.actor.ActorHandle:
         "num_cpus": 0,  # it must find room beside verl's workers, which reserve all CPUs
         "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False),
     }
-    return ray.remote(NodeFrames).options(**options).remote(config)
+    return ray.remote(FrameCacheActor).options(**options).remote(config)

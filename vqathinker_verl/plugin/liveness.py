@@ -3,8 +3,7 @@
 verl 0.9.1 sends prompts off and looks into TransferQueue until their responses are there. That nobody answers any more,
 only the watchdog finds, which allows a phase an hour: an agent loop worker takes its prompts with it, a storage unit
 the responses, and a vLLM engine leaves whoever sends it weights waiting. Processes that the trainer waits for by a call
-of Ray's (the FSDP workers) need no look, as the call fails; nor do those that are started again (reward workers, frame
-caches).
+of Ray's (the FSDP workers) need no look, as the call fails; nor do those that are started again (frame caches).
 """
 
 import threading

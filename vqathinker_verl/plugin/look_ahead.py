@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from vqathinker_verl.frames import CacheConfig, FrameSpec
 from vqathinker_verl.plugin.config import cache_config
 from vqathinker_verl.plugin.dataset import frames_shown
-from vqathinker_verl.plugin.frame_actor import node_frames
+from vqathinker_verl.plugin.frame_actor import get_frame_cache
 
 
 class LookAheadLoader:
@@ -96,4 +96,4 @@ def decode_ahead(
 
 def _ask_node(_worker: Any, config: CacheConfig, videos: list[tuple[str, FrameSpec]]) -> None:
     """Runs in an agent loop worker: passes the videos on to the cache of its node."""
-    node_frames(config).decode_ahead.remote(videos)
+    get_frame_cache(config).decode_ahead.remote(videos)

@@ -102,46 +102,6 @@ def _by_chunks(stock: Any, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     return torch.cat([stock(chunk[None], chunk_labels[None])[0] for chunk, chunk_labels in chunks])
 
 
-def restart_reward_workers(reward_loop: ModuleType) -> None:
-    """Make Ray start a reward worker again that died.
-
-    For verl 0.9.1, whose reward workers have Ray's default, no restart. A worker has no state to lose; without one,
-    every response of the next validation fails, and verl ends the run there.
-
-    Args:
-        reward_loop: the module verl.experimental.reward_loop.reward_loop.
-    """
-    wrap_function_wrapper(
-        reward_loop, "RewardLoopManager._init_reward_loop_workers", partial(_with_restarts, reward_loop)
-    )
-
-
-def _with_restarts(reward_loop: ModuleType, stock: Any, manager: Any, args: Any, kwargs: Any) -> Any:
-    import ray
-
-    # A response that was in its hands is scored once more; again and again would let one that kills it do so for ever.
-    restarting = ray.remote(max_restarts=-1, max_task_retries=1)
-    manager.reward_loop_workers_class = _KeepsConfig(restarting(reward_loop.RewardLoopWorker), ray.put(manager.config))
-    return stock(*args, **kwargs)
-
-
-class _KeepsConfig:
-    """An actor class of Ray's whose actors find their config when they start again.
-
-    Ray drops an argument of more than 100 kB, as verl's config is, once the actor has started (Ray 2.60); what was put
-    into its store lives as long as somebody holds it.
-    """
-
-    def __init__(self, actor_class: Any, config_ref: Any) -> None:
-        self.actor_class, self.config_ref = actor_class, config_ref
-
-    def options(self, **options: Any) -> "_KeepsConfig":
-        return _KeepsConfig(self.actor_class.options(**options), self.config_ref)
-
-    def remote(self, _: Any, router: str | None) -> Any:
-        return self.actor_class.remote(self.config_ref, router)
-
-
 VISION_TOWERS = ("visual", "vision_tower")  # what transformers calls it: Qwen-VL, InternVL
 
 

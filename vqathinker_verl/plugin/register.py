@@ -22,7 +22,6 @@ register_post_import_hook(_register_trainers, "verl.trainer.ppo.v1")
 register_post_import_hook(patches.keep_layout_of_position_ids, "verl.utils.tensordict_utils")
 register_post_import_hook(patches.take_log_probs_by_chunks, "verl.utils.torch_functional")
 register_post_import_hook(patches.heed_freeze_vision_tower, "verl.workers.engine_workers")
-register_post_import_hook(patches.restart_reward_workers, "verl.experimental.reward_loop.reward_loop")
 for module_name in patches.HF_PROCESSOR_MODULES:
     register_post_import_hook(patches.admit_internvl, module_name)
 register_post_import_hook(

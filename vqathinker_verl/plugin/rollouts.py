@@ -152,7 +152,7 @@ def validation_metrics(
         data_sources: (N,), one per validated response.
         uids: (N,), equal for the responses to one video.
         reward_extra_infos: what `adapters.verl.compute_score` returned for each: `pred_mos` and `mos` (N,); and
-            `perturbed_response` (N,), text or None, where `temporal.validate` is set.
+            `perturbed_response` (N,), text or None, where `temporal.in_validation` is set.
         expected_responses: how many responses validation asked for; the rest failed, and are counted.
         config: how a perturbed response is parsed.
 

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class SharedWork(Generic[T]):
+class SingleFlight(Generic[T]):
     """Runs `make()` once a key while anybody is inside `use(key, make)`, and forgets it when the last one leaves.
 
     verl starts the G sessions of a prompt together and each calls the agent loop for itself: this is where they meet.

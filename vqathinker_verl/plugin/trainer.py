@@ -67,7 +67,7 @@ class BatchRewards:
             config.trainer.v1.trainer_mode = self.verl_mode
         super().__init__(config)
         # verl has no key for this; its 2 s are most of a short step.
-        self.replay_buffer.poll_interval = ours.poll_seconds
+        self.replay_buffer.poll_interval = ours.replay_poll_seconds
 
     def _init_dataloader(self) -> None:
         super()._init_dataloader()

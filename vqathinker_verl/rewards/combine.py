@@ -34,12 +34,12 @@ class RewardConfig:
         decimals: how decimals are counted, see `parse_answer`.
         score_range: lowest and highest score accepted; None accepts any number.
         cross_dataset: whether videos of different data sources are compared in the ranking reward.
-        ranking_videos: None compares all videos of the batch. A number cuts the batch, in its order, into parts of so
-            many videos that know nothing of each other: 2 is the released code, which ranks what one GPU holds.
+        ranking_chunk_size: None compares all videos of the batch. A number cuts the batch, in its order, into parts of
+            so many videos that know nothing of each other: 2 is the released code, which ranks what one GPU holds.
         temporal_bonus: bonus on a reward for using the order of the frames; 0 switches it off.
         ranking_threshold: ranking reward that must be exceeded for the bonus.
         regression_threshold: regression reward that must be exceeded for the bonus.
-        temporal_scope: means per "video", or over the whole "batch" (over each of its parts with `ranking_videos`).
+        temporal_scope: means per "video", or over the whole "batch" (over each of its parts with `ranking_chunk_size`).
         temporal_margin: by how much the mean reward on the original must exceed the mean on the perturbed video, in
             units of the reward. 0: a draw earns the bonus, so a policy that ignores time earns it always; above 0 a
             draw earns nothing.
@@ -59,7 +59,7 @@ class RewardConfig:
     decimals: Decimals = "written"
     score_range: tuple[float, float] | None = SCORE_RANGE
     cross_dataset: bool = False
-    ranking_videos: int | None = None
+    ranking_chunk_size: int | None = None
     temporal_bonus: float = 0.3
     ranking_threshold: float = 0.5
     regression_threshold: float = 0.9
@@ -77,9 +77,9 @@ class RewardConfig:
         check_choice("perturbed_rivals", self.perturbed_rivals, PerturbedRivals)
         if not isinstance(self.cross_dataset, bool):
             raise ValueError(f"cross_dataset: expected true or false, got {self.cross_dataset!r}")
-        parts = self.ranking_videos
+        parts = self.ranking_chunk_size
         if parts is not None and (not isinstance(parts, int) or isinstance(parts, bool) or parts < 2):
-            raise ValueError(f"ranking_videos: expected a whole number of at least 2, or null, got {parts!r}")
+            raise ValueError(f"ranking_chunk_size: expected a whole number of at least 2, or null, got {parts!r}")
         for name in ("sigma", "eps"):
             self._check_number(name, above=0.0)
         non_negative = ("temporal_bonus", "temporal_margin", "min_decimals")
@@ -294,7 +294,7 @@ def score_batch(
     )
     _check_range(batch.videos, config)
     on_regression = {name: getattr(config, name) for name in ("sigma", "decimal_penalty", "min_decimals")}
-    on_ranking = {name: getattr(config, name) for name in ("eps", "ranking_videos")}
+    on_ranking = {name: getattr(config, name) for name in ("eps", "ranking_chunk_size")}
     regression = batch_regression(batch, **on_regression)
     ranking = batch_ranking(batch, **on_ranking)
     layout = batch_format(batch)
@@ -316,7 +316,7 @@ def score_batch(
             len(batch.videos),
             scope=config.temporal_scope,
             margin=config.temporal_margin,
-            parts=part_index(len(batch.videos), config.ranking_videos),
+            parts=part_index(len(batch.videos), config.ranking_chunk_size),
         )
         comparisons.append(comparison)
         bonuses.append(batch_temporal(batch, reward, comparison, threshold=threshold, bonus=config.temporal_bonus))

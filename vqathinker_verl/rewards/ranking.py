@@ -61,7 +61,7 @@ def ranking_reward(
 
 
 def batch_ranking(
-    batch: Responses, *, against: Responses | None = None, eps: float = 1e-6, ranking_videos: int | None = None
+    batch: Responses, *, against: Responses | None = None, eps: float = 1e-6, ranking_chunk_size: int | None = None
 ) -> FloatArray:
     """Return the ranking reward (N,) of a batch; NaN for a response without a score or another video.
 
@@ -69,12 +69,12 @@ def batch_ranking(
         batch: the responses.
         against: the responses whose means are the compared videos' scores, of the same videos; None means `batch`.
         eps: see `ranking_reward`.
-        ranking_videos: None compares all videos; a number cuts them, in their order, into parts of so many, and only
-            videos of one part are compared.
+        ranking_chunk_size: None compares all videos; a number cuts them, in their order, into parts of so many, and
+            only videos of one part are compared.
     """
     videos = (batch if against is None else against).videos
     # Compared are videos of one source, so each part gets source numbers of its own.
-    videos = replace(videos, source=videos.source * (len(videos) + 1) + part_index(len(videos), ranking_videos))
+    videos = replace(videos, source=videos.source * (len(videos) + 1) + part_index(len(videos), ranking_chunk_size))
     return mean_fidelity(batch.pred_mos, batch.group_index, batch.videos.variance[batch.group_index], videos, eps=eps)
 
 
