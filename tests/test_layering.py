@@ -115,7 +115,7 @@ def fresh_process(code):
 
 @pytest.mark.parametrize(
     "module",
-    ["parsing", "metrics", "perturbations", "rewards.combine", "adapters.verl", "adapters.trl", "adapters.easyr1"],
+    ["parsing", "metrics", "perturbations", "rewards.batch", "adapters.verl", "adapters.trl", "adapters.easyr1"],
 )
 def test_importing_is_light_and_takes_under_half_a_second(module):
     # CPU time, since the tests share their machine with others; and again, should one run have been disturbed.

@@ -14,7 +14,7 @@ from vqathinker_verl.config.compose import InputError, composed
 from vqathinker_verl.perturbations import PerturbationConfig
 from vqathinker_verl.plan.recipe import RECIPES, compose_recipe, flattened, recipe_overrides
 from vqathinker_verl.plugin.config import TemporalConfig, extra_rewards
-from vqathinker_verl.rewards.combine import RewardConfig
+from vqathinker_verl.rewards.config import RewardConfig
 
 PATHS = ["data.train_files=train.parquet", "data.val_files=val.parquet", "actor_rollout_ref.model.path=model"]
 COMBINATIONS = list(itertools.product(("cpu", "gpu"), ("demo", "full")))

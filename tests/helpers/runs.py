@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from vqathinker_verl.plugin.run_mark import RUN_MARK
-from vqathinker_verl.rewards.combine import RewardBatch, score_batch
+from vqathinker_verl.rewards.batch import RewardBatch, score_batch
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "recipes" / "run_vqathinker.sh"

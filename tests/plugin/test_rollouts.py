@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from vqathinker_verl.plugin.rollouts import Rollouts, step_metrics, validation_metrics
-from vqathinker_verl.rewards.combine import RewardConfig, score_batch
+from vqathinker_verl.rewards.batch import score_batch
+from vqathinker_verl.rewards.config import RewardConfig
 from vqathinker_verl.rewards.extra import TAKEN, ExtraReward
 
 

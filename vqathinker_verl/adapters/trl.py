@@ -16,7 +16,7 @@ import numpy as np
 
 from vqathinker_verl.adapters.common import as_mos, video_id_of
 from vqathinker_verl.parsing import ParsedAnswer, parse_answer
-from vqathinker_verl.rewards.combine import RewardConfig
+from vqathinker_verl.rewards.config import RewardConfig
 from vqathinker_verl.rewards.extra import BatchReward, ExtraReward
 from vqathinker_verl.rewards.format import format_reward
 from vqathinker_verl.rewards.inputs import make_inputs

@@ -16,7 +16,8 @@ import numpy as np
 
 from vqathinker_verl.adapters.common import as_mos, video_id_of
 from vqathinker_verl.parsing import parse_answer
-from vqathinker_verl.rewards.combine import RewardConfig, score_batch
+from vqathinker_verl.rewards.batch import score_batch
+from vqathinker_verl.rewards.config import RewardConfig
 from vqathinker_verl.rewards.notices import warn_once
 from vqathinker_verl.rewards.regression import regression_reward
 

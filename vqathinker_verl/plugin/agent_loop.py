@@ -47,7 +47,7 @@ from vqathinker_verl.perturbations import (
 )
 from vqathinker_verl.plugin.config import TemporalConfig, validation_response_length
 from vqathinker_verl.plugin.sharing import SingleFlight
-from vqathinker_verl.rewards.combine import RewardConfig
+from vqathinker_verl.rewards.config import RewardConfig
 
 MAX_DRAWS = 100  # until a short video shows a change; nearly always the first draw does
 

@@ -16,7 +16,8 @@ import pandas
 
 from vqathinker_verl.metrics import krcc, plcc_raw, rmse_raw, srcc
 from vqathinker_verl.parsing import parse_answer
-from vqathinker_verl.rewards.combine import RewardBatch, RewardConfig, score_batch
+from vqathinker_verl.rewards.batch import RewardBatch, score_batch
+from vqathinker_verl.rewards.config import RewardConfig
 from vqathinker_verl.rewards.extra import ExtraReward
 
 

@@ -37,7 +37,8 @@ from vqathinker_verl.plugin.liveness import Liveness
 from vqathinker_verl.plugin.look_ahead import LookAheadLoader, decode_ahead
 from vqathinker_verl.plugin.rollouts import Rollouts, step_metrics, validation_metrics
 from vqathinker_verl.plugin.watchdog import Watchdog
-from vqathinker_verl.rewards.combine import RewardBatch, RewardConfig
+from vqathinker_verl.rewards.batch import RewardBatch
+from vqathinker_verl.rewards.config import RewardConfig
 
 logger = logging.getLogger(__name__)
 

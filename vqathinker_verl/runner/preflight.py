@@ -21,7 +21,7 @@ from vqathinker_verl.plugin.config import (
     validation_response_length,
 )
 from vqathinker_verl.prompts import SCORE_RANGE
-from vqathinker_verl.rewards.combine import RewardConfig
+from vqathinker_verl.rewards.config import RewardConfig
 
 COLUMNS = ("data_source", "prompt", "videos", "reward_model", "extra_info")
 MAX_LISTED = 5
