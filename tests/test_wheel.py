@@ -81,7 +81,7 @@ def bare(wheel, tmp_path_factory):
 def outcomes(bare, tmp_path_factory):
     """What every command does in the bare environment, with arguments and with --help."""
     folder = tmp_path_factory.mktemp("work")
-    (folder / "labels.csv").write_text("name,mos\nclip.mp4,3.0\n")
+    (folder / "labels.csv").write_text("video,mos\nclip.mp4,3.0\n")
     (folder / "demo_labels.csv").write_text("video,distortion,mos\nclip.mp4,noise,60\n")
     (folder / "clip.mp4").write_bytes(b"a video")
     (folder / "predictions.jsonl").write_text(
@@ -159,7 +159,7 @@ def test_verls_own_main_composes_the_configuration_of_the_wheel(wheel, tmp_path)
     assert config["trainer"]["v1"]["trainer_mode"] == "vqathinker_sync"
 
     paths = set(_pkg_paths(config))
-    assert {"vqathinker_verl.plugin.dataset", "vqathinker_verl.adapters.verl"} <= paths
+    assert "vqathinker_verl.plugin.dataset" in paths
     script = "import importlib.util, sys; [print(importlib.util.find_spec(name).origin) for name in sys.argv[1:]]"
     command = [sys.executable, "-c", script, *sorted(paths)]
     found = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
