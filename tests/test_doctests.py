@@ -10,7 +10,7 @@ MODULES = {
     "parsing": 2,
     "prompts": 1,
     "perturbations": 1,
-    "metrics": 1,
+    "metrics.correlation": 1,
     "rewards.regression": 1,
     "rewards.ranking": 1,
     "rewards.temporal": 1,

@@ -61,7 +61,9 @@ def get_frames(path: str, spec: FrameSpec, config: CacheConfig) -> DecodedVideo:
         VideoError: The video cannot be decoded; the message names the file.
     """
     if not ray.is_initialized():
-        return process_cache(config).get(path, spec)
+        with _one_at_a_time:
+            cache = process_cache(config)
+        return cache.get(path, spec)
     try:
         return ray.get(get_frame_cache(config).get.remote(path, spec))
     except RayTaskError as error:
