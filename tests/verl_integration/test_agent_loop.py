@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import numpy as np
 import pytest
+import ray
 import torch
 from transformers.models.qwen2_5_vl import Qwen2_5_VLModel
 from verl.experimental.agent_loop.agent_loop import DictConfigWrap
@@ -251,7 +252,7 @@ def test_validation_draws_no_perturbed_responses(config, processor, tmp_path):
     assert outputs[0].extra_fields["perturbed_response"] is None
 
 
-def test_validation_is_scored_without_a_reward_worker(config, processor, cluster, tmp_path):
+def test_validation_is_scored_without_a_reward_worker(config, processor, monkeypatch, tmp_path):
     """The stand-in server answers 2.00 for a video of MOS 3, which earns exp(-1 / (2 x 0.5^2)) and 1 for its format."""
     (output,), _ = run_group(
         config, processor, row_of(write_clip(tmp_path / "clip.mp4")), is_validation=True, sessions=1, expected=1
@@ -273,6 +274,7 @@ def test_validation_is_scored_without_a_reward_worker(config, processor, cluster
         }
     )
 
+    monkeypatch.setattr(ray, "nodes", list)  # so that no Ray need run
     worker = object.__new__(loops.VideoQualityAgentLoopWorker)
     worker.reward_loop_worker_handles = RewardLoopManager(config).reward_loop_worker_handles
     assert worker.reward_loop_worker_handles == []  # None would have the trainer score validation with a reward model
