@@ -27,7 +27,7 @@ from vqathinker_verl.frames import VideoError
 from vqathinker_verl.perturbations import PerturbationConfig, draw_perturbation, perturbation_rng
 from vqathinker_verl.prompts import QUALITY_PROMPT, video_messages
 from vqathinker_verl.verl_integration import agent_loop as loops
-from vqathinker_verl.verl_integration import dataset
+from vqathinker_verl.verl_integration import dataset, patches
 from vqathinker_verl.verl_integration.config import TemporalConfig, cache_config
 from vqathinker_verl.verl_integration.node_frames import process_cache
 from vqathinker_verl.verl_integration.preflight import composed
@@ -219,7 +219,7 @@ def test_vllm_runs_the_group_in_one_batch_and_sees_each_video_once(config, proce
 
     worker = object.__new__(loops.VideoQualityAgentLoopWorker)
     worker.processor, worker.tokenizer = processor, processor.tokenizer
-    loops.use_times_of_the_rollouts(processor, "float32")
+    patches.use_times_of_the_rollouts(processor, "float32")
     ids = torch.tensor([outputs[0].prompt_ids])
     features = worker._compute_multi_modal_inputs(outputs[0], ids)
     trained = worker._compute_position_ids(ids, torch.ones_like(ids), features)[0, 1:]
@@ -509,7 +509,7 @@ class TestTimes:
         outputs, _ = run_group(config, processor, row_of(path), sessions=1, expected=2)
         worker = object.__new__(loops.VideoQualityAgentLoopWorker)
         worker.processor, worker.tokenizer, worker.mm_processor_kwargs = processor, processor.tokenizer, {}
-        loops.use_times_of_the_rollouts(processor, "float32")
+        patches.use_times_of_the_rollouts(processor, "float32")
         ids = torch.tensor([outputs[0].prompt_ids + outputs[0].response_ids])
         features = worker._compute_multi_modal_inputs(outputs[0], ids)
         positions = worker._compute_position_ids(ids, torch.ones_like(ids), features)[0]
@@ -521,7 +521,7 @@ class TestTimes:
 
     def test_a_dtype_that_says_nothing_is_refused(self, processor):
         with pytest.raises(ValueError, match=r"rollout\.dtype is auto"):
-            loops.use_times_of_the_rollouts(processor, "auto")
+            patches.use_times_of_the_rollouts(processor, "auto")
 
 
 class TestDrawVisiblePerturbation:
