@@ -21,10 +21,10 @@ import pandas
 
 from vqathinker_verl import parse_answer
 from vqathinker_verl.demo.degradations import PLAYBACK
+from vqathinker_verl.demo.reasoning import CLEAN, findings, read_reasoning, read_truth
 from vqathinker_verl.evaluation.predictions import read_predictions
-from vqathinker_verl.metrics import plcc, rmse, srcc
+from vqathinker_verl.metrics import plcc_raw, rmse_raw, srcc
 from vqathinker_verl.rewards.format import format_reward
-from vqathinker_verl.understanding.reasoning import CLEAN, findings, read_reasoning, read_truth
 
 TEMPORAL_DISTORTIONS = ("drops", *PLAYBACK)
 ARMS = {
@@ -105,8 +105,8 @@ def figures(responses: pandas.DataFrame) -> dict[str, float]:
     temporal = by_video(responses[responses["distortion"].isin([*TEMPORAL_DISTORTIONS, CLEAN])])
     return {
         "SRCC": srcc(videos["pred_mos"], videos["mos"]),
-        "PLCC": plcc(videos["pred_mos"], videos["mos"]),
-        "RMSE": rmse(videos["pred_mos"], videos["mos"]),
+        "PLCC raw": plcc_raw(videos["pred_mos"], videos["mos"]),
+        "RMSE raw": rmse_raw(videos["pred_mos"], videos["mos"]),
         "SRCC temporal": srcc(temporal["pred_mos"], temporal["mos"]),
         "format": responses["format"].mean(),
         "parse failures": responses["pred_mos"].isna().mean(),

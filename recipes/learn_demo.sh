@@ -7,9 +7,9 @@
 #
 # With MODEL_PATH, TRAIN_FILES and VAL_FILES set, the same protocol runs on real data (recipes/run_vqathinker.sh says
 # how to make them). Model: the demo's tiny Qwen2.5-VL, made here. verl 0.9.1, vLLM 0.24.0. Run on 2 CPU cores, 24 GiB,
-# no GPU: docs/learning.md has the figures. A second start goes on from the last checkpoint.
+# no GPU: docs/learning.md has the results. Running it again resumes from the last checkpoint.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 # ---- what a user may change -----------------------------------------------------------------------------------------
 ARM=${ARM:-all}                        # all | no_temporal | temporal_margin | regression | ranking | local_ranking
@@ -25,7 +25,7 @@ LEARN_DIR=${LEARN_DIR:-outputs/learn}
 # ---------------------------------------------------------------------------------------------------------------------
 
 if [ "${1:-}" = "--help" ] || [ "${1:-}" = "-h" ]; then
-  sed -n '2,/^$/p;/^# ---- what/,/^# ------/p' "${BASH_SOURCE[0]}" | grep -v '^set\|^cd' | sed 's/^# \{0,1\}//'
+  sed -n '2,/^$/p;/^# ---- what/,/^# ------/p' "${BASH_SOURCE[0]}" | grep -v '^set\|^ROOT' | sed 's/^# \{0,1\}//'
   exit 0
 fi
 
@@ -49,14 +49,19 @@ OVERRIDES=("${REWARD[@]}" trainer.test_freq="$TEST_FREQ" trainer.save_freq="$TES
 if [ -z "${MODEL_PATH:-}" ]; then
   export DEMO_ARGUMENTS="--train-clips $TRAIN_CLIPS --val-clips $VAL_CLIPS --warmup-steps $WARMUP_STEPS"
 fi
-bash recipes/run_vqathinker.sh "${OVERRIDES[@]}" "$@"
+bash "$ROOT/recipes/run_vqathinker.sh" "${OVERRIDES[@]}" "$@"
 
-export PATH="$PWD/.venv/bin:$PATH"
-evaluate() { # MODEL DIR; exit code 1: done, and some figure does not exist, which was said
+STACK=${DEVICE:-}
+if [ -z "$STACK" ]; then
+  if nvidia-smi --list-gpus >/dev/null 2>&1; then STACK=gpu; else STACK=cpu; fi
+fi
+if [ "$STACK" = gpu ]; then ENVIRONMENT=.venv-gpu; else ENVIRONMENT=.venv; fi # as run_vqathinker.sh chose
+export PATH="$ROOT/$ENVIRONMENT/bin:$PATH"
+evaluate() { # MODEL DIR; exit code 1: done, but a metric is undefined, which was reported
   vqathinker evaluate --model "$1" --labels "${VAL_FILES:-$DEMO_DIR/val.parquet}" --samples "$SAMPLES" --output "$2" ||
     [ $? = 1 ]
 }
-evaluate "${MODEL_PATH:-$DEMO_DIR/model}" "$LEARN_DIR/before-seed$SEED/evaluation" # answers that are there are kept
+evaluate "${MODEL_PATH:-$DEMO_DIR/model}" "$LEARN_DIR/before-seed$SEED/evaluation" # existing answers are kept
 rm -rf "$OUTPUT_DIR/model" "$OUTPUT_DIR/evaluation" # of an earlier start
 vqathinker export "$OUTPUT_DIR" --output "$OUTPUT_DIR/model"
 evaluate "$OUTPUT_DIR/model" "$OUTPUT_DIR/evaluation"

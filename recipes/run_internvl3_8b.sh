@@ -8,7 +8,7 @@
 # Hardware: 8 GPUs of 80 GB on one node.
 # Memory: about 38 GiB per GPU in training and 54 in generation; 30 GiB of host memory per node (vqathinker plan).
 # Run here: not run on this hardware.
-# What this model asks of verl and vLLM: docs/models.md.
+# What this model needs of verl and vLLM: docs/models.md.
 set -euo pipefail
 export MODEL_PATH=${MODEL_PATH:-OpenGVLab/InternVL3-8B-hf} EXPERIMENT=internvl3_8b
 export OUTPUT_DIR=${OUTPUT_DIR:-outputs/internvl3_8b}

@@ -16,7 +16,7 @@
 # --generate` once, or after any run on one machine, there is one (~/.ray/auth_token, to be the same on every node). For 2,
 # set RAY_AUTH_MODE=token if your cluster asks for it, and not otherwise.
 #
-# Every node sees this checkout with its .venv, the model, the videos and OUTPUT_DIR under the same paths.
+# Every node sees this checkout with its .venv-gpu, the model, the videos and OUTPUT_DIR under the same paths.
 # Model: Qwen/Qwen2.5-VL-7B-Instruct, 8.29 B parameters; MODEL_PATH chooses another.
 # Versions: verl 0.9.1, vLLM 0.24.0, transformers 5.9.0.
 # Hardware: 2 nodes (NNODES) of 8 GPUs of 80 GB.
@@ -24,7 +24,7 @@
 # Run here: not run on this hardware.
 set -euo pipefail
 # sbatch runs a copy of this file from elsewhere.
-cd "${SLURM_SUBMIT_DIR:-$(dirname "${BASH_SOURCE[0]}")/..}"
+ROOT=${SLURM_SUBMIT_DIR:-$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)}
 
 NNODES=${NNODES:-${SLURM_JOB_NUM_NODES:-2}}
 ROLE=${ROLE:-}                        # head or worker; empty: the cluster is up (RAY_ADDRESS), or Slurm starts it
@@ -35,25 +35,27 @@ JOIN_SECONDS=${JOIN_SECONDS:-600}     # how long the head waits for the others
 run() {
   export NNODES MODEL_PATH=${MODEL_PATH:-Qwen/Qwen2.5-VL-7B-Instruct} EXPERIMENT=multi_node
   export OUTPUT_DIR=${OUTPUT_DIR:-outputs/multi_node}
-  bash recipes/run_vqathinker.sh "$@"
+  bash "$ROOT/recipes/run_vqathinker.sh" "$@"
 }
 
 if [ -n "${PLAN:-}" ] || { [ -z "$ROLE" ] && [ -n "${RAY_ADDRESS:-}" ]; }; then
   run "$@"
 elif [ -z "$ROLE" ] && [ -n "${SLURM_JOB_ID:-}" ]; then
   HEAD=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
-  export HEAD PORT NNODES JOIN_SECONDS
+  export HEAD PORT NNODES JOIN_SECONDS ROOT
   # shellcheck disable=SC2016 # every task finds out for itself whether it is on the first node
   exec srun --ntasks-per-node=1 --kill-on-bad-exit=1 bash -c \
     'if [ "$SLURM_PROCID" = 0 ]; then export ROLE=head; else export ROLE=worker; fi
-     exec bash recipes/run_multi_node.sh "$@"' task "$@"
+     exec bash "$ROOT/recipes/run_multi_node.sh" "$@"' task "$@"
 elif [ -z "$ROLE" ] || [ -z "$HEAD" ]; then
   echo "vqathinker: set ROLE=head|worker and HEAD, or RAY_ADDRESS of a running cluster, or use sbatch (see the top of" \
     "recipes/run_multi_node.sh)" >&2
   exit 2
 else
-  bash recipes/install.sh "${DEVICE:-gpu}"
-  export PATH="$PWD/.venv/bin:$PATH"
+  DEVICE=${DEVICE:-gpu}
+  bash "$ROOT/recipes/install.sh" "$DEVICE"
+  if [ "$DEVICE" = gpu ]; then ENVIRONMENT=.venv-gpu; else ENVIRONMENT=.venv; fi
+  export PATH="$ROOT/$ENVIRONMENT/bin:$PATH"
   # Where there is a token, the head asks for it; given an address, Ray's commands and runs send it only if told to.
   if [ -f ~/.ray/auth_token ]; then export RAY_AUTH_MODE=${RAY_AUTH_MODE:-token}; fi
   SECONDS=0

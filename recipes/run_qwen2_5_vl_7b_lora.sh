@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# VQAThinker with Qwen2.5-VL-7B and LoRA: an adapter on the language model learns, all else is frozen.
+# VQAThinker with Qwen2.5-VL-7B and LoRA: only an adapter on the language model is trained.
 #
 #   TRAIN_FILES=... VAL_FILES=... bash recipes/run_qwen2_5_vl_7b_lora.sh [overrides]
 #

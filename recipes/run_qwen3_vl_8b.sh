@@ -8,7 +8,7 @@
 # Hardware: 8 GPUs of 80 GB on one node.
 # Memory: about 35 GiB per GPU in training and 55 in generation; 33 GiB of host memory per node (vqathinker plan).
 # Run here: not run on this hardware.
-# What this model asks of verl and vLLM: docs/models.md.
+# What this model needs of verl and vLLM: docs/models.md.
 set -euo pipefail
 export MODEL_PATH=${MODEL_PATH:-Qwen/Qwen3-VL-8B-Instruct} EXPERIMENT=qwen3_vl_8b
 export OUTPUT_DIR=${OUTPUT_DIR:-outputs/qwen3_vl_8b}

@@ -1,15 +1,17 @@
 """Settings for all tests: helpers importable, no network, property tests that draw the same examples every time."""
 
 import os
-import sys
-from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from vqathinker_verl.config import CONFIG_DIR
+
 # Before anything imports a library of Hugging Face, which reads it once.
 os.environ["HF_HUB_OFFLINE"] = "1"
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+# verl's CPU platform, chosen before anything imports verl.
+os.environ.setdefault("VERL_PLATFORM", "cpu")
+os.environ.setdefault("VERL_ENGINE_DEVICE", "cuda")
 
 # Machines differ in speed; the tests that are about time measure it themselves.
 settings.register_profile("repeatable", deadline=None, derandomize=True, max_examples=30)
@@ -27,3 +29,18 @@ def tiny_model(tmp_path_factory):
     model.config.vision_config.tokens_per_second = 2
     save_policy(model, processor, folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def recipe_config_dir():
+    return CONFIG_DIR
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A real Ray of one CPU."""
+    import ray
+
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, object_store_memory=2**27)
+    yield
+    ray.shutdown()

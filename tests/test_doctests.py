@@ -15,7 +15,7 @@ MODULES = {
     "rewards.ranking": 1,
     "rewards.temporal": 1,
     "rewards.format": 1,
-    "rewards.combine": 1,
+    "rewards.batch": 1,
     "adapters.verl": 1,
     "adapters.trl": 1,
     "adapters.easyr1": 1,

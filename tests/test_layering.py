@@ -1,4 +1,4 @@
-"""Imports go one way, and what other projects import is light (DESIGN.md)."""
+"""Imports go one way, and what other projects import is light."""
 
 import ast
 import json
@@ -13,24 +13,27 @@ import vqathinker_verl
 PACKAGE = Path(vqathinker_verl.__file__).parent
 HEAVY = ("torch", "verl", "ray", "vllm", "transformers", "trl", "accelerate")
 
-LIGHT_FILES = sorted(
-    path
-    for pattern in (
-        "parsing.py",
-        "prompts.py",
-        "perturbations.py",
-        "metrics.py",
-        "resampling.py",
-        "rewards/*.py",
-        "adapters/*.py",
-    )
-    for path in PACKAGE.glob(pattern)
-)
+# Each room may import rooms of the lines above it, and of its own line as long as there is no circle.
+LAYERS = [
+    {"parsing", "prompts", "checks", "files", "seeding", "config"},
+    {"rewards", "perturbations", "metrics"},
+    {"adapters", "data", "frames"},
+    {"plugin", "cpu"},
+    {"runner", "inference", "evaluation", "understanding", "plan", "demo"},
+    {"cli"},
+]
+FLOOR = {room: floor for floor, rooms in enumerate(LAYERS) for room in rooms}
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+LIGHT = {"parsing", "prompts", "checks", "perturbations", "metrics", "rewards", "adapters"}
 
 
 def module_name(path):
     parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def room_of(module):
+    return module.split(".")[1]
 
 
 def imported(path):
@@ -39,31 +42,69 @@ def imported(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            yield node.module
+            modules = {module_name(file) for file in FILES}
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (name if name in modules else node.module for name in names)
 
 
-@pytest.mark.parametrize("path", LIGHT_FILES, ids=module_name)
+GRAPH = {
+    module_name(path): {name for name in imported(path) if name.startswith("vqathinker_verl.")} - {module_name(path)}
+    for path in FILES
+}
+
+
+def test_every_room_has_a_floor():
+    assert {room_of(module) for module in GRAPH} <= set(FLOOR)
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if room_of(module_name(path)) in LIGHT], ids=module_name)
 def test_light_modules_import_numpy_scipy_and_the_standard_library_only(path):
     allowed = {*sys.stdlib_module_names, "numpy", "scipy", "vqathinker_verl"}
     assert {name.split(".")[0] for name in imported(path)} <= allowed
 
 
-# A room may import itself and the rooms before it.
-LAYERS = [
-    {"parsing", "prompts"},
-    {"rewards", "perturbations", "metrics", "resampling"},
-    {"adapters", "frames"},
-]
+def test_no_import_goes_up():
+    up = [
+        f"{module} imports {name}"
+        for module, names in GRAPH.items()
+        for name in sorted(names)
+        if FLOOR[room_of(name)] > FLOOR[room_of(module)]
+    ]
+    assert up == []
 
 
-@pytest.mark.parametrize("path", LIGHT_FILES, ids=module_name)
-def test_imports_go_one_way(path):
-    room = module_name(path).split(".")[1]
-    layer = next(number for number, rooms in enumerate(LAYERS) if room in rooms)
-    reachable = set().union(*LAYERS[: layer + 1])
-    for name in imported(path):
-        if name.startswith("vqathinker_verl."):
-            assert name.split(".")[1] in reachable, f"{path.name} imports {name}"
+def circles(graph):
+    """One path for each node that reaches itself, shortest first."""
+    found = []
+    for start in sorted(graph):
+        paths = [[start]]
+        seen = set()
+        while paths:
+            path = paths.pop(0)
+            for name in sorted(graph.get(path[-1], ())):
+                if name == start:
+                    found.append(" -> ".join([*path, name]))
+                    paths = []
+                    break
+                if name not in seen:
+                    seen.add(name)
+                    paths.append([*path, name])
+    return found
+
+
+def test_no_circle_between_files():
+    assert circles(GRAPH) == []
+
+
+def test_no_circle_between_rooms():
+    rooms = {}
+    for module, names in GRAPH.items():
+        rooms.setdefault(room_of(module), set()).update({room_of(name) for name in names} - {room_of(module)})
+    assert circles(rooms) == []
+
+
+def test_circles_are_found():
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b -> c -> b", "c -> b -> c"]
 
 
 def fresh_process(code):
@@ -74,7 +115,7 @@ def fresh_process(code):
 
 @pytest.mark.parametrize(
     "module",
-    ["parsing", "metrics", "perturbations", "rewards.combine", "adapters.verl", "adapters.trl", "adapters.easyr1"],
+    ["parsing", "metrics", "perturbations", "rewards.batch", "adapters.verl", "adapters.trl", "adapters.easyr1"],
 )
 def test_importing_is_light_and_takes_under_half_a_second(module):
     # CPU time, since the tests share their machine with others; and again, should one run have been disturbed.

@@ -111,7 +111,7 @@ def test_no_recipe_trusts_a_models_code_or_opens_a_door():
 def test_the_page_is_served_to_this_machine_only_unless_told():
     import argparse
 
-    from vqathinker_verl.inference import ui_cli
+    from vqathinker_verl.cli import ui as ui_cli
 
     parser = argparse.ArgumentParser()
     ui_cli.configure(parser)

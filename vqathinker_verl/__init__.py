@@ -17,15 +17,17 @@ _PUBLIC = {
     "ranking_reward": "rewards.ranking",
     "temporal_bonus": "rewards.temporal",
     "format_reward": "rewards.format",
-    "RewardBatch": "rewards.combine",
-    "RewardConfig": "rewards.combine",
-    "score_batch": "rewards.combine",
+    "RewardBatch": "rewards.batch",
+    "RewardConfig": "rewards.config",
+    "score_batch": "rewards.batch",
     "ExtraReward": "rewards.extra",
     "RewardInputs": "rewards.inputs",
     "srcc": "metrics",
     "plcc": "metrics",
     "krcc": "metrics",
     "rmse": "metrics",
+    "plcc_raw": "metrics",
+    "rmse_raw": "metrics",
     "fit_logistic": "metrics",
     "evaluate_predictions": "metrics",
 }
@@ -33,9 +35,10 @@ _PUBLIC = {
 __all__ = ["__version__", *sorted(_PUBLIC)]
 
 if TYPE_CHECKING:
-    from vqathinker_verl.metrics import evaluate_predictions, fit_logistic, krcc, plcc, rmse, srcc
+    from vqathinker_verl.metrics import evaluate_predictions, fit_logistic, krcc, plcc, plcc_raw, rmse, rmse_raw, srcc
     from vqathinker_verl.parsing import ParsedAnswer, parse_answer
-    from vqathinker_verl.rewards.combine import RewardBatch, RewardConfig, score_batch
+    from vqathinker_verl.rewards.batch import RewardBatch, score_batch
+    from vqathinker_verl.rewards.config import RewardConfig
     from vqathinker_verl.rewards.extra import ExtraReward
     from vqathinker_verl.rewards.format import format_reward
     from vqathinker_verl.rewards.inputs import RewardInputs

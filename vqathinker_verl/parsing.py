@@ -57,7 +57,7 @@ def parse_answer(
     score_range: tuple[float, float] | None = SCORE_RANGE,
     decimals: Decimals = "written",
 ) -> ParsedAnswer:
-    """Return the score of one response (SPEC section 2).
+    """Return the score of one response (docs/rewards.md).
 
     The answer is the last `<answer>…</answer>` block, its score the first number in it. Where opening tags nest, the
     block begins at the last of them: a model that quotes the tag while it thinks is not scored by its thoughts.

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from vqathinker_verl.parsing import check_choice
 
-# In the order of SPEC section 4.
+# In the order of docs/rewards.md.
 PERTURBATIONS = ("shuffle", "local_shuffle", "reverse", "jitter", "duplicate", "random_drop")
 
 DuplicatePlace = Literal["adjacent", "random"]
@@ -104,7 +104,7 @@ def perturbation_rng(seed: int, global_step: int, video_id: str, response: int |
 def draw_perturbation(
     num_frames: int, rng: np.random.Generator, config: PerturbationConfig | None = None
 ) -> Perturbation | None:
-    """Draw one perturbation of a video of `num_frames` sampled frames (SPEC section 4).
+    """Draw one perturbation of a video of `num_frames` sampled frames (docs/rewards.md).
 
     The number of frames stays the same, and what is drawn always changes the order of the frames, repeats one or
     blanks some: a permutation that comes out as the identity is drawn again, unless `redraw_identity` is False.

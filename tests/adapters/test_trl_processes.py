@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from vqathinker_verl import RewardConfig, score_batch
-from vqathinker_verl.adapters.trl import RankingReward
+from vqathinker_verl.adapters.trl import CustomReward, RankingReward
+from vqathinker_verl.rewards.ranking import batch_ranking
 
 # TRL is installed apart from the rest: requirements/trl.txt says why.
 TRL = Path(sys.prefix) / "only-trl"
@@ -43,6 +44,7 @@ CALLS = {
     "settings": (RankingReward(RewardConfig(eps=0.01)), shares(COLUMNS, 3)),
     "sources": (RankingReward(), shares({**COLUMNS, "data_source": SOURCES}, 4)),
     "cross_dataset": (RankingReward(RewardConfig(cross_dataset=True)), shares({**COLUMNS, "data_source": SOURCES}, 4)),
+    "custom": (CustomReward("ranking", batch_ranking), shares(COLUMNS, 3)),
     "no id": (RankingReward(), shares(NO_ID, 4)),
     "no mos": (RankingReward(), shares(NO_MOS, 4)),
 }
@@ -83,6 +85,11 @@ def test_two_processes_give_the_rewards_of_the_full_batch(outcomes, first):
     own = outcomes[f"first {first}"]
     assert [len(rewards) for rewards in own] == [first, N - first]
     np.testing.assert_array_equal(np.concatenate(own), on_the_full_batch())
+
+
+def test_a_reward_of_ones_own_is_given_the_full_batch_too(outcomes):
+    rewards = [0.0 if value is None else value for share in outcomes["custom"] for value in share]
+    np.testing.assert_array_equal(rewards, on_the_full_batch())
 
 
 def test_the_shares_alone_would_give_other_rewards():

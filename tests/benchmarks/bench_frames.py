@@ -39,19 +39,19 @@ from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentL
 from verl.utils.dataset.rl_dataset import RLHFDataset
 from verl.utils.tokenizer.continuous_token_wiring import create_continuous_token_builder
 
+from vqathinker_verl.data.output import write_parquet
+from vqathinker_verl.data.probing import probe_records
+from vqathinker_verl.data.records import RawLabel, Record
 from vqathinker_verl.demo.model import build_processor
 from vqathinker_verl.frames import CacheConfig, FrameCache, FrameSpec, segment_centres
 from vqathinker_verl.frames.container import resized
 from vqathinker_verl.frames.decoding import decode_here
 from vqathinker_verl.frames.reader import DECODER_THREADS
-from vqathinker_verl.labels.output import write_parquet
-from vqathinker_verl.labels.probing import probe_records
-from vqathinker_verl.labels.records import RawLabel, Record
 from vqathinker_verl.perturbations import PerturbationConfig
+from vqathinker_verl.plugin import frame_actor as node_frames
+from vqathinker_verl.plugin.agent_loop import VideoQualityAgentLoop, VideoQualityAgentLoopWorker
+from vqathinker_verl.plugin.dataset import VideoQualityDataset
 from vqathinker_verl.prompts import QUALITY_PROMPT
-from vqathinker_verl.verl_integration import node_frames
-from vqathinker_verl.verl_integration.agent_loop import VideoQualityAgentLoop, VideoQualityAgentLoopWorker
-from vqathinker_verl.verl_integration.dataset import VideoQualityDataset
 
 GROUP_SIZE = 8
 PERTURBED = 4

@@ -18,8 +18,8 @@ import torch
 
 from vqathinker_verl import ranking_reward
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "rewards"))
-from plain_ranking import plain_ranking_reward
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from helpers.plain_ranking import plain_ranking_reward
 
 GROUP_SIZE = 8
 EPS = 1e-6

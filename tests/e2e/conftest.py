@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from e2e_runs import VQATHINKER, prepare_demo
+from helpers.runs import VQATHINKER, prepare_demo
 
 
 @pytest.fixture(scope="session")

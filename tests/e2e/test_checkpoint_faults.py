@@ -16,11 +16,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from e2e_runs import START_SECONDS, read_jsonl, scored_again, start_recipe
+from helpers.runs import START_SECONDS, read_jsonl, scored_again, start_recipe
 from omegaconf import OmegaConf
 
-from vqathinker_verl.verl_integration.checkpoints import TRACKER, resume_overrides, saved_step
-from vqathinker_verl.verl_integration.shared_memory import orphaned_shared_memory
+from vqathinker_verl.plugin.checkpoints import TRACKER, resume_overrides, saved_step
+from vqathinker_verl.runner.shared_memory import orphaned_shared_memory
 
 pytestmark = [pytest.mark.e2e, pytest.mark.soak]
 

@@ -4,9 +4,9 @@ import time
 from pathlib import Path
 
 import pytest
-from e2e_runs import START_SECONDS, start_recipe
+from helpers.runs import START_SECONDS, start_recipe
 
-from vqathinker_verl.verl_integration.shared_memory import orphaned_shared_memory
+from vqathinker_verl.runner.shared_memory import orphaned_shared_memory
 
 pytestmark = pytest.mark.e2e
 

@@ -15,9 +15,9 @@ import time
 import numpy as np
 import psutil
 import pytest
-from e2e_runs import START_SECONDS, read_jsonl, scored_again, start_recipe
+from helpers.runs import START_SECONDS, read_jsonl, scored_again, start_recipe
 
-from vqathinker_verl.verl_integration.shared_memory import orphaned_shared_memory
+from vqathinker_verl.runner.shared_memory import orphaned_shared_memory
 
 pytestmark = [pytest.mark.e2e, pytest.mark.soak]
 
@@ -46,7 +46,7 @@ ENDS = {
     "driver": "verl.trainer.main_ppo",
     "raylet": "raylet/raylet",
     "Ray's control service": "gcs_server",
-    "launcher": "verl_integration.launch",
+    "launcher": "vqathinker train",
 }
 
 
@@ -66,7 +66,7 @@ def last_rollouts(folder) -> int:
 
 def processes_named(run, words: str) -> list[psutil.Process]:
     found = []
-    for process in [*psutil.Process(run.process.pid).children(), *run.marked_processes()]:
+    for process in [psutil.Process(run.process.pid), *run.marked_processes()]:
         try:
             if words in " ".join(process.cmdline()[:4]):
                 found.append(process)

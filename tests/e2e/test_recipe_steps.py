@@ -8,8 +8,8 @@ import math
 
 import numpy as np
 import pytest
-from e2e_runs import ROOT, START_SECONDS, read_jsonl, scored_again, start_recipe
-from tiny_models import SIDE, save_tiny
+from helpers.runs import ROOT, START_SECONDS, read_jsonl, scored_again, start_recipe
+from helpers.tiny_models import SIDE, save_tiny
 
 pytestmark = [pytest.mark.e2e, pytest.mark.soak]
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from e2e_runs import START_SECONDS, read_jsonl, start_recipe
+from helpers.runs import START_SECONDS, read_jsonl, start_recipe
 
 pytestmark = [pytest.mark.e2e, pytest.mark.soak]
 

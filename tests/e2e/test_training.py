@@ -17,14 +17,13 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 import torch
-from e2e_runs import ROOT, START_SECONDS, read_jsonl, scored_again, start_recipe
+from helpers.runs import ROOT, START_SECONDS, read_jsonl, scored_again, start_recipe
 
-from vqathinker_verl.inference.engines import Sampling, open_engine
+from vqathinker_verl.inference.engines import Sampling, open_engine, read_defaults
 from vqathinker_verl.inference.export import export_checkpoint
-from vqathinker_verl.inference.options import model_frames
 from vqathinker_verl.inference.scoring import find_videos, score_videos
 from vqathinker_verl.perturbations import draw_perturbation, perturbation_rng
-from vqathinker_verl.verl_integration.shared_memory import orphaned_shared_memory
+from vqathinker_verl.runner.shared_memory import orphaned_shared_memory
 
 pytestmark = pytest.mark.e2e
 
@@ -248,7 +247,7 @@ def test_validation_gives_correlations_per_data_source(run):
         metrics = run.metrics[step]
         assert metrics["val/demo/scored"] > 0
         assert metrics["val/failed_responses"] == 0
-        assert {"val/demo/srcc", "val/demo/plcc", "val/demo/krcc", "val/demo/rmse"} <= metrics.keys()
+        assert {"val/demo/srcc", "val/demo/plcc_raw", "val/demo/krcc", "val/demo/rmse_raw"} <= metrics.keys()
         assert 0 <= metrics["val/demo/parse_failure_rate"] < 0.5
 
 
@@ -265,7 +264,7 @@ def test_the_exported_model_has_the_trained_weights_and_gives_their_scores(run, 
     """Exported, reloaded by transformers and by vLLM, against the checkpoint's own tensors in the demo's model."""
     actor = run.folder / "checkpoints" / f"global_step_{STEPS}" / "actor"
     folder = export_checkpoint(run.folder, tmp_path / "model")
-    frames = model_frames(str(folder))
+    frames = read_defaults(str(folder)).frames
     assert frames.num_frames == NUM_FRAMES
 
     options = {"backend": "transformers", "frames": frames, "sampling": Sampling(max_tokens=32)}
@@ -289,7 +288,7 @@ def test_the_exported_model_has_the_trained_weights_and_gives_their_scores(run, 
 
     output = tmp_path / "scores.jsonl"
     command = [sys.executable, "-m", "vqathinker_verl.cli", "score", *map(str, videos.values())]
-    command += ["--model", str(folder), "--backend", "vllm", "--max-tokens", "32", "--output", str(output)]
+    command += ["--model", str(folder), "--backend", "vllm", "--samples", "1", "--output", str(output)]
     subprocess.run(command, check=True, timeout=300)
     scores = {line["video_id"]: line["pred_mos"] for line in read_jsonl(output)}
     assert scores == {name: line["pred_mos"] for name, line in after.items()}

@@ -6,7 +6,7 @@ from collections import defaultdict
 import numpy as np
 import pytest
 import ray
-from e2e_runs import ROOT, START_SECONDS, read_jsonl, scored_again, start_recipe
+from helpers.runs import ROOT, START_SECONDS, read_jsonl, scored_again, start_recipe
 from ray.cluster_utils import Cluster
 
 pytestmark = [pytest.mark.e2e, pytest.mark.soak]

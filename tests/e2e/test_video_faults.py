@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pyarrow.parquet
 import pytest
-from e2e_runs import START_SECONDS, prepare_demo, read_jsonl, scored_again, start_recipe
+from helpers.runs import START_SECONDS, prepare_demo, read_jsonl, scored_again, start_recipe
 
 pytestmark = [pytest.mark.e2e, pytest.mark.soak]
 

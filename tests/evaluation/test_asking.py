@@ -2,10 +2,11 @@ import json
 from pathlib import Path
 
 import pytest
-from evaluation.evaluation_files import evaluate_cli, write_labels
+from helpers.evaluation_files import evaluate_cli, write_labels
 
 from vqathinker_verl.evaluation import asking
 from vqathinker_verl.frames import FrameSpec
+from vqathinker_verl.inference import options
 from vqathinker_verl.inference.engines import Answer
 
 MOS = {f"{k}.mp4": 1 + k / 2 for k in range(8)}
@@ -33,6 +34,8 @@ class KnowingEngine:
 def engine(monkeypatch):
     engine = KnowingEngine()
     monkeypatch.setattr(asking, "open_engine", lambda model, **settings: engine)
+    monkeypatch.setattr(asking, "check_videos", lambda videos: None)  # they are names only
+    monkeypatch.setattr(options, "usable_model", lambda model: model)
     return engine
 
 

@@ -2,13 +2,13 @@ import math
 
 import numpy as np
 import pytest
-from evaluation.evaluation_files import benchmark, noisy, predictions
+from helpers.evaluation_files import benchmark, noisy, predictions
 
 from vqathinker_verl.evaluation.compare import bootstrap_p_value, compare_models, williams_test
 from vqathinker_verl.evaluation.records import EvaluationError
 from vqathinker_verl.evaluation.results import Settings, evaluate_model
-from vqathinker_verl.metrics import fit_logistic, plcc, srcc
-from vqathinker_verl.resampling import resample_figures
+from vqathinker_verl.metrics import fit_logistic, plcc_raw, srcc
+from vqathinker_verl.metrics.bootstrap import resample_figures
 
 SETTINGS = Settings(num_resamples=100)
 
@@ -48,8 +48,28 @@ def test_only_videos_that_both_scored_are_compared():
     (one,) = compare_models(model("a", mos, first), model("b", mos, second), SETTINGS).benchmarks
     assert (one.num_videos, one.num_left_out) == (27, 3)
     assert one.differences["plcc_raw"].figure.value == pytest.approx(
-        plcc(pred[3:], mos[3:]) - plcc((pred + np.linspace(0, 0.5, 30))[3:], mos[3:])
+        plcc_raw(pred[3:], mos[3:]) - plcc_raw((pred + np.linspace(0, 0.5, 30))[3:], mos[3:])
     )
+
+
+def test_the_intervals_belong_to_the_draws_of_the_single_models():
+    mos, pred = noisy(60)
+    first, second = model("a", mos, pred), model("b", mos, pred / 2 + mos / 2)
+    (one,) = compare_models(first, second, SETTINGS).benchmarks
+    draws = first.benchmarks[0].draws[:, 0] - second.benchmarks[0].draws[:, 0]
+    found = one.differences["srcc"].figure
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(draws, [0.025, 0.975])))
+
+
+def test_fewer_than_five_common_videos_have_no_interval_and_no_p_value():
+    mos, pred = noisy(10)
+    second = [None] * 6 + list(pred[6:] + 0.1)
+    (one,) = compare_models(model("a", mos, pred), model("b", mos, second), SETTINGS).benchmarks
+    assert one.num_videos == 4
+    assert one.differences["srcc"].figure.value == 0
+    assert math.isnan(one.differences["srcc"].figure.low)
+    assert math.isnan(one.differences["srcc"].p_value)
+    assert math.isnan(one.differences["plcc"].figure.value)
 
 
 def test_nothing_to_compare_is_nan():

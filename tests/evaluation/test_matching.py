@@ -1,15 +1,15 @@
 from pathlib import Path
 
 import pytest
-from evaluation.evaluation_files import write_labels
 from helpers.data import data_file
+from helpers.evaluation_files import write_labels
 
+from vqathinker_verl.data.output import write_parquet
+from vqathinker_verl.data.records import RawLabel, Record
+from vqathinker_verl.data.registry import load_registry
+from vqathinker_verl.data.sources import LabelSource
 from vqathinker_verl.evaluation.benchmarks import labels_of_predictions, match, read_benchmarks, with_videos_under
 from vqathinker_verl.evaluation.records import Benchmark, EvaluationError, Label, Prediction
-from vqathinker_verl.labels.output import write_parquet
-from vqathinker_verl.labels.records import RawLabel, Record
-from vqathinker_verl.labels.registry import load_registry
-from vqathinker_verl.labels.sources import LabelSource
 
 ONE = Benchmark("one", (Label("one/a.mp4", "a.mp4", 3.0, "/x/a.mp4"), Label("one/b.mp4", "b.mp4", 4.0)))
 TWO = Benchmark("two", (Label("two/a.mp4", "a.mp4", 2.0),))
@@ -31,7 +31,7 @@ def test_a_video_is_named_by_id_path_or_relative_path(prediction):
 def test_nothing_is_guessed():
     other = said("elsewhere/b.mp4")
     assert match([other], [ONE, TWO])[1] == [other]
-    with pytest.raises(EvaluationError, match=r"a\.mp4 fits videos of one and two; say which with BENCHMARK=FILE"):
+    with pytest.raises(EvaluationError, match=r"a\.mp4 fits videos of one and two; choose one with BENCHMARK=FILE"):
         match([said("a.mp4")], [ONE, TWO])
     with pytest.raises(EvaluationError, match=r"b\.mp4 has a prediction already"):
         match([said("b.mp4"), said("one/b.mp4")], [ONE, TWO])
@@ -84,7 +84,7 @@ def test_what_is_no_parquet_of_prepare(tmp_path):
 def test_labels_beside_the_predictions():
     (found,) = labels_of_predictions([said("a", mos=2.0, benchmark="one"), said("b", mos=3.0, benchmark="one")])
     assert found == Benchmark("one", (Label("a", "a", 2.0), Label("b", "b", 3.0)))
-    with pytest.raises(EvaluationError, match="no mos beside the prediction; say --labels FILE"):
+    with pytest.raises(EvaluationError, match="no mos beside the prediction; pass --labels FILE"):
         labels_of_predictions([said("a")])
 
 

@@ -1,7 +1,8 @@
+import json
 import math
 
 import pytest
-from evaluation.evaluation_files import write_jsonl
+from helpers.evaluation_files import write_jsonl
 
 from vqathinker_verl.evaluation.predictions import read_predictions
 from vqathinker_verl.evaluation.records import EvaluationError
@@ -110,3 +111,19 @@ def test_an_older_dump_is_grouped_by_its_prompts(tmp_path):
 def test_dumps_that_contradict_themselves(tmp_path, rows, message):
     with pytest.raises(EvaluationError, match=message):
         read_predictions(write_jsonl(tmp_path / "30.jsonl", rows))
+
+
+def test_answers_are_counted_one_by_one(tmp_path):
+    """A video of eight answers has a score though some of them have none."""
+    path = tmp_path / "p.jsonl"
+    rows = [
+        {"video_id": "a.mp4", "pred_mos": 3.0, "samples": [3.0, None, 3.0, 3.0]},
+        {"video_id": "b.mp4", "pred_mos": None, "samples": [None, None, None, None]},
+        {"video_id": "c.mp4", "pred_mos": None},
+        {"video_id": "d.mp4", "pred_mos": 2.0},
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert [prediction.answers for prediction in read_predictions(path)] == [(4, 1), (4, 4), (1, 1), (1, 0)]
+    path.write_text('{"video_id": "a.mp4", "pred_mos": 3.0, "samples": 4}\n')
+    with pytest.raises(EvaluationError, match="samples: expected a list of scores, got 4"):
+        read_predictions(path)

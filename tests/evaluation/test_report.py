@@ -4,7 +4,7 @@ import tempfile
 from dataclasses import replace
 
 import pytest
-from evaluation.evaluation_files import benchmark, noisy, predictions
+from helpers.evaluation_files import benchmark, noisy, predictions
 
 from vqathinker_verl.demo.clips import make_split
 from vqathinker_verl.evaluation.outcome import Outcome
@@ -47,7 +47,7 @@ def test_the_page_is_one_file_with_everything_escaped(folder):
     assert page.count("data:image/jpeg;base64,") == 9  # 8 of the 9 scored clips, and the one without a score
     assert page.count("data:image/svg+xml;base64,") == 1
     assert f"No frames: no video at {folder / 'absent.mp4'}" in page
-    assert "Answers without a score" in page
+    assert "Videos without a score" in page
 
 
 def test_the_same_outcome_makes_the_same_page(tmp_path):

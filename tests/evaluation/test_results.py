@@ -3,12 +3,11 @@ import math
 import numpy as np
 import pytest
 import scipy.stats
-from evaluation.evaluation_files import benchmark, noisy, predictions
+from helpers.evaluation_files import benchmark, noisy, predictions
 
-from vqathinker_verl.evaluation import results
 from vqathinker_verl.evaluation.records import Prediction
 from vqathinker_verl.evaluation.results import Settings, evaluate_benchmark, evaluate_model, mean_over
-from vqathinker_verl.metrics import LogisticFit, evaluate_predictions
+from vqathinker_verl.metrics import LogisticFit, evaluate, evaluate_predictions
 
 NAN = math.nan
 QUICK = Settings(num_resamples=50)
@@ -21,9 +20,9 @@ def evaluated(mos, scores, settings=QUICK, name="made"):
 def test_figures_are_those_of_the_public_function_and_of_scipy():
     mos, pred = noisy(80)
     result = evaluated(mos, pred)
-    expected = evaluate_predictions(pred, mos, num_resamples=0)
+    expected = evaluate_predictions(pred, mos, num_resamples=50)
     for name, figure in result.figures.items():
-        assert figure.value == expected[name]
+        assert (figure.value, figure.low, figure.high) == tuple(expected[name + end] for end in ("", "_low", "_high"))
         assert figure.low < figure.value < figure.high
     assert abs(result.figures["srcc"].value - scipy.stats.spearmanr(pred, mos).statistic) < 1e-10
     assert abs(result.figures["krcc"].value - scipy.stats.kendalltau(pred, mos).statistic) < 1e-10
@@ -63,7 +62,7 @@ def test_fewer_than_five_videos(scores, reason):
 
 
 def test_a_fit_that_does_not_converge_is_reported_and_the_raw_value_stays(monkeypatch):
-    monkeypatch.setattr(results, "fit_logistic", lambda pred, mos: LogisticFit(1.0, 5.0, 3.0, 1.0, False))
+    monkeypatch.setattr(evaluate, "fit_logistic", lambda pred, mos: LogisticFit(1.0, 5.0, 3.0, 1.0, False))
     mos, pred = noisy(20)
     result = evaluated(mos, pred)
     assert math.isnan(result.figures["plcc"].value)
@@ -75,7 +74,7 @@ def test_a_fit_that_does_not_converge_is_reported_and_the_raw_value_stays(monkey
 
 def test_a_flat_curve_has_no_correlation(monkeypatch):
     # Centred far beyond the predictions: what varies is the last digit.
-    monkeypatch.setattr(results, "fit_logistic", lambda pred, mos: LogisticFit(1.0, 5.0, -40.0, 0.5, True))
+    monkeypatch.setattr(evaluate, "fit_logistic", lambda pred, mos: LogisticFit(1.0, 5.0, -40.0, 0.5, True))
     mos, pred = noisy(20)
     result = evaluated(mos, pred)
     assert math.isnan(result.figures["plcc"].value)

@@ -1,10 +1,5 @@
-"""The `clip` fixture, from conftest_frames.py, whose helpers the tests also import by name."""
+"""The `clip` fixture, whose helpers the tests also import by name."""
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from conftest_frames import clip
+from helpers.clips import clip
 
 __all__ = ["clip"]

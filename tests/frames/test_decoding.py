@@ -5,11 +5,11 @@ import time
 from fractions import Fraction
 
 import av
-import corpus
 import numpy as np
 import pytest
 from av.stream import Disposition
-from conftest_frames import CLIPS, HEIGHT, NUM_FRAMES, WIDTH, encode, scene
+from helpers import corpus
+from helpers.clips import CLIPS, HEIGHT, NUM_FRAMES, WIDTH, encode, scene
 from PIL import Image
 
 from vqathinker_verl.frames import FrameSpec, VideoError, decode, probe, segment_centres

@@ -4,9 +4,9 @@ import sys
 from pathlib import Path
 
 import av
-import corpus
 import numpy as np
 import pytest
+from helpers import corpus
 
 from vqathinker_verl.frames import FrameSpec, decode, probe, segment_centres
 from vqathinker_verl.frames.container import open_video

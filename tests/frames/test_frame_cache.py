@@ -5,7 +5,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from conftest_frames import encode
+from helpers.clips import encode
 
 from vqathinker_verl.frames import CacheConfig, FrameCache, FrameSpec, VideoError, cache
 

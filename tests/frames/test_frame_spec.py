@@ -9,7 +9,7 @@ from vqathinker_verl.frames import FrameSpec, VideoInfo, segment_centres, video_
 
 
 def reference_centres(total_frames, num_frames):
-    """SPEC section 5, one frame at a time."""
+    """The rule of docs/data.md, one frame at a time."""
     c = (total_frames - 1) / num_frames
     return [int(c / 2 + round(c * k)) for k in range(num_frames)]
 

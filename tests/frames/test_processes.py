@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from conftest_frames import encode
+from helpers.clips import encode
 
 from vqathinker_verl.frames import FrameSpec, VideoError, decode, probe, processes
 from vqathinker_verl.frames.child import MEMORY_BYTES
@@ -123,6 +123,13 @@ class TestTimeLimit:
         while os.path.exists(f"/proc/{pid}") and "State:\tZ" not in open(f"/proc/{pid}/status").read():
             assert time.monotonic() < deadline
             time.sleep(0.02)
+
+
+def test_a_relative_path_starts_at_the_folder_of_the_caller(video, monkeypatch):
+    """Also where the child is older than the caller's change of folder."""
+    decode(video, SPEC)
+    monkeypatch.chdir(video.parent)
+    assert decode(video.name, SPEC).total_frames == probe(video.name).total_frames == 12
 
 
 class TestCrash:

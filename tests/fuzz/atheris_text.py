@@ -8,7 +8,7 @@ import atheris
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 with atheris.instrument_imports(include=["vqathinker_verl"]):
-    from fuzz.texts import PIECES, check
+    from helpers.texts import PIECES, check
 
 
 def one(data):

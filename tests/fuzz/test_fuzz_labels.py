@@ -9,11 +9,11 @@ from collections import Counter
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from fuzz.mutations import mutated
+from helpers.mutations import mutated
 from scipy.io import savemat
 
-from vqathinker_verl.cli import main
-from vqathinker_verl.labels import cli
+from vqathinker_verl.cli import prepare as cli
+from vqathinker_verl.cli.main import main
 
 ROWS = 12
 # What is put in place of a word, a number or a bracket of a label file.

@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from fuzz.texts import OPTIONS, PIECES, REPEATED, check, responses
+from helpers.texts import OPTIONS, PIECES, REPEATED, check, responses
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -5,8 +5,8 @@ import resource
 from collections import Counter
 
 import pytest
-from frames.conftest_frames import encode
-from fuzz.mutations import EXTREMES, mutated
+from helpers.clips import encode
+from helpers.mutations import EXTREMES, mutated
 
 from vqathinker_verl.frames import FrameSpec, VideoError, decode, probe
 

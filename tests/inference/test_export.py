@@ -1,19 +1,26 @@
 """Finding a checkpoint and its run's settings; the merge itself is in tests/e2e/test_training.py."""
 
 import json
+import os
 
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
-from vqathinker_verl.cli import main
+from vqathinker_verl.cli.main import main
 from vqathinker_verl.inference import export
+from vqathinker_verl.inference.engines import ModelDefaults, read_defaults
 from vqathinker_verl.inference.export import ExportError, export_checkpoint, find_actor, run_config
+from vqathinker_verl.prompts import QUALITY_PROMPT
 
 CONFIG = """
 data:
   frames:
     val: {num_frames: 6, max_pixels: 7056}
     true_times: true
-actor_rollout_ref: {rollout: {dtype: float32}}
+  max_response_length: 32
+  val_files: VAL
+actor_rollout_ref: {rollout: {dtype: float32, val_kwargs: {temperature: 1.0, top_p: 0.9, n: 8}}}
 """
 
 
@@ -27,7 +34,7 @@ def run(tmp_path):
         for rank in range(2):
             (actor / f"model_world_size_2_rank_{rank}.pt").touch()
     (tmp_path / "hydra" / ".hydra").mkdir(parents=True)
-    (tmp_path / "hydra" / ".hydra" / "config.yaml").write_text(CONFIG)
+    (tmp_path / "hydra" / ".hydra" / "config.yaml").write_text(CONFIG.replace("VAL", str(tmp_path / "val.parquet")))
     return tmp_path
 
 
@@ -66,12 +73,57 @@ def test_the_runs_frames_and_dtype_go_into_the_folder(run, monkeypatch):
     facts = json.loads((folder / "vqathinker.json").read_text())
     assert facts["checkpoint"] == "global_step_10"
     assert (facts["frames"]["num_frames"], facts["frames"]["max_pixels"]) == (6, 7056)
+    assert facts["sampling"] == {"max_tokens": 32, "temperature": 1.0, "top_p": 0.9, "samples": 8}
+    assert facts["prompt"] == QUALITY_PROMPT  # the validation file is gone
+    assert read_defaults(str(folder)).samples == 8
     assert facts["true_times"] is True
     export_checkpoint(run, run / "rounded", dtype="bfloat16")
     (run / "hydra" / ".hydra" / "config.yaml").unlink()
     bare = export_checkpoint(run, run / "bare")
     assert not (bare / "vqathinker.json").exists()
+    assert read_defaults(str(bare)) == ModelDefaults()
     assert asked == ["float32", "bfloat16", "bfloat16"]
+
+
+def test_the_validations_question_goes_into_the_folder(run, monkeypatch):
+    monkeypatch.setattr(export, "_merge", lambda actor, target, dtype: (target / "config.json").touch())
+    rows = [{"prompt": [{"role": "user", "content": "<video>How good?"}]}] * 2
+    pyarrow.parquet.write_table(pa.Table.from_pylist(rows), run / "val.parquet")
+    assert read_defaults(str(export_checkpoint(run))).prompt == "How good?"
+
+
+def test_the_same_export_again_is_done_already(run, monkeypatch):
+    merged = []
+    monkeypatch.setattr(export, "_merge", lambda actor, target, dtype: merged.append(actor))
+    assert export_checkpoint(run, run / "model") == export_checkpoint(run, run / "model") == run / "model"
+    assert len(merged) == 1
+    with pytest.raises(ExportError, match="exists already and is another model"):
+        export_checkpoint(run / "checkpoints" / "global_step_9", run / "model")
+    shard = run / "checkpoints" / "global_step_10" / "actor" / "model_world_size_2_rank_0.pt"
+    os.utime(shard, ns=(1, 1))  # another training saved the same step
+    with pytest.raises(ExportError, match="exists already and is another model"):
+        export_checkpoint(run, run / "model")
+
+
+def test_everybody_may_read_the_files_of_the_model(run, monkeypatch):
+    def merge(actor, target, dtype):
+        (target / "model.safetensors").touch(mode=0o600)
+
+    monkeypatch.setattr(export, "_merge", merge)
+    before = os.umask(0o022)
+    try:
+        folder = export_checkpoint(run)
+    finally:
+        os.umask(before)
+    assert {oct(path.stat().st_mode & 0o777) for path in folder.iterdir()} == {"0o644"}
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(run, capsys):
+    (run / "file").touch()
+    assert main(["export", str(run), "--output", str(run / "file" / "model")]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("vqathinker export: ")
+    assert said.count("\n") == 1
 
 
 def test_a_run_from_before_the_times_were_used_is_exported_as_such(run, monkeypatch):

@@ -1,23 +1,21 @@
 """Scoring shows a model what training's validation shows it: the same token ids, the same pixels."""
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
 
+from vqathinker_verl.config import CONFIG_DIR
 from vqathinker_verl.frames import FrameSpec, decode
 from vqathinker_verl.inference.engines import EVALUATION_FRAMES
 from vqathinker_verl.inference.engines.prompting import Prompting, chat, frames_and_metadata
 from vqathinker_verl.prompts import QUALITY_PROMPT
 
-CONFIG = Path(__file__).resolve().parents[2] / "recipes" / "config"
-
 
 def test_the_default_frames_are_those_of_the_validation():
-    recipe = yaml.safe_load((CONFIG / "vqathinker.yaml").read_text())["data"]["frames"]["val"]
+    recipe = yaml.safe_load((CONFIG_DIR / "vqathinker.yaml").read_text())["data"]["frames"]["val"]
     assert FrameSpec(**recipe) == EVALUATION_FRAMES
 
 
@@ -25,11 +23,11 @@ def test_the_default_frames_are_those_of_the_validation():
 def test_token_ids_and_pixels_are_those_of_the_agent_loop(experiment, tiny_model, clips):
     from verl.utils.tokenizer.continuous_token_wiring import create_continuous_token_builder
 
-    from vqathinker_verl.verl_integration.dataset import VideoQualityDataset
-    from vqathinker_verl.verl_integration.preflight import composed
+    from vqathinker_verl.config.compose import composed
+    from vqathinker_verl.plugin.dataset import VideoQualityDataset
 
     paths = ["data.train_files=a", "data.val_files=b", "actor_rollout_ref.model.path=c"]
-    config = composed(CONFIG, "vqathinker", ["platform=cpu", f"experiment={experiment}", *paths]).data
+    config = composed(CONFIG_DIR, "vqathinker", ["platform=cpu", f"experiment={experiment}", *paths]).data
     prompting = Prompting(str(tiny_model), FrameSpec(**config.frames.val))
 
     content = [{"type": "video", "video": str(clips[0]), "split": "val"}, {"type": "text", "text": QUALITY_PROMPT}]

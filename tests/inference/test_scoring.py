@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 
 from vqathinker_verl.frames import FrameSpec
-from vqathinker_verl.inference.engines import Answer
+from vqathinker_verl.inference.engines import Answer, ModelDefaults
 from vqathinker_verl.inference.scoring import (
     PredictionsFile,
     ScoringError,
     find_videos,
     model_identity,
     read_predictions,
+    same_model,
     score_videos,
 )
 from vqathinker_verl.prompts import QUALITY_PROMPT
@@ -24,6 +25,7 @@ class TableEngine:
     """Answers by the video's name, and remembers what it was asked."""
 
     frames = FrameSpec(num_frames=4, max_pixels=3136)
+    defaults = ModelDefaults()
 
     def __init__(self, responses):
         self.responses, self.asked = responses, []
@@ -102,9 +104,9 @@ def test_a_second_call_goes_on_and_tries_the_broken_ones_again(tmp_path):
 @pytest.mark.parametrize(
     ("changed", "named"),
     [
-        ({"model": "other"}, "model = 'm', asked for 'other'"),
+        ({"model": "other"}, r"made with another model \(m\)"),
         ({"prompt": "q"}, "prompt"),
-        ({"frames": {"num_frames": 5, "size": (56, 56)}}, "frames"),
+        ({"frames": {"num_frames": 5, "size": (56, 56)}}, r"made with frames\.num_frames = 4, asked for 5"),
         ({"more": 1}, "more = None, asked for 1"),
     ],
 )
@@ -154,7 +156,7 @@ def test_folders_that_cannot_be_named_are_refused(folder, tmp_path_factory):
     (other / "b.mp4").touch()
     with pytest.raises(ScoringError, match=r"would both be called b\.mp4"):
         find_videos([folder, other])
-    with pytest.raises(ScoringError, match="not under --root"):
+    with pytest.raises(ScoringError, match="not under --video-root"):
         find_videos([other], root=folder)
 
 
@@ -165,5 +167,24 @@ def test_a_model_that_was_trained_on_is_another_model(tmp_path):
     assert before == model_identity(str(tmp_path))
     assert json.loads(json.dumps(before)) == before
     weights.write_bytes(b"other")
-    assert model_identity(str(tmp_path)) != before
+    assert not same_model(model_identity(str(tmp_path)), before)
     assert model_identity("org/name") == {"name": "org/name"}
+
+
+def test_a_model_that_was_moved_or_copied_is_the_same(tmp_path):
+    identities = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").write_bytes(bytes(range(256)) * 4096)
+        identities.append(model_identity(str(tmp_path / name)))
+    assert same_model(*identities)
+    output = tmp_path / "p.jsonl"
+    PredictionsFile(output, SETTINGS | {"model": identities[0]})
+    output.touch()
+    PredictionsFile(output, SETTINGS | {"model": identities[1]})
+    with (tmp_path / "two" / "model.safetensors").open("r+b") as file:
+        file.seek(500_000)
+        file.write(b"trained")
+    identities[1] = model_identity(str(tmp_path / "two"))
+    with pytest.raises(ScoringError, match="made with another model"):
+        PredictionsFile(output, SETTINGS | {"model": identities[1]})

@@ -1,7 +1,7 @@
 """The formulas of docs/plan.md against arithmetic done by hand, for Qwen2.5-VL-7B on 8 GPUs."""
 
 import pytest
-from plan_config import plan_config
+from helpers.plan_config import plan_config
 
 from vqathinker_verl.plan.memory import CONTEXTS, GIB, VLLM_RESERVE, estimate, trained_parameters
 from vqathinker_verl.plan.model import load_model

@@ -5,9 +5,9 @@ from functools import cache
 
 import pytest
 
+from vqathinker_verl.config.compose import InputError
 from vqathinker_verl.plan import model as module
 from vqathinker_verl.plan.model import RESTATED, Model
-from vqathinker_verl.verl_integration.preflight import InputError
 
 load_model = cache(module.load_model)
 

@@ -1,7 +1,7 @@
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from plan_config import plan_config
+from helpers.plan_config import plan_config
 
 from vqathinker_verl.plan.figures import faults_of, figures_of
 from vqathinker_verl.plan.model import load_model

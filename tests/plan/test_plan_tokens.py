@@ -2,7 +2,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from plan_config import plan_config
+from helpers.plan_config import plan_config
 
 from vqathinker_verl.demo.model import build_processor
 from vqathinker_verl.frames.spec import FrameSpec

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from helpers.data import data_file
 
-from vqathinker_verl.cli import COMMANDS, build_parser
+from vqathinker_verl.cli.main import COMMANDS, build_parser
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "lsvq.md").read_text(encoding="utf-8")
 
@@ -26,7 +26,15 @@ def test_commands_are_accepted_as_written(line):
 
 
 def test_the_page_walks_the_whole_way():
-    assert {line.split()[1] for line in commands()} == {"prepare", "plan", "watch", "summary", "export", "evaluate"}
+    assert {line.split()[1] for line in commands()} == {
+        "prepare",
+        "plan",
+        "train",
+        "watch",
+        "summary",
+        "export",
+        "evaluate",
+    }
     for script in re.findall(r"recipes/(\w+\.sh)|`(run_\w+\.sh)`", PAGE):
         assert (Path(__file__).resolve().parents[2] / "recipes" / "".join(script)).is_file()
 

@@ -8,6 +8,7 @@ from functools import cache
 
 import pytest
 
+from vqathinker_verl.config import CONFIG_DIR
 from vqathinker_verl.plan import model as module
 from vqathinker_verl.plan.figures import faults_of, figures_of
 from vqathinker_verl.plan.memory import GIB
@@ -40,7 +41,7 @@ def header(script):
 
 
 def test_there_is_one_for_every_experiment():
-    experiments = {path.stem for path in (RECIPES / "config" / "experiment").glob("*.yaml")} - {"full", "demo"}
+    experiments = {path.stem for path in (CONFIG_DIR / "experiment").glob("*.yaml")} - {"full", "demo"}
     used = {
         next(item.split("=")[1] for item in recipe_overrides(script) if item.startswith("experiment="))
         for script in SCRIPTS
@@ -101,12 +102,23 @@ def test_overrides_come_last_and_the_model_may_be_another(script):
 
 
 class TestMainRecipe:
+    def test_no_gpu_is_reported_before_anything_is_installed(self, tmp_path):
+        """A stand-in for nvidia-smi that finds none."""
+        (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nexit 9\n")
+        (tmp_path / "nvidia-smi").chmod(0o755)
+        path = f"{tmp_path}:{os.environ['PATH']}"
+        done = bash(MAIN, MODEL_PATH="m", TRAIN_FILES="t", VAL_FILES="v", PATH=path)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "no NVIDIA GPU answers" in done.stderr
+
     def test_without_settings_it_is_the_demo(self):
         assert "experiment=demo" in bash(MAIN, PLAN="1").stdout.splitlines()
 
     def test_with_a_model_it_is_the_full_run(self):
         done = bash(MAIN, PLAN="1", MODEL_PATH="m", TRAIN_FILES="t", VAL_FILES="v")
-        assert {"experiment=full", "data.train_files=t", "data.val_files=v"} < set(done.stdout.splitlines())
+        here = os.getcwd()  # paths are relative to the working directory, not to the script
+        expected = {"experiment=full", f"data.train_files={here}/t", f"data.val_files={here}/v"}
+        assert expected < set(done.stdout.splitlines())
 
     @pytest.mark.parametrize("missing", ["MODEL_PATH", "TRAIN_FILES", "VAL_FILES"])
     def test_half_of_the_settings_are_not_enough(self, missing):

@@ -18,8 +18,8 @@ from omegaconf import OmegaConf
 from vqathinker_verl import RewardConfig
 from vqathinker_verl.plan.recipe import RECIPES, compose_recipe, flattened, recipe_overrides
 from vqathinker_verl.plan.steps import count_steps
+from vqathinker_verl.plugin.config import TemporalConfig, frame_spec, validation_response_length
 from vqathinker_verl.prompts import QUALITY_PROMPT
-from vqathinker_verl.verl_integration.config import TemporalConfig, frame_spec, validation_response_length
 
 RELEASE = {
     # script: --model_name_or_path, InternVL3-8B; here in the Hugging Face format.

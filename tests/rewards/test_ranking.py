@@ -4,9 +4,9 @@ import warnings
 
 import numpy as np
 import pytest
+from helpers.plain_ranking import plain_ranking_reward
 from hypothesis import given
 from hypothesis import strategies as st
-from plain_ranking import plain_ranking_reward
 
 from vqathinker_verl import ranking_reward
 from vqathinker_verl.rewards import ranking

@@ -4,7 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
-from policies import GROUP_SIZE, degenerate, honest
+from helpers.policies import GROUP_SIZE, degenerate, honest
 
 from vqathinker_verl import RewardConfig, score_batch, srcc
 

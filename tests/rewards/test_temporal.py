@@ -2,9 +2,9 @@ import math
 
 import numpy as np
 import pytest
+from helpers.plain_temporal import plain_temporal_bonus
 from hypothesis import given
 from hypothesis import strategies as st
-from plain_temporal import plain_temporal_bonus
 
 from vqathinker_verl import RewardConfig, score_batch, temporal_bonus
 

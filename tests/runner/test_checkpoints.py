@@ -1,8 +1,8 @@
 import pytest
-from recorded_run import finished_run, metrics_lines, step_data, validation_data, write_metrics
+from helpers.recorded_run import finished_run, metrics_lines, step_data, validation_data, write_metrics
 
-from vqathinker_verl import cli
-from vqathinker_verl.inference import export_cli
+from vqathinker_verl.cli import export as export_cli
+from vqathinker_verl.cli import main as cli
 from vqathinker_verl.runner.checkpoints import NoCheckpointError, best_checkpoint, checkpoint_of, saved_steps
 
 

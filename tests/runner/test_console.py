@@ -8,9 +8,9 @@ import sys
 import time
 
 import pytest
-from recorded_run import FACTS, finished_run, metrics_lines, start, step_data, write_metrics, write_record
-from stand_in import launcher_command, start_launcher
-from terminals import Terminal, set_size
+from helpers.recorded_run import FACTS, finished_run, metrics_lines, start, step_data, write_metrics, write_record
+from helpers.stand_in import launcher_command, start_launcher
+from helpers.terminals import Terminal, set_size
 
 from vqathinker_verl.runner import plain
 from vqathinker_verl.runner.console import RunConsole

@@ -4,9 +4,9 @@ import struct
 import pandas
 import pytest
 
+from vqathinker_verl.config import CONFIG_DIR
+from vqathinker_verl.config.compose import composed
 from vqathinker_verl.runner import facts
-from vqathinker_verl.verl_integration.launch import CONFIG_DIR
-from vqathinker_verl.verl_integration.preflight import composed
 
 
 @pytest.fixture

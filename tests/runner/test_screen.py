@@ -2,7 +2,7 @@ import itertools
 import time
 
 import pytest
-from recorded_run import (
+from helpers.recorded_run import (
     FACTS,
     finished_run,
     start,

@@ -1,7 +1,7 @@
 import math
 
 import pytest
-from recorded_run import step_data
+from helpers.recorded_run import step_data
 
 from vqathinker_verl.runner.columns import COLUMNS
 from vqathinker_verl.runner.troubles import troubles_of

@@ -5,11 +5,11 @@ import threading
 import time
 
 import pytest
-from recorded_run import finished_run, metrics_lines, start, write_metrics, write_record
-from terminals import Terminal
+from helpers.recorded_run import finished_run, metrics_lines, start, write_metrics, write_record
+from helpers.terminals import Terminal
 
-from vqathinker_verl import cli
-from vqathinker_verl.runner import watch_cli
+from vqathinker_verl.cli import main as cli
+from vqathinker_verl.cli import watch as watch_cli
 
 
 @pytest.mark.parametrize("columns", [80, 160])

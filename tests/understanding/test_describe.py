@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vqathinker_verl.cli import main
+from vqathinker_verl.cli.main import main
 from vqathinker_verl.frames import FrameSpec, decode
 from vqathinker_verl.understanding.describe import DESCRIBE_PROMPT, described, judging_prompt
 
@@ -90,7 +90,7 @@ def test_wrong_use_is_told_in_one_line(tmp_path, capsys, told):
     told(lambda video, prompt: "")
     assert describe([tmp_path], tmp_path / "out", "--model", "m") == 2
     assert "no video in this folder" in capsys.readouterr().err
-    assert describe([tmp_path / "absent.mp4"], tmp_path / "out", "--model", "m") == 1
+    assert describe([tmp_path / "absent.mp4"], tmp_path / "out", "--model", "m") == 2
     assert "absent.mp4" in capsys.readouterr().err
 
 

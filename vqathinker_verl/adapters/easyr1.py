@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from vqathinker_verl.adapters.common import as_mos, video_id_of
-from vqathinker_verl.rewards.combine import RewardConfig, score_batch
+from vqathinker_verl.rewards.batch import score_batch
+from vqathinker_verl.rewards.config import RewardConfig
 from vqathinker_verl.rewards.notices import warn_once
 
 # Read by EasyR1's newer versions.

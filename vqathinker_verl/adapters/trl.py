@@ -8,7 +8,7 @@ temporal fields, have no effect here. `CustomReward` is for rewards of your own 
 """
 
 import sys
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from vqathinker_verl.adapters.common import as_mos, video_id_of
 from vqathinker_verl.parsing import ParsedAnswer, parse_answer
-from vqathinker_verl.rewards.combine import RewardConfig
+from vqathinker_verl.rewards.config import RewardConfig
 from vqathinker_verl.rewards.extra import BatchReward, ExtraReward
 from vqathinker_verl.rewards.format import format_reward
 from vqathinker_verl.rewards.inputs import make_inputs
@@ -100,30 +100,10 @@ class RankingReward:
                 process raises it, also where only one has the fault: otherwise the others would wait for it forever.
         """
         warn_once("vqathinker_verl.adapters.trl.RankingReward sees no perturbed videos: there is no temporal bonus")
-        videos = [None] * len(completions) if video_id is None else video_id
-        # Without the column, all rows are of one nameless data set.
-        sources = [""] * len(completions) if self.config.cross_dataset or data_source is None else data_source
         scores = [answer.score for answer in _parse(completions, self.config)]
-        # Nothing of the rows is checked before they are gathered: see Raises.
-        own = list(zip(scores, mos, videos, sources, strict=True))
-        shares, process = _gather(own)
-        ids, known_mos = [], []
-        for number, share in enumerate(shares):
-            where = f"process {number}: " if len(shares) > 1 else ""
-            for row, (_, value, video, source) in enumerate(share):
-                # TRL may hand over one video twice in a batch; its responses then form one group.
-                ids.append((source, video_id_of({"video_id": video}, f"{where}video_id[{row}]")))
-                known_mos.append(as_mos(value, f"{where}mos[{row}]"))
-        rows = [row for share in shares for row in share]
-        reward = ranking_reward(
-            [score for score, *_ in rows],
-            known_mos,
-            ids,
-            data_sources=[source for *_, source in rows],
-            eps=self.config.eps,
-        )
-        begin = sum(len(share) for share in shares[:process])
-        rewards: list[float] = reward[begin : begin + len(own)].tolist()
+        full = _full_batch(scores, mos, video_id, None if self.config.cross_dataset else data_source)
+        reward = ranking_reward(full.values, full.mos, full.ids, data_sources=full.sources, eps=self.config.eps)
+        rewards: list[float] = reward[full.own].tolist()
         return rewards
 
 
@@ -146,7 +126,8 @@ class FormatReward:
 class CustomReward:
     """A reward of your own, a function of a `RewardInputs`; NaN, "no verdict", becomes TRL's None.
 
-    It cannot see: the completions of TRL's other processes, nor perturbed videos. Its weight is TRL's.
+    It is given the full batch of all processes, as `RankingReward` is. It cannot see: perturbed videos. Its weight is
+    TRL's.
 
     Attributes:
         name: under which TRL logs it.
@@ -176,26 +157,66 @@ class CustomReward:
         **kwargs: Any,
     ) -> list[float | None]:
         """Return one reward per completion, or None; the columns are those of `RankingReward`."""
+        texts = [_text(completion) for completion in completions]
+        full = _full_batch(texts, mos, video_id, data_source)
         batch = make_inputs(
-            [_text(completion) for completion in completions],
-            _mos(mos),
-            _group_ids(video_id, None if self.config.cross_dataset else data_source, len(completions)),
+            full.values,
+            full.mos,
+            [video for _, video in full.ids] if self.config.cross_dataset else full.ids,
             parse=self.config.parse,
-            data_sources=data_source,
-            video_ids=video_id,
+            data_sources=None if data_source is None else full.sources,
+            video_ids=None if video_id is None else [video for _, video in full.ids],
             cross_dataset=self.config.cross_dataset,
         )
-        values = ExtraReward(self.function, kwargs=self.kwargs).evaluate(batch, name=self.name)
+        values = ExtraReward(self.function, kwargs=self.kwargs).evaluate(batch, name=self.name)[full.own]
         return [None if np.isnan(value) else float(value) for value in values]
 
 
-def _group_ids(video_id: Sequence[Any] | None, data_source: Sequence[Any] | None, length: int) -> list[Hashable]:
-    """Return the group of each completion: its video, and its data set where the column is there."""
-    ids = [
-        video_id_of({"video_id": video_id[row] if video_id is not None else None}, f"video_id[{row}]")
-        for row in range(length)
-    ]
-    return ids if data_source is None else list(zip(data_source, ids, strict=True))
+@dataclass(frozen=True)
+class _FullBatch:
+    """The rows of all processes, process by process.
+
+    Attributes:
+        values: (N,) what each process gave for its responses: scores, or texts.
+        mos: (N,) MOS of each response's video.
+        ids: (N,) group of each response: its data set and its video.
+        sources: (N,) data set of each response's video; "" where TRL has no such column.
+        own: where the rows of this process are.
+    """
+
+    values: list[Any]
+    mos: list[float]
+    ids: list[tuple[Any, Any]]
+    sources: list[Any]
+    own: slice
+
+
+def _full_batch(
+    values: Sequence[Any],
+    mos: Sequence[float | str],
+    video_id: Sequence[Any] | None,
+    data_source: Sequence[Any] | None,
+) -> _FullBatch:
+    """Gather the rows of all processes.
+
+    Raises:
+        ValueError: A row has no video id, or a MOS that is not a number.
+    """
+    videos = [None] * len(values) if video_id is None else video_id
+    sources = [""] * len(values) if data_source is None else data_source
+    # Nothing of the rows is checked before they are gathered, or the other processes would wait forever.
+    shares, process = _gather(list(zip(values, mos, videos, sources, strict=True)))
+    begin = sum(len(share) for share in shares[:process])
+    full = _FullBatch([], [], [], [], slice(begin, begin + len(values)))
+    for number, share in enumerate(shares):
+        where = f"process {number}: " if len(shares) > 1 else ""
+        for row, (value, known, video, source) in enumerate(share):
+            full.values.append(value)
+            full.mos.append(as_mos(known, f"{where}mos[{row}]"))
+            # TRL may hand over one video twice in a batch; its responses then form one group.
+            full.ids.append((source, video_id_of({"video_id": video}, f"{where}video_id[{row}]")))
+            full.sources.append(source)
+    return full
 
 
 def _text(completion: Completion) -> str:

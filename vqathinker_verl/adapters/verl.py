@@ -5,7 +5,7 @@
     +reward.custom_reward_function.reward_kwargs.sigma=0.5
 
 `reward_kwargs` are fields of RewardConfig. docs/adapters.md has the settings of verl 0.4 to 0.9. Training with all four
-rewards is what `vqathinker_verl.verl_integration` does, where the whole batch is known.
+rewards is what `vqathinker_verl.plugin` does, where the whole batch is known.
 """
 
 import math
@@ -16,7 +16,8 @@ import numpy as np
 
 from vqathinker_verl.adapters.common import as_mos, video_id_of
 from vqathinker_verl.parsing import parse_answer
-from vqathinker_verl.rewards.combine import RewardConfig, score_batch
+from vqathinker_verl.rewards.batch import score_batch
+from vqathinker_verl.rewards.config import RewardConfig
 from vqathinker_verl.rewards.notices import warn_once
 from vqathinker_verl.rewards.regression import regression_reward
 

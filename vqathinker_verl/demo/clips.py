@@ -69,7 +69,7 @@ def make_clip(label: ClipLabel, split: str, number: int, seed: int) -> bytes:
 
 
 def make_split(split: str, num_clips: int, seed: int, folder: Path, on_clip: Callable[[], None]) -> list[ClipLabel]:
-    """Write `videos/*.mp4` and then `labels/<split>.csv` under `folder`; clips already there are kept.
+    """Write `videos/*.mp4` and then `data/<split>.csv` under `folder`; clips already there are kept.
 
     Returns:
         The labels, in the CSV's order.

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from vqathinker_verl.evaluation.predictions import prediction_of
 from vqathinker_verl.evaluation.records import Benchmark, EvaluationError, Prediction
-from vqathinker_verl.inference.cli import what_decides
 from vqathinker_verl.inference.engines import open_engine
-from vqathinker_verl.inference.options import engine_settings
-from vqathinker_verl.inference.scoring import PredictionsFile, score_videos
+from vqathinker_verl.inference.options import asking_from, generation_settings
+from vqathinker_verl.inference.quiet import quiet_libraries
+from vqathinker_verl.inference.scoring import PredictionsFile, check_videos, score_videos
 
 PREDICTIONS = "predictions.jsonl"
 
@@ -31,16 +31,18 @@ def ask_model(args: argparse.Namespace, benchmarks: Sequence[Benchmark]) -> list
     for benchmark in benchmarks:
         for label in benchmark.labels:
             if label.path is None:
-                raise EvaluationError(f"{label.video_id}: the labels do not say where the video is; say --video-root")
+                raise EvaluationError(f"{label.video_id}: the labels do not say where the video is; pass --video-root")
             videos[label.video_id] = Path(label.path)
-    settings = engine_settings(args, samples=args.samples)
-    kept = PredictionsFile(args.output / PREDICTIONS, what_decides(args, settings)) if args.output else None
+    quiet_libraries()
+    check_videos(videos.values())
+    asking = asking_from(args)
+    kept = PredictionsFile(args.output / PREDICTIONS, generation_settings(args.model, asking)) if args.output else None
     rows = [row for video_id, row in kept.done.items() if video_id in videos] if kept else []
     done = {row["video_id"] for row in rows}
     missing = {video_id: path for video_id, path in videos.items() if video_id not in done}
     if missing:
-        engine = open_engine(args.model, **settings)
-        lines = score_videos(missing, engine, prompt=args.prompt, samples=args.samples)
+        engine = open_engine(args.model, **asking.settings)
+        lines = score_videos(missing, engine, prompt=asking.prompt, samples=asking.samples)
         with tqdm(total=len(videos), initial=len(done), unit="video", file=sys.stderr) as bar:
             for row in kept.add(lines) if kept else lines:
                 rows.append(row)

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from vqathinker_verl.data.checks import check_labels
+from vqathinker_verl.data.records import LabelError
+from vqathinker_verl.data.registry import Registry
+from vqathinker_verl.data.scale import map_mos
+from vqathinker_verl.data.sources import LabelSource, load
 from vqathinker_verl.evaluation.records import Benchmark, EvaluationError, Label, Prediction
-from vqathinker_verl.labels.checks import check_labels
-from vqathinker_verl.labels.records import LabelError
-from vqathinker_verl.labels.registry import Registry
-from vqathinker_verl.labels.scale import map_mos
-from vqathinker_verl.labels.sources import LabelSource, load
 
 # For labels that came inside a prediction file without a data set's name.
 UNNAMED = "benchmark"
@@ -43,7 +43,7 @@ def labels_of_predictions(predictions: Sequence[Prediction]) -> list[Benchmark]:
     found: dict[str, list[Label]] = defaultdict(list)
     for prediction in predictions:
         if prediction.mos is None:
-            raise EvaluationError(f"{prediction.where}: no mos beside the prediction; say --labels FILE")
+            raise EvaluationError(f"{prediction.where}: no mos beside the prediction; pass --labels FILE")
         label = Label(prediction.video_id, prediction.video_id, prediction.mos, prediction.path)
         found[prediction.benchmark or UNNAMED].append(label)
     return [_checked(name, labels) for name, labels in found.items()]
@@ -90,7 +90,7 @@ def match(
         if len(fits) > 1:
             names = " and ".join(sorted({name for name, _ in fits}))
             raise EvaluationError(
-                f"{prediction.where}: {prediction.video_id} fits videos of {names}; say which with BENCHMARK=FILE, or "
+                f"{prediction.where}: {prediction.video_id} fits videos of {names}; choose one with BENCHMARK=FILE, or "
                 "write the benchmark in front of the id, as in LIVE-VQC/B155.mp4"
             )
         if not fits:
@@ -119,7 +119,8 @@ def _of_parquet(path: Path) -> dict[str, list[Label]]:
             mos = float(row["reward_model"]["ground_truth"])
             labels[row["data_source"]].append(Label(info["video_id"], info["video"], mos, info["path"]))
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
-        raise EvaluationError(f"{path}: expected a parquet file of `vqathinker prepare` ({error})") from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0]  # pyarrow adds the whole schema
+        raise EvaluationError(f"{path}: expected a parquet file of `vqathinker prepare` ({reason})") from error
     if not rows:
         raise EvaluationError(f"{path}: no labels in the file")
     return labels

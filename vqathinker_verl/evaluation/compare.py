@@ -16,11 +16,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vqathinker_verl.checks import FloatArray
 from vqathinker_verl.evaluation.records import EvaluationError
-from vqathinker_verl.evaluation.results import BenchmarkResult, Figure, ModelResult, Settings, usable_scores
-from vqathinker_verl.metrics import FIGURES, MIN_VIDEOS_TO_FIT, all_figures, fit_logistic, srcc
-from vqathinker_verl.resampling import percentile_bounds, resample_figures
-from vqathinker_verl.rewards.arrays import FloatArray
+from vqathinker_verl.evaluation.results import BenchmarkResult, ModelResult, Settings, usable_scores
+from vqathinker_verl.metrics import srcc
+from vqathinker_verl.metrics.bootstrap import FIGURES
+from vqathinker_verl.metrics.evaluate import Figure, with_intervals
 
 
 @dataclass(frozen=True)
@@ -142,35 +143,27 @@ def _compare_benchmark(
     common = ~np.isnan(scores[0]) & ~np.isnan(scores[1])
     mos = np.array([label.mos for label in one.benchmark.labels])[common]
     preds = [score[common] for score in scores]
-    values, draws = [], []
-    for pred in preds:
-        fit = fit_logistic(pred, mos)
-        values.append(all_figures(pred, mos, fit))
-        # Generators with one seed choose the same videos for both.
-        rng = settings.rng(one.name)
-        draws.append(resample_figures(pred, mos, fit, num_resamples=settings.num_resamples, rng=rng))
-        if len(pred) < MIN_VIDEOS_TO_FIT:
-            draws[-1][:] = np.nan  # as in `evaluate_benchmark`
-    difference = {name: values[0][name] - values[1][name] for name in FIGURES}
-    t, p = williams_test(values[0]["srcc"], values[1]["srcc"], srcc(preds[0], preds[1]), int(common.sum()))
+    # The same MOS and seed choose the same videos for both, so that row b of their draws is a pair.
+    first, second = (settings.evaluate(pred, mos) for pred in preds)
+    difference = {name: first.figures[name].value - second.figures[name].value for name in FIGURES}
+    draws = first.draws - second.draws
+    t, p = williams_test(
+        first.figures["srcc"].value, second.figures["srcc"].value, srcc(preds[0], preds[1]), int(common.sum())
+    )
     comparison = BenchmarkComparison(
         one.name,
         int(common.sum()),
         len(common) - int(common.sum()),
-        _differences(difference, draws[0] - draws[1], settings),
+        _differences(difference, draws, settings),
         t,
         p,
     )
-    return comparison, draws[0] - draws[1]
+    return comparison, draws
 
 
 def _differences(values: Mapping[str, float], draws: FloatArray, settings: Settings) -> dict[str, Difference]:
-    low, high = percentile_bounds(draws, settings.confidence)
-    found = {}
-    for column, name in enumerate(FIGURES):
-        if math.isnan(values[name]):
-            found[name] = Difference(Figure(math.nan, math.nan, math.nan), math.nan)
-        else:
-            figure = Figure(values[name], float(low[column]), float(high[column]))
-            found[name] = Difference(figure, bootstrap_p_value(draws[:, column]))
-    return found
+    figures = with_intervals(values, draws, settings.confidence)
+    return {
+        name: Difference(figure, math.nan if math.isnan(figure.value) else bootstrap_p_value(draws[:, column]))
+        for column, (name, figure) in enumerate(figures.items())
+    }

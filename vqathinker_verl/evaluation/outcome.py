@@ -8,7 +8,8 @@ from typing import Any
 from vqathinker_verl import __version__
 from vqathinker_verl.evaluation.compare import Comparison, Difference
 from vqathinker_verl.evaluation.reference import published
-from vqathinker_verl.evaluation.results import BenchmarkResult, Figure, Mean, ModelResult, Settings
+from vqathinker_verl.evaluation.results import BenchmarkResult, Mean, ModelResult, Settings
+from vqathinker_verl.metrics.evaluate import Figure
 
 TITLES = {
     "srcc": "SRCC",
@@ -36,7 +37,7 @@ class Outcome:
             for result in model.benchmarks:
                 where = f"{model.name}, {result.name}"
                 faults += _missing(where, result)
-                faults += [f"{where}: no {TITLES[name]}: {reason}" for name, reason in result.undefined.items()]
+                faults += [f"{where}: no {', '.join(names)}: {reason}" for reason, names in _reasons(result).items()]
             if model.unlabelled:
                 faults.append(f"{model.name}: {_count(model.unlabelled)} without a label: {_first(model.unlabelled)}")
         return faults
@@ -95,6 +96,8 @@ def _benchmark(result: BenchmarkResult) -> dict[str, Any]:
         "num_videos": result.num_videos,
         "num_scored": result.num_scored,
         "num_unscored": result.num_unscored,
+        "num_answers": result.answers[0],
+        "num_answers_unscored": result.answers[1],
         "unscored_share": _null(result.unscored_share),
         "num_missing": result.num_missing,
         "num_failed": result.num_failed,
@@ -172,6 +175,14 @@ def _missing(where: str, result: BenchmarkResult) -> list[str]:
             f"{where}: {len(failed)} of {result.num_videos} videos failed: {failed[0].video_id} ({failed[0].error})"
         )
     return sentences
+
+
+def _reasons(result: BenchmarkResult) -> dict[str, list[str]]:
+    """The figures that do not exist, by the reason that they share."""
+    reasons: dict[str, list[str]] = {}
+    for name, reason in result.undefined.items():
+        reasons.setdefault(reason, []).append(TITLES[name])
+    return reasons
 
 
 def _first(entries: Sequence[Any], shown: int = 3) -> str:

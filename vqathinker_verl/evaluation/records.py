@@ -46,6 +46,7 @@ class Prediction:
         benchmark: the benchmark it belongs to, where the file says so.
         path: where the file says the video is, or None.
         mos: the label that the file carries itself, or None.
+        counts: number of answers, and of those without a score; None: one answer, whose score is `pred_mos`.
     """
 
     where: str
@@ -56,6 +57,12 @@ class Prediction:
     benchmark: str | None = None
     path: str | None = None
     mos: float | None = None
+    counts: tuple[int, int] | None = None
+
+    @property
+    def answers(self) -> tuple[int, int]:
+        """Number of answers, and of those without a score."""
+        return self.counts or (1, int(not self.scored))
 
     @property
     def scored(self) -> bool:

@@ -1,16 +1,17 @@
 """The figures of one model: per benchmark, and the means over benchmarks."""
 
 import math
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from vqathinker_verl.checks import FloatArray
 from vqathinker_verl.evaluation.records import Benchmark, Prediction
-from vqathinker_verl.metrics import FIGURES, MIN_VIDEOS_TO_FIT, LogisticFit, all_figures, fit_logistic
-from vqathinker_verl.resampling import percentile_bounds, resample_figures
-from vqathinker_verl.rewards.arrays import FloatArray
+from vqathinker_verl.metrics import LogisticFit
+from vqathinker_verl.metrics.bootstrap import FIGURES
+from vqathinker_verl.metrics.evaluate import Evaluation, Figure, evaluate_scores, with_intervals
+from vqathinker_verl.metrics.logistic import MIN_VIDEOS_TO_FIT
 
 AFTER_FIT = ("plcc", "rmse")
 # SRCC below which a note says that the predictions run the wrong way.
@@ -33,18 +34,9 @@ class Settings:
     confidence: float = 0.95
     seed: int = 0
 
-    def rng(self, name: str) -> np.random.Generator:
-        """The generator of one benchmark: the same for all models, others for other benchmarks."""
-        return np.random.default_rng([self.seed, zlib.crc32(name.encode())])
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One number with its interval; NaN where it is undefined."""
-
-    value: float
-    low: float
-    high: float
+    def evaluate(self, pred: FloatArray, mos: FloatArray) -> Evaluation:
+        """Return the figures of predictions (N,) and MOS (N,), as `metrics.evaluate_predictions` makes them."""
+        return evaluate_scores(pred, mos, num_resamples=self.num_resamples, confidence=self.confidence, seed=self.seed)
 
 
 @dataclass(frozen=True)
@@ -54,8 +46,8 @@ class BenchmarkResult:
     Attributes:
         benchmark: the labels.
         predictions: for each label its prediction, or None.
-        num_scored: answers with a score.
-        num_unscored: answers without one.
+        num_scored: videos with a score.
+        num_unscored: videos with answers of which none has a score.
         num_missing: labelled videos without an answer; `num_failed` of them have an error in its place.
         pred: (N,) the predictions that the figures are about; they belong to the labels `used` (N,).
         mos: (N,) their MOS.
@@ -94,8 +86,14 @@ class BenchmarkResult:
     @property
     def unscored_share(self) -> float:
         """Share of the answers without a score; NaN without any answer."""
-        answers = self.num_scored + self.num_unscored
-        return self.num_unscored / answers if answers else math.nan
+        answers, unscored = self.answers
+        return unscored / answers if answers else math.nan
+
+    @property
+    def answers(self) -> tuple[int, int]:
+        """Number of answers, of which a video may have several, and of those without a score."""
+        given = [p.answers for p in self.predictions if p is not None and (p.scored or p.error is None)]
+        return sum(number for number, _ in given), sum(unscored for _, unscored in given)
 
 
 @dataclass(frozen=True)
@@ -165,11 +163,8 @@ def evaluate_benchmark(
     pred = scores[used]
     mos = np.array([label.mos for label in benchmark.labels], dtype=np.float64)[used]
 
-    fit = fit_logistic(pred, mos)
-    values = all_figures(pred, mos, fit)
-    draws = resample_figures(pred, mos, fit, num_resamples=settings.num_resamples, rng=settings.rng(benchmark.name))
-    if len(pred) < MIN_VIDEOS_TO_FIT:
-        draws[:] = np.nan  # an interval from so few would only look like one
+    found = settings.evaluate(pred, mos)
+    values = {name: figure.value for name, figure in found.figures.items()}
     unscored = len(predictions) - missing - scored
     return BenchmarkResult(
         benchmark=benchmark,
@@ -181,10 +176,10 @@ def evaluate_benchmark(
         used=used,
         pred=pred,
         mos=mos,
-        figures=_figures(values, draws, settings.confidence),
-        fit=fit,
-        draws=draws,
-        undefined={name: _reason(name, pred, mos, fit) for name, value in values.items() if math.isnan(value)},
+        figures=found.figures,
+        fit=found.fit,
+        draws=found.draws,
+        undefined={name: _reason(name, pred, mos, found.fit) for name, value in values.items() if math.isnan(value)},
         notes=_notes(values, len(pred), unscored, settings),
     )
 
@@ -202,16 +197,7 @@ def mean_over(results: Sequence[BenchmarkResult], weights: Sequence[float], sett
         for name in FIGURES
         if math.isnan(values[name])
     }
-    return Mean(_figures(values, draws, settings.confidence), undefined)
-
-
-def _figures(values: Mapping[str, float], draws: FloatArray, confidence: float) -> dict[str, Figure]:
-    low, high = percentile_bounds(draws, confidence)
-    return {
-        # A figure that does not exist has no interval either, though a resample may have had one.
-        name: Figure(value, *((math.nan, math.nan) if math.isnan(value) else (float(low[k]), float(high[k]))))
-        for k, (name, value) in enumerate(values.items())
-    }
+    return Mean(with_intervals(values, draws, settings.confidence), undefined)
 
 
 def _reason(name: str, pred: FloatArray, mos: FloatArray, fit: LogisticFit) -> str:

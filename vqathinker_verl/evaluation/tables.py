@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from vqathinker_verl.evaluation.compare import Difference
 from vqathinker_verl.evaluation.outcome import TITLES, Outcome
 from vqathinker_verl.evaluation.reference import published
-from vqathinker_verl.evaluation.results import BenchmarkResult, Figure, Mean
-from vqathinker_verl.metrics import FIGURES
+from vqathinker_verl.evaluation.results import BenchmarkResult, Mean
+from vqathinker_verl.metrics.bootstrap import FIGURES
+from vqathinker_verl.metrics.evaluate import Figure
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -128,6 +129,7 @@ def p_text(p_value: float) -> str:
 
 def terminal_tables(outcome: Outcome, *, raw_plcc: bool = False) -> "list[Table]":
     """Return the tables for a terminal: figures of each model, the paper's layout, the comparison."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
@@ -135,26 +137,31 @@ def terminal_tables(outcome: Outcome, *, raw_plcc: bool = False) -> "list[Table]
         table.add_row(*(Text(cell) for cell in cells))  # Text: a name in brackets is no markup
 
     def table_of(title: str, columns: Sequence[str]) -> Table:
-        table = Table(title=Text(title), title_justify="left")
+        table = Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
         table.add_column(columns[0], overflow="fold")
         for column in columns[1:]:
-            table.add_column(column, justify="right", overflow="fold")
+            table.add_column(column, justify="right", no_wrap=True)
         return table
 
     tables = []
     share = f"{100 * outcome.settings.confidence:g}%"
     for model in outcome.models:
+        # Columns that would hold nothing but zeros are left out: 80 characters are soon full.
+        counts = {"videos": [str(result.num_videos) for result in model.benchmarks]}
+        if any(result.answers[1] for result in model.benchmarks):
+            counts["no score"] = [_percent(result) for result in model.benchmarks]
+        if any(result.num_missing for result in model.benchmarks):
+            counts["missing"] = [str(result.num_missing) for result in model.benchmarks]
         table = table_of(
             f"{model.name} (under SRCC and PLCC: {share} intervals)",
-            ["benchmark", *(TITLES[name] for name in SHOWN_FIGURES), "videos", "no score", "missing"],
+            ["benchmark", *(TITLES[name] for name in SHOWN_FIGURES), *counts],
         )
-        for result in model.benchmarks:
-            counts = [str(result.num_videos), _percent(result), str(result.num_missing)]
-            row(table, result.name, *_figure_cells(result), *counts)
+        for number, result in enumerate(model.benchmarks):
+            row(table, result.name, *_figure_cells(result), *(column[number] for column in counts.values()))
         if len(model.benchmarks) > 1:
             table.add_section()
-            row(table, "mean", *_figure_cells(model.plain), "", "", "")
-            row(table, "weighted by videos", *_figure_cells(model.weighted), "", "", "")
+            row(table, "mean", *_figure_cells(model.plain), *("" for _ in counts))
+            row(table, "weighted by videos", *_figure_cells(model.weighted), *("" for _ in counts))
         tables.append(table)
     paper = paper_table(outcome, raw_plcc=raw_plcc)
     if any(line.published for line in paper.rows):

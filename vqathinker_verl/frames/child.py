@@ -4,8 +4,9 @@ Decoders are C code: a file can abort the process that decodes it (decord does, 
 lock for good or take all memory. So that process does nothing else, and `processes.py` starts it, ends it at the time
 limit and says which video it died of.
 
-A request is a line of JSON, {"path", "seconds", "spec" or null, "decoder"}. An answer is a line of JSON, followed for a
-decode by the bytes of the frames. JSON, since what is unpickled could run code.
+A request is a line of JSON, {"path", "folder" that a relative path starts from, "seconds", "spec" or null, "decoder"}.
+An answer is a line of JSON, followed for a decode by the bytes of the frames. JSON, since what is unpickled could run
+code.
 """
 
 import contextlib
@@ -46,6 +47,8 @@ def main() -> None:
     answers.flush()
     for line in sys.stdin.buffer:
         request = json.loads(line)
+        if folder := request.get("folder"):
+            os.chdir(folder)
         signal.setitimer(signal.ITIMER_REAL, request["seconds"])
         _answer(request, notes.lines, answers)
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -72,7 +75,7 @@ def _answer(request: dict[str, Any], notes: list[tuple[int, str]], answers: Bina
     except VideoError as error:
         found = {"error": str(error)}
     except ImportError as error:
-        found = {"missing": str(error)}
+        found = {"missing": str(error), "module": error.name}
     except MemoryError:
         found = {"error": f"{path}: needs more than {MEMORY_BYTES / 2**30:g} GiB to decode; leave the video out"}
     answers.write(json.dumps({**found, "notes": notes}).encode() + b"\n")

@@ -81,7 +81,14 @@ def _ask(
     """Let a child decode (or, without a spec, count the frames); its answer and the bytes of the frames."""
     doing = "reading its packets" if spec is None else "decoding"
     child = _take()
-    request = {"path": path, "seconds": seconds + 1, "spec": spec and dataclasses.asdict(spec), "decoder": decoder}
+    request: dict[str, Any] = {
+        "path": path,
+        "seconds": seconds + 1,
+        "spec": spec and dataclasses.asdict(spec),
+        "decoder": decoder,
+    }
+    if not os.path.isabs(path):  # the child may be older than our working directory
+        request["folder"] = os.getcwd()
     try:
         answer, data = child.ask(request, time.monotonic() + seconds)
     except TimeoutError:
@@ -100,7 +107,8 @@ def _ask(
     if "error" in answer:
         raise VideoError(answer["error"])
     if "missing" in answer:
-        raise ImportError(f"{answer['missing']}: decoding needs it; install vqathinker-verl[data]")
+        message = f"{answer['missing']}: decoding needs it; install vqathinker-verl[data]"
+        raise ModuleNotFoundError(message, name=answer["module"])
     return answer, data
 
 

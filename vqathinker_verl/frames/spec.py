@@ -13,7 +13,7 @@ MAX_ASPECT_RATIO = 200
 def segment_centres(total_frames: int, num_frames: int) -> NDArray[np.int64]:
     """Return the frame at the centre of each of `num_frames` equal segments of a video.
 
-    Segment k's frame is int(c / 2 + round(c k)) with c = (total_frames - 1) / num_frames (SPEC section 5; halves
+    Segment k's frame is int(c / 2 + round(c k)) with c = (total_frames - 1) / num_frames (docs/data.md; halves
     round to even). A video with fewer frames than segments gives repeated frames, never fewer of them.
 
     Args:

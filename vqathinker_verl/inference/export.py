@@ -1,6 +1,5 @@
 """From verl's checkpoint to a Hugging Face folder, by verl's own merger, that `score`, vLLM and transformers load."""
 
-import dataclasses
 import json
 import os
 import re
@@ -10,8 +9,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from vqathinker_verl.files import check_writable
 from vqathinker_verl.frames import FrameSpec
-from vqathinker_verl.inference.engines.contract import EXPORT_FILE
+from vqathinker_verl.inference.engines.contract import EXPORT_FILE, ModelDefaults, Sampling
+from vqathinker_verl.prompts import QUALITY_PROMPT
 
 SHARD = re.compile(r"model_world_size_(\d+)_rank_(\d+)\.pt")
 DTYPES = ("bfloat16", "float32")
@@ -25,8 +26,8 @@ def export_checkpoint(checkpoint: Path, output: Path | None = None, *, dtype: st
     """Merge verl's FSDP checkpoint into a Hugging Face folder.
 
     The folder is made beside `output` and moved there when it is complete, so that no half of a model is ever there.
-    Where the run's configuration is still beside the checkpoint, the frames of its validation are written into the
-    folder (vqathinker.json): `vqathinker score` shows the model the same.
+    Where the run's configuration is still beside the checkpoint, the frames, question and sampling of its validation
+    are written into the folder (vqathinker.json): scoring asks the model in the same way.
 
     Args:
         checkpoint: OUTPUT_DIR of a run (its last checkpoint), or its checkpoints/global_step_N, or that one's actor.
@@ -37,12 +38,17 @@ def export_checkpoint(checkpoint: Path, output: Path | None = None, *, dtype: st
         The folder, with weights, configs, tokenizer, processor and chat template.
 
     Raises:
-        ExportError: There is no whole checkpoint, the output exists, or verl's merger fails.
+        ExportError: There is no whole checkpoint, the output exists and is another model, or verl's merger fails.
+        OSError: The folder cannot be written.
     """
     actor = find_actor(checkpoint)
     output = output if output is not None else actor.parent / "huggingface_model"
+    source = source_of(actor)
     if output.exists():
-        raise ExportError(f"{output}: exists already; choose another --output, or delete it")
+        if _facts(output).get("source") == source:
+            return output
+        raise ExportError(f"{output}: exists already and is another model; choose another --output, or delete it")
+    check_writable(output)
     config = run_config(actor)
     dtype = dtype or _rollout_dtype(config)
     draft = output.with_name(f".{output.name}.part")
@@ -50,13 +56,13 @@ def export_checkpoint(checkpoint: Path, output: Path | None = None, *, dtype: st
     draft.mkdir(parents=True)
     try:
         _merge(actor, draft, dtype)
+        facts = {"checkpoint": actor.parent.name, "source": source}
         if config is not None:
-            facts = {
-                "frames": dataclasses.asdict(_validation_frames(config)),
-                "true_times": config["true_times"],
-                "checkpoint": actor.parent.name,
-            }
-            (draft / EXPORT_FILE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+            facts = {"checkpoint": actor.parent.name, "source": source, "true_times": config["true_times"]}
+            facts |= validation_defaults(config).as_json()
+            (draft / EXPORT_FILE).write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        for path in draft.iterdir():  # safetensors makes files that only their owner can read
+            path.chmod(0o666 & ~_umask())
         os.replace(draft, output)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
@@ -107,10 +113,14 @@ def run_config(actor: Path) -> dict[str, Any] | None:
 
     try:
         config = OmegaConf.load(path)
+        rollout = config.actor_rollout_ref.rollout
         return {
             "frames": OmegaConf.to_container(config.data.frames.val),
             "true_times": bool(config.data.frames.get("true_times", False)),  # absent from older runs
-            "dtype": config.actor_rollout_ref.rollout.dtype,
+            "dtype": rollout.dtype,
+            "max_tokens": config.data.get("max_response_length"),
+            "val_kwargs": OmegaConf.to_container(rollout.get("val_kwargs") or OmegaConf.create({})),
+            "val_files": config.data.get("val_files"),
         }
     except (OSError, ValueError, AttributeError, OmegaConfBaseException) as error:
         raise ExportError(
@@ -119,8 +129,54 @@ def run_config(actor: Path) -> dict[str, Any] | None:
         ) from error
 
 
-def _validation_frames(config: dict[str, Any]) -> FrameSpec:
-    return FrameSpec(**config["frames"])
+def validation_defaults(config: dict[str, Any]) -> ModelDefaults:
+    """How the run asked its model at validation.
+
+    Args:
+        config: What `run_config` returned.
+    """
+    drawn = config["val_kwargs"]
+    sampling = Sampling(
+        max_tokens=config["max_tokens"] or Sampling.max_tokens,
+        temperature=float(drawn.get("temperature", Sampling.temperature)),
+        top_p=float(drawn.get("top_p", Sampling.top_p)),
+    )
+    samples = int(drawn.get("n", 1)) if sampling.temperature > 0 else 1
+    return ModelDefaults(FrameSpec(**config["frames"]), sampling, _question(config["val_files"]), samples)
+
+
+def _question(val_files: Any) -> str:
+    """The question of the run's validation file; the paper's where the file is gone, or asks several."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = val_files if isinstance(val_files, str) else next(iter(val_files or []), "")
+    try:
+        prompts = pq.read_table(path, columns=["prompt"]).column("prompt").to_pylist()
+        questions = {messages[-1]["content"].removeprefix("<video>") for messages in prompts}
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, IndexError):
+        return QUALITY_PROMPT
+    return str(questions.pop()) if len(questions) == 1 else QUALITY_PROMPT
+
+
+def source_of(actor: Path) -> str:
+    """What tells one save of a checkpoint from another: its step, and when its weights were written."""
+    shard = min(path for path in actor.iterdir() if SHARD.fullmatch(path.name))
+    return f"{actor.parent.name} of {shard.stat().st_mtime_ns}"
+
+
+def _facts(folder: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads((folder / EXPORT_FILE).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {}
+
+
+def _umask() -> int:
+    """The mask of new files, which can only be read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def _rollout_dtype(config: dict[str, Any] | None) -> str:

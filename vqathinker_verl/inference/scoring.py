@@ -9,6 +9,7 @@ samples `responses` and `samples` hold all texts and scores (null: none), `pred_
 `pred_mos_std` their standard deviation (null below two), and `response` the first text.
 """
 
+import hashlib
 import json
 import math
 import os
@@ -18,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
+from vqathinker_verl.data.folders import VIDEO_SUFFIXES
+from vqathinker_verl.frames import VideoError, probe
 from vqathinker_verl.inference.engines import Answer, Engine, Request
-from vqathinker_verl.labels.folders import VIDEO_SUFFIXES
 from vqathinker_verl.parsing import parse_answer
-from vqathinker_verl.prompts import QUALITY_PROMPT
 
 Prediction = dict[str, Any]
 
@@ -49,13 +50,31 @@ def find_videos(paths: Iterable[Path], root: Path | None = None) -> dict[str, Pa
             try:
                 video_id = video.absolute().relative_to(base.absolute()).as_posix()
             except ValueError:
-                raise ScoringError(f"{video}: not under --root {base}; expected all videos under it") from None
+                raise ScoringError(f"{video}: not under --video-root {base}; expected all videos under it") from None
             earlier = found.setdefault(video_id, video)
             if earlier.absolute() != video.absolute():
                 raise ScoringError(
-                    f"{earlier} and {video} would both be called {video_id}; name them by a folder above both (--root)"
+                    f"{earlier} and {video} would both be called {video_id}; pass --video-root with a folder above both"
                 )
     return found
+
+
+def check_videos(videos: Iterable[Path]) -> None:
+    """Open the headers of videos until one is fine, which takes no time; a model takes minutes to load.
+
+    Raises:
+        ScoringError: None of the videos can be opened.
+    """
+    faults = []
+    for video in videos:
+        try:
+            probe(video)
+            return
+        except VideoError as error:
+            faults.append(error)
+    if faults:
+        more = f"none of {len(faults)} videos can be opened; the first: " if len(faults) > 1 else ""
+        raise ScoringError(f"{more}{faults[0]}")
 
 
 def is_video(path: Path) -> bool:
@@ -68,19 +87,21 @@ def _suffixes() -> str:
 
 
 def score_videos(
-    videos: Mapping[str, Path], engine: Engine, *, prompt: str = QUALITY_PROMPT, samples: int = 1
+    videos: Mapping[str, Path], engine: Engine, *, prompt: str | None = None, samples: int | None = None
 ) -> Iterator[Prediction]:
     """Ask for the quality of each video; yields a prediction (see above) a video, in order, as they become ready.
 
     Args:
         videos: Video files by video_id.
         engine: What `open_engine` returned.
-        prompt: The question.
-        samples: Responses a video; more than one needs a temperature above 0.
+        prompt: The question; None: the model's own, see `open_engine`.
+        samples: Responses per video; more than one needs a temperature above 0. None: the model's own number.
 
     Raises:
         EngineError: The engine cannot answer at all.
     """
+    prompt = prompt if prompt is not None else engine.defaults.prompt
+    samples = samples if samples is not None else engine.defaults.samples
     answers = engine.generate([Request(video, prompt) for video in videos.values()], samples=samples)
     for (video_id, video), answer in zip(videos.items(), answers, strict=True):
         yield prediction(video_id, video, answer, num_frames=engine.frames.num_frames, samples=samples)
@@ -103,6 +124,16 @@ def prediction(video_id: str, video: Path, answer: Answer, *, num_frames: int, s
         line["responses"] = list(answer.responses)
         line["pred_mos_std"] = float(np.std(known, ddof=1)) if len(known) > 1 else None
     return line
+
+
+def reasoning_of(response: str) -> str:
+    """What a response says before its answer; the whole response where it does not separate the two.
+
+    >>> reasoning_of("<think>Sharp, some noise.</think><answer>3.50</answer>")
+    'Sharp, some noise.'
+    """
+    thoughts, closed, _ = response.partition("</think>")
+    return thoughts.removeprefix("<think>").strip() if closed else response
 
 
 class PredictionsFile:
@@ -140,8 +171,10 @@ class PredictionsFile:
         asked_for = json.loads(json.dumps(settings))
         for name in sorted({*made_with, *asked_for}):
             before, now = made_with.get(name), asked_for.get(name)
+            if name == "model" and same_model(before, now):
+                continue
             if before != now:
-                raise ScoringError(f"{self.path}: made with {name} = {before!r}, asked for {now!r}; {remedy}")
+                raise ScoringError(f"{self.path}: {_difference(name, before, now)}; {remedy}")
 
     def add(self, lines: Iterable[Prediction]) -> Iterator[Prediction]:
         """Write each line as it comes, to the disk, and pass it on."""
@@ -173,15 +206,47 @@ def read_predictions(path: Path, key: str = "video_id") -> list[Prediction]:
 
 
 def model_identity(model: str) -> dict[str, Any]:
-    """What tells one model from another: its name, and the sizes and times of its weight files where it is a folder."""
+    """What tells one model from another: a digest of each weight file of a folder, and its name for messages.
+
+    A digest covers the size and 256 blocks spread over the file, which takes no time; training changes all of it.
+    """
     folder = Path(model)
     if not folder.is_dir():
         return {"name": model}
     weights = sorted(folder.glob("*.safetensors")) + sorted(folder.glob("*.bin"))
-    return {
-        "name": os.fspath(folder.resolve()),
-        "weights": [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in weights],
-    }
+    return {"name": os.fspath(folder.resolve()), "weights": {file.name: _digest(file) for file in weights}}
+
+
+def same_model(before: Any, now: Any) -> bool:
+    """Whether two identities are of the same model, wherever it lies."""
+    if not isinstance(before, dict) or not isinstance(now, dict):
+        return False
+    return bool(before == now or (before.get("weights") and before["weights"] == now.get("weights")))
+
+
+def _digest(path: Path, blocks: int = 256, block_bytes: int = 65536) -> str:
+    size = path.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    with path.open("rb") as file:
+        for number in range(blocks):
+            file.seek(max(0, size - block_bytes) * number // max(1, blocks - 1))
+            digest.update(file.read(block_bytes))
+            if size <= block_bytes:
+                break
+    return digest.hexdigest()[:32]
+
+
+def _difference(name: str, before: Any, now: Any) -> str:
+    """Which setting differs, and how, in a few words."""
+    if name == "model":
+        return f"made with another model ({before.get('name') if isinstance(before, dict) else before})"
+    if isinstance(before, dict) and isinstance(now, dict):
+        name, before, now = next(
+            (f"{name}.{key}", before.get(key), now.get(key))
+            for key in sorted({*before, *now})
+            if before.get(key) != now.get(key)
+        )
+    return f"made with {name} = {before!r}, asked for {now!r}"
 
 
 def _as_line(line: Prediction) -> str:

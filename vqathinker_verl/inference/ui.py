@@ -1,12 +1,13 @@
-"""A page to drop a video on: the frames that the model sees, its score and its reasoning."""
+"""A page that scores the video dropped on it, or two side by side: score, reasoning, and the frames the model sees."""
 
+import html
 import os
 from pathlib import Path
 from typing import Any
 
 from vqathinker_verl.frames import VideoError, decode
 from vqathinker_verl.inference.engines import Engine, EngineError
-from vqathinker_verl.inference.scoring import score_videos
+from vqathinker_verl.inference.scoring import Prediction, reasoning_of, score_videos
 from vqathinker_verl.prompts import SCORE_RANGE
 
 # It reports its use to its makers unless told not to.
@@ -14,54 +15,81 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 # As many frames beside each other as fit, all of them in sight; no cutting of the video, which needs an FFmpeg program.
 STYLE = """
-#frames .grid-wrap { height: auto; min-height: 0; max-height: none; overflow: visible; padding-top: 2rem; }
-#frames .grid-container { grid-template-columns: repeat(auto-fit, minmax(130px, 1fr)) !important; }
-#video button[aria-label="Trim video to selection"], #video button[aria-label="Reset video to initial value"] {
+.frames .grid-wrap { height: auto; min-height: 0; max-height: none; overflow: visible; padding-top: 2rem; }
+.frames .grid-container { grid-template-columns: repeat(auto-fit, minmax(110px, 1fr)) !important; }
+.video button[aria-label="Trim video to selection"], .video button[aria-label="Reset video to initial value"] {
   display: none;
 }
+.card { min-height: 9.5rem; padding: .5rem .25rem; overflow-wrap: anywhere; }
+.card .number { font-size: 4.5rem; font-weight: 700; line-height: 1; }
+.card .spread { font-size: 1.5rem; opacity: .7; margin-left: .5rem; }
+.card .track { position: relative; height: .9rem; margin: .6rem 0 .2rem; border-radius: .45rem;
+  background: linear-gradient(90deg, #d73027, #fee08b, #1a9850); }
+.card .band { position: absolute; top: 0; bottom: 0; background: #fff8; }
+.card .marker { position: absolute; top: -.25rem; bottom: -.25rem; width: .35rem; margin-left: -.175rem;
+  border-radius: .2rem; background: currentColor; outline: 2px solid var(--background-fill-primary); }
+.card .ends { display: flex; justify-content: space-between; opacity: .8; }
+.card .error { color: #d73027; font-size: 1.1rem; }
 """
+WAITING = '<div class="card">Drop a video: it is scored at once.</div>'
+SCORING = '<div class="card">Scoring …</div>'
 
 
-def build_page(engine: Engine, model: str) -> Any:
+def build_page(engine: Engine, model: str, *, prompt: str | None = None, samples: int | None = None) -> Any:
     """The page, a `gradio.Blocks`; `launch()` serves it.
 
-    Model and file may say what they like: all of it is shown as text, never as HTML.
+    Model and file may contain any text: all of it is shown as text, never as HTML.
 
     Args:
         engine: Answers one video at a time.
         model: What to call the model.
+        prompt: The question; None: the model's own.
+        samples: Responses per video; None: the model's own number.
     """
     import gradio
 
     def rate(path: str | None) -> tuple[Any, str, str]:
         if path is None:
-            raise gradio.Error("Choose a video first.")
+            return None, WAITING, ""
         try:
-            return look_at(engine, Path(path))
+            frames, line = look_at(engine, Path(path), prompt=prompt, samples=samples)
         except (VideoError, EngineError) as error:
-            raise gradio.Error(plain(error, path), duration=None, print_exception=False) from error
+            return None, error_card(str(error).replace(path, Path(path).name)), ""
+        return frames, score_card(line), reasoning_of(line["response"])
+
+    def clear(path: str | None) -> tuple[Any, str, str]:
+        return None, WAITING if path is None else SCORING, ""
+
+    def side(name: str) -> None:
+        video = gradio.Video(
+            label="Video", sources=["upload"], height=320, elem_id=f"video{name}", elem_classes="video"
+        )
+        card = gradio.HTML(WAITING, elem_id=f"score{name}")
+        reasoning = gradio.Textbox(label="Reasoning", lines=4, elem_id=f"reasoning{name}")
+        frames = gradio.Gallery(
+            label=f"The {engine.frames.num_frames} frames that the model sees",
+            height="auto",
+            object_fit="contain",
+            format="png",
+            elem_id=f"frames{name}",
+            elem_classes="frames",
+        )
+        outputs = [frames, card, reasoning]
+        # Nothing of an earlier video stays beside a new one. Engines in this process are not made for threads.
+        video.change(clear, video, outputs, queue=False).then(
+            rate, video, outputs, concurrency_limit=1, concurrency_id="engine", show_progress="hidden"
+        )
 
     with gradio.Blocks(title="VQAThinker", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
         gradio.Markdown("# Video quality")
         gradio.Textbox(model, label="Model", interactive=False, max_lines=1)
+        compare = gradio.Checkbox(False, label="Compare with a second video", elem_id="compare")
         with gradio.Row():
             with gradio.Column(min_width=300):
-                video = gradio.Video(label="Video", sources=["upload"], height=320, elem_id="video")
-                button = gradio.Button("Score", variant="primary", elem_id="rate")
-            with gradio.Column(min_width=300):
-                low, high = SCORE_RANGE
-                score = gradio.Textbox(label=f"Score ({low:g} very poor, {high:g} excellent)", elem_id="score")
-                reasoning = gradio.Textbox(label="Reasoning", lines=6, elem_id="reasoning")
-        frames = gradio.Gallery(
-            label=f"The {engine.frames.num_frames} frames that the model sees",
-            columns=6,
-            height="auto",
-            object_fit="contain",
-            format="png",
-            elem_id="frames",
-        )
-        # One at a time: engines in this process are not made for threads.
-        button.click(rate, video, [frames, score, reasoning], concurrency_limit=1)
+                side("")
+            with gradio.Column(min_width=300, visible=False) as second:
+                side("2")
+        compare.change(lambda shown: gradio.update(visible=shown), compare, second, queue=False)
     return page
 
 
@@ -75,41 +103,58 @@ def serve(page: Any, host: str, port: int) -> None:
 
     theme = gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])
     page.launch(
-        server_name=host, server_port=port, theme=theme, css=STYLE, footer_links=[], share=False, inbrowser=False
-    )
+        server_name=host, server_port=port, theme=theme, css=STYLE, footer_links=[], share=False, inbrowser=False,
+        quiet=True,
+    )  # fmt: skip
 
 
-def look_at(engine: Engine, video: Path) -> tuple[list[tuple[Any, str]], str, str]:
-    """Frames (H, W, 3) with their captions, the score and the reasoning, of one video.
+def look_at(
+    engine: Engine, video: Path, *, prompt: str | None = None, samples: int | None = None
+) -> tuple[list[tuple[Any, str]], Prediction]:
+    """Frames (H, W, 3) with their captions, and the prediction (see `scoring`), of one video.
 
     Raises:
         VideoError: The video cannot be used.
         EngineError: The engine cannot answer.
     """
     shown = decode(video, engine.frames)
-    (line,) = score_videos({video.name: video}, engine)
+    (line,) = score_videos({video.name: video}, engine, prompt=prompt, samples=samples)
     if line["error"] is not None:
         raise VideoError(line["error"])
     seconds = shown.indices / shown.fps
     frames = [
         (frame.transpose(1, 2, 0), f"{second:.2f} s") for frame, second in zip(shown.frames, seconds, strict=True)
     ]
-    score = "none: the response holds no valid answer" if line["pred_mos"] is None else f"{line['pred_mos']:.2f}"
-    return frames, score, reasoning_of(line["response"])
+    return frames, line
 
 
-def reasoning_of(response: str) -> str:
-    """What a response says before its answer; the whole response where it does not separate the two.
+def score_card(line: Prediction) -> str:
+    """The score as HTML: a large number, its spread, and its place between the lowest and the highest."""
+    name = html.escape(line["video_id"])
+    if line["pred_mos"] is None:
+        return error_card(f"{line['video_id']}: no score, the response holds no valid answer")
+    lowest, highest = SCORE_RANGE
+    score, spread = line["pred_mos"], line.get("pred_mos_std")
 
-    >>> reasoning_of("<think>Sharp, some noise.</think><answer>3.50</answer>")
-    'Sharp, some noise.'
-    """
-    thoughts, closed, _ = response.partition("</think>")
-    return thoughts.removeprefix("<think>").strip() if closed else response
+    def place(value: float) -> float:
+        return 100 * (min(max(value, lowest), highest) - lowest) / (highest - lowest)
+
+    beside, band = "", ""
+    if "samples" in line:
+        known = sum(one is not None for one in line["samples"])
+        beside = f"± {spread:.2f}, " if spread is not None else ""
+        beside = f'<span class="spread">{beside}mean of {known} answers</span>'
+    if spread is not None:
+        left, right = place(score - spread), place(score + spread)
+        band = f'<div class="band" style="left: {left:.1f}%; width: {right - left:.1f}%"></div>'
+    return (
+        f'<div class="card"><div><span class="number">{score:.2f}</span>{beside}</div>'
+        f'<div class="track">{band}<div class="marker" style="left: {place(score):.1f}%"></div></div>'
+        f'<div class="ends"><span>{lowest:g} very poor</span><span>{highest:g} excellent</span></div>'
+        f"<div>{name}</div></div>"
+    )
 
 
-def plain(error: Exception, path: str) -> str:
-    """An error's text for a page that renders messages as HTML: escaped, and without the server's own paths."""
-    import html
-
-    return html.escape(str(error).replace(path, Path(path).name))
+def error_card(message: str) -> str:
+    """An error as HTML that stays until the next video, in place of the score."""
+    return f'<div class="card"><div class="error">{html.escape(message)}</div></div>'

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from vqathinker_verl.verl_integration.preflight import InputError
+from vqathinker_verl.config.compose import InputError
 
 # config.json of the recipes' models, restated: only what the architecture depends on (docs/plan.md).
 RESTATED = Path(__file__).resolve().parent / "models"
@@ -132,6 +132,8 @@ def load_model(path: str) -> Model:
     restated = RESTATED / f"{path.rpartition('/')[2]}.json"
     if restated.is_file():
         return Model(json.loads(restated.read_text()), f"config.json of {path}, as restated in this package")
+    if Path(path).is_absolute():
+        raise InputError(f"model {path}: no config.json there; is it made already? (the demo's: `vqathinker demo`)")
     known = ", ".join(sorted(file.stem for file in RESTATED.glob("*.json")))
     raise InputError(
         f"model {path}: no config.json there, and the package restates only {known}; set MODEL_PATH to a folder with "

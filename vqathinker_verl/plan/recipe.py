@@ -2,13 +2,15 @@
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from vqathinker_verl.verl_integration.preflight import InputError, composed, verl_config_dir
+from vqathinker_verl.config import CONFIG_DIR
+from vqathinker_verl.config.compose import InputError, composed, verl_config_dir
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 DATA_FILES = ("data.train_files", "data.val_files")
@@ -33,8 +35,14 @@ def recipe_overrides(recipe: Path, overrides: Sequence[str] = ()) -> list[str]:
     Raises:
         InputError: the script failed; the message is what it said.
     """
+    # The scripts call `vqathinker`, which need not be on the path of a program that runs it by its full name.
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)])
     done = subprocess.run(
-        ["bash", str(recipe), *overrides], env={**os.environ, "PLAN": "1"}, capture_output=True, text=True, check=False
+        ["bash", str(recipe), *overrides],
+        env={**os.environ, "PATH": path, "PLAN": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         raise InputError(f"{recipe.name}: {done.stderr.strip() or f'exit code {done.returncode}'}")
@@ -49,7 +57,7 @@ def compose_recipe(overrides: Sequence[str]) -> DictConfig:
     """
     given = {item.lstrip("+").split("=", 1)[0] for item in overrides}
     nothing = [f"{name}=null" for name in DATA_FILES if name not in given]
-    return composed(RECIPES / "config", "vqathinker", [*overrides, *nothing])
+    return composed(CONFIG_DIR, "vqathinker", [*overrides, *nothing])
 
 
 def differences(config: DictConfig) -> dict[str, Any]:

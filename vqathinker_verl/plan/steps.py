@@ -5,7 +5,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, ListConfig
 
-from vqathinker_verl.verl_integration.config import TemporalConfig
+from vqathinker_verl.plugin.config import TemporalConfig
 
 LSVQ_TRAIN_ROWS = 28056  # the example where no label file is given: LSVQ's training split
 

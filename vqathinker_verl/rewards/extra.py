@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from vqathinker_verl.rewards.arrays import FloatArray, as_vector
+from vqathinker_verl.checks import FloatArray, as_vector
 from vqathinker_verl.rewards.inputs import RewardInputs
 
 # A function of a batch and its own keyword arguments; returns (N,) numbers, NaN for no verdict.

@@ -4,15 +4,15 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from vqathinker_verl.checks import FloatArray
 from vqathinker_verl.parsing import is_well_formed
-from vqathinker_verl.rewards.arrays import FloatArray
 from vqathinker_verl.rewards.inputs import Responses
 
 
 def format_reward(responses: Iterable[str]) -> FloatArray:
     """Return 1 for each response that is `<think>…</think>`, white space, `<answer>…</answer>`, else 0: shape (N,).
 
-    What stands inside the tags does not matter; text before the first or after the last tag does (SPEC section 3).
+    What stands inside the tags does not matter; text before the first or after the last tag does (docs/rewards.md).
 
     >>> format_reward(["<think>Sharp.</think> <answer>4.20</answer>", "4.20"]).tolist()
     [1.0, 0.0]

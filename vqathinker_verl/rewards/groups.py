@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vqathinker_verl.rewards.arrays import FloatArray, IntArray, as_vector, make_read_only
+from vqathinker_verl.checks import FloatArray, IntArray, as_vector, make_read_only
 
 GroupIds = Sequence[Hashable] | NDArray[Any]
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike
 
+from vqathinker_verl.checks import FloatArray, IntArray, make_read_only
 from vqathinker_verl.parsing import ParsedAnswer
-from vqathinker_verl.rewards.arrays import FloatArray, IntArray, make_read_only
 from vqathinker_verl.rewards.groups import GroupIds, Videos, batch_videos, group_mean, group_variance, index_among
 
 

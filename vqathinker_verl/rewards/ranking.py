@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from vqathinker_verl.rewards.arrays import FloatArray, IntArray, as_vector
+from vqathinker_verl.checks import FloatArray, IntArray, as_vector
 from vqathinker_verl.rewards.groups import GroupIds, Videos, batch_videos
 from vqathinker_verl.rewards.inputs import Responses
 from vqathinker_verl.rewards.notices import warn_once
@@ -27,7 +27,7 @@ def ranking_reward(
     Response j of video i, with score q_ij, meets video z, whose responses have mean m_z and unbiased variance v_z:
     p = Phi((q_ij - m_z) / sqrt(v_i + v_z + eps)) is the probability that video i is the better one, and
     t = 1, 0.5 or 0 says by the MOS whether it is (Thurstone's model; arXiv 2505.14460, equations 3 to 5). The fidelity
-    is sqrt(p t + eps) + sqrt((1 - p)(1 - t) + eps); the reward is its mean over z (SPEC section 3).
+    is sqrt(p t + eps) + sqrt((1 - p)(1 - t) + eps); the reward is its mean over z (docs/rewards.md).
 
     Responses without a score (NaN) get 0 and take no part in means and variances; a video none of whose responses has
     a score is nobody's rival. A response without a rival gets 0, and a warning says so once.

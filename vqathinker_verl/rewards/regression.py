@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-from vqathinker_verl.rewards.arrays import FloatArray, as_vector
+from vqathinker_verl.checks import FloatArray, as_vector
 from vqathinker_verl.rewards.inputs import Responses
 
 
@@ -16,7 +16,7 @@ def regression_reward(
     decimal_penalty: float = 0.8,
     min_decimals: int = 2,
 ) -> FloatArray:
-    """Return exp(-(q - s)^2 / (2 sigma^2)), the bell-shaped reward (SPEC section 3; arXiv 2508.06051).
+    """Return exp(-(q - s)^2 / (2 sigma^2)), the bell-shaped reward (docs/rewards.md; arXiv 2508.06051).
 
     Args:
         pred_mos: (N,) the score q of each response; NaN gives 0.

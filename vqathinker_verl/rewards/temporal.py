@@ -7,8 +7,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from vqathinker_verl.checks import FloatArray, IntArray, as_vector
 from vqathinker_verl.parsing import check_choice
-from vqathinker_verl.rewards.arrays import FloatArray, IntArray, as_vector
 from vqathinker_verl.rewards.groups import GroupIds, group_mean, index_among, label_index
 from vqathinker_verl.rewards.inputs import Responses
 
@@ -43,7 +43,7 @@ def temporal_bonus(
     scope: TemporalScope = "video",
     margin: float = 0.0,
 ) -> FloatArray:
-    """Return the bonus that each response earns on one of its rewards (SPEC section 3; the idea is Video-R1's).
+    """Return the bonus that each response earns on one of its rewards (docs/rewards.md; the idea is Video-R1's).
 
     A response earns `bonus` when its reward is above `threshold` and the mean reward of the responses to the original
     is at least the mean reward of the responses to the perturbed video. The means are per video, or over the batch

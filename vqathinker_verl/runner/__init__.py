@@ -1,1 +1,1 @@
-"""What runs around verl's process: the `vqathinker train` command and its settings."""
+"""What runs around verl's process: `vqathinker train`, its settings, and the screen of a run."""

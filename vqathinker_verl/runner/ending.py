@@ -14,6 +14,7 @@ from vqathinker_verl.runner import text
 from vqathinker_verl.runner.checkpoints import saved_steps
 from vqathinker_verl.runner.console import rich_console
 from vqathinker_verl.runner.facts import shown_path
+from vqathinker_verl.runner.memory import peak_bytes
 from vqathinker_verl.runner.metrics_log import (
     COMPONENTS,
     VALIDATION,
@@ -26,7 +27,6 @@ from vqathinker_verl.runner.metrics_log import (
     validation_number,
 )
 from vqathinker_verl.runner.record import read_record, seconds_of
-from vqathinker_verl.verl_integration.memory import peak_bytes
 
 FIRST_AND_LAST = 3  # steps
 FILE_WIDTH = 160  # where there is no terminal

@@ -4,7 +4,6 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from statistics import NormalDist
 
 from vqathinker_verl.understanding.questions import Question
 
@@ -63,13 +62,10 @@ def wilson_interval(correct: int, total: int, confidence: float = 0.95) -> tuple
         raise ValueError(f"confidence: expected a number between 0 and 1, got {confidence}")
     if total == 0:
         return math.nan, math.nan
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
-    share, weight = correct / total, z * z / total
-    centre = (share + weight / 2) / (1 + weight)
-    half = z * math.sqrt(share * (1 - share) / total + weight / (4 * total)) / (1 + weight)
-    # Rounding must not leave the ends of the scale.
-    low = 0.0 if correct == 0 else max(0.0, centre - half)
-    return low, 1.0 if correct == total else min(1.0, centre + half)
+    from scipy.stats import binomtest
+
+    interval = binomtest(correct, total).proportion_ci(confidence, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def accuracy_of(answered: Sequence[Answered]) -> Accuracy:

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from vqathinker_verl.inference.cli import what_decides
 from vqathinker_verl.inference.engines import Answer, Engine, Request, open_engine
-from vqathinker_verl.inference.options import engine_settings
-from vqathinker_verl.inference.scoring import PredictionsFile
+from vqathinker_verl.inference.options import Asking, engine_settings, generation_settings
+from vqathinker_verl.inference.quiet import quiet_libraries
+from vqathinker_verl.inference.scoring import PredictionsFile, check_videos
 
 Row = dict[str, Any]
 # (engine, name of the request, its answer) -> what to keep of it
@@ -49,9 +49,10 @@ def ask_all(
     """
     from tqdm import tqdm
 
+    quiet_libraries()
+    check_videos(request.video for request in requests.values())
     settings = engine_settings(args)
-    asking = argparse.Namespace(**vars(args) | {"prompt": asked, "samples": 1})
-    file = PredictionsFile(output, what_decides(asking, settings), key=key)
+    file = PredictionsFile(output, generation_settings(args.model, Asking(settings, asked, samples=1)), key=key)
     rows = {name: row for name, row in file.done.items() if name in requests}
     pending = [name for name in requests if name not in rows]
     if pending:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vqathinker_verl.labels.records import LabelError
-from vqathinker_verl.labels.tables import read_lines
+from vqathinker_verl.data.records import LabelError
+from vqathinker_verl.data.tables import read_lines
 from vqathinker_verl.parsing import LETTERS, option_matches, parse_choice, words_of
 from vqathinker_verl.prompts import THINK_THEN_ANSWER
 

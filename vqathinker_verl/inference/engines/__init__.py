@@ -1,6 +1,6 @@
 """Engines: a model that answers questions about videos, through transformers, vLLM or a server.
 
-    engine = open_engine("outputs/exported", frames=EVALUATION_FRAMES)
+    engine = open_engine("outputs/model")
     for answer in engine.generate([Request(Path("a.mp4"), QUALITY_PROMPT)]):
         print(answer.responses or answer.error)
 
@@ -8,6 +8,7 @@ Nothing heavy is imported before `open_engine` is called.
 """
 
 import importlib.util
+from dataclasses import replace
 from typing import get_args
 
 from vqathinker_verl.frames import FrameSpec
@@ -17,11 +18,24 @@ from vqathinker_verl.inference.engines.contract import (
     Backend,
     Engine,
     EngineError,
+    ModelDefaults,
     Request,
     Sampling,
 )
+from vqathinker_verl.inference.engines.defaults import read_defaults
 
-__all__ = ["EVALUATION_FRAMES", "Answer", "Backend", "Engine", "EngineError", "Request", "Sampling", "open_engine"]
+__all__ = [
+    "EVALUATION_FRAMES",
+    "Answer",
+    "Backend",
+    "Engine",
+    "EngineError",
+    "ModelDefaults",
+    "Request",
+    "Sampling",
+    "open_engine",
+    "read_defaults",
+]
 
 
 def open_engine(
@@ -29,26 +43,47 @@ def open_engine(
     *,
     backend: Backend = "auto",
     server: str | None = None,
-    frames: FrameSpec = EVALUATION_FRAMES,
-    sampling: Sampling = Sampling(),  # noqa: B008 - frozen
+    frames: FrameSpec | None = None,
+    sampling: Sampling | None = None,
     answer_prefix: str = "",
     dtype: str = "auto",
 ) -> Engine:
     """Load a model, or reach a server that has.
 
     Args:
-        model: Hugging Face folder or name; for a server also the name under which it is served.
+        model: Hugging Face folder or name, or the output folder of a training run, which is exported; for a server
+            also the name under which it is served.
         backend: "auto" is "server" where one is given, else "vllm" where it is installed, else "transformers".
         server: Address of an OpenAI-compatible server, for the backend "server".
-        frames: Which frames of a video the model is shown; their factor is the model's own.
-        sampling: How tokens are drawn.
+        frames: Which frames of a video the model is shown; their factor is the model's own. None: those of an
+            exported model's validation, else EVALUATION_FRAMES.
+        sampling: How tokens are drawn. None: as at an exported model's validation, else the likeliest tokens.
         answer_prefix: What every response begins with: "<answer>" leaves the thinking out.
         dtype: A torch dtype's name; "auto" is bfloat16 on a GPU and float32 without one.
 
     Raises:
-        ValueError: An option is unknown, or the server's address is missing or not asked for.
+        ValueError: An option is unknown, the server's address is missing or not asked for, or the model's files
+            show that it cannot be used.
         EngineError: The model cannot be loaded.
     """
+    if server is None:
+        from vqathinker_verl.inference.model_source import usable_model
+
+        model = usable_model(model)
+    defaults = read_defaults(model)
+    if sampling is not None:  # the number of samples belongs to the model's own sampling
+        defaults = replace(defaults, sampling=sampling, samples=1)
+    if frames is not None:
+        defaults = replace(defaults, frames=frames)
+    engine = _opened(model, backend, server, defaults, answer_prefix, dtype)
+    engine.defaults = defaults
+    return engine
+
+
+def _opened(
+    model: str, backend: Backend, server: str | None, defaults: ModelDefaults, answer_prefix: str, dtype: str
+) -> Engine:
+    frames, sampling = defaults.frames, defaults.sampling
     if backend not in get_args(Backend):
         raise ValueError(f"backend: expected one of {', '.join(get_args(Backend))}, got {backend!r}")
     if backend == "auto":

@@ -1,16 +1,16 @@
 """What an engine takes and gives: the same for transformers, vLLM in this process, and a server."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from vqathinker_verl.frames import FrameSpec
+from vqathinker_verl.prompts import QUALITY_PROMPT
 
 Backend = Literal["auto", "vllm", "transformers", "server"]
 
-# recipes/config/vqathinker.yaml, data.frames.val: what a model sees at validation (SPEC section 5). The test of this
-# module compares the two.
+# config/vqathinker.yaml, data.frames.val: what a model sees at validation (docs/data.md). A test compares the two.
 EVALUATION_FRAMES = FrameSpec(num_frames=12, max_pixels=560 * 560)
 
 # Written by `vqathinker export`: what the model was shown at validation, and whether frames had their true times.
@@ -76,10 +76,40 @@ class Sampling:
             raise ValueError(f"top_p: expected a share in (0, 1], got {self.top_p}")
 
 
+@dataclass(frozen=True)
+class ModelDefaults:
+    """Frames, question and sampling of one model.
+
+    Args:
+        frames: Which frames it is shown.
+        sampling: How tokens are drawn.
+        prompt: The question.
+        samples: Responses per video; the score is their mean.
+
+    Raises:
+        ValueError: Several samples at temperature 0.
+    """
+
+    frames: FrameSpec = EVALUATION_FRAMES
+    sampling: Sampling = Sampling()
+    prompt: str = QUALITY_PROMPT
+    samples: int = 1
+
+    def __post_init__(self) -> None:
+        check_samples(self.samples, self.sampling)
+
+    def as_json(self) -> dict[str, Any]:
+        """What `read_defaults` reads back."""
+        sampling = asdict(self.sampling) | {"samples": self.samples}
+        del sampling["seed"]
+        return {"frames": asdict(self.frames), "prompt": self.prompt, "sampling": sampling}
+
+
 class Engine(Protocol):
     """Answers requests. Made by `open_engine`."""
 
     frames: FrameSpec  # what the model is shown, with the model's own factor
+    defaults: ModelDefaults  # how the model is asked unless told otherwise
 
     def generate(self, requests: Sequence[Request], *, samples: int = 1) -> Iterator[Answer]:
         """Answer each request `samples` times; yields in the order of the requests, as they become ready.

@@ -1,6 +1,6 @@
 """From a request to what the model reads: the frames, the chat template, the processor, as in training.
 
-`vqathinker_verl.verl_integration.dataset` and verl's agent loop do the same; tests/inference/test_same_input.py holds
+`vqathinker_verl.plugin.dataset` and verl's agent loop do the same; tests/inference/test_same_input.py holds
 the two against each other, token by token and pixel by pixel. Not imported from there: that room needs verl.
 """
 

@@ -20,7 +20,14 @@ from typing import Any
 
 from vqathinker_verl.frames import DecodedVideo, FrameSpec, VideoError
 from vqathinker_verl.frames.positions import QWEN2_5_VL
-from vqathinker_verl.inference.engines.contract import Answer, EngineError, Request, Sampling, check_samples
+from vqathinker_verl.inference.engines.contract import (
+    Answer,
+    EngineError,
+    ModelDefaults,
+    Request,
+    Sampling,
+    check_samples,
+)
 from vqathinker_verl.inference.engines.prompting import (
     FrameTimes,
     decode_ahead,
@@ -49,6 +56,8 @@ class ServerEngine:
     Raises:
         EngineError: The server does not answer, or has no such model.
     """
+
+    defaults = ModelDefaults()
 
     def __init__(self, server: str, model: str, frames: FrameSpec, sampling: Sampling, *, answer_prefix: str) -> None:
         import openai

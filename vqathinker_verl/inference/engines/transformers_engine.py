@@ -5,7 +5,14 @@ from typing import Any
 
 from vqathinker_verl.frames import DecodedVideo, FrameSpec, VideoError
 from vqathinker_verl.frames.positions import in_model_dtype, use_true_times
-from vqathinker_verl.inference.engines.contract import Answer, EngineError, Request, Sampling, check_samples
+from vqathinker_verl.inference.engines.contract import (
+    Answer,
+    EngineError,
+    ModelDefaults,
+    Request,
+    Sampling,
+    check_samples,
+)
 from vqathinker_verl.inference.engines.prompting import Prompting, decode_ahead, first_line, request_seed
 
 
@@ -22,6 +29,8 @@ class TransformersEngine:
     Raises:
         EngineError: The model cannot be loaded.
     """
+
+    defaults = ModelDefaults()
 
     def __init__(self, model: str, frames: FrameSpec, sampling: Sampling, *, answer_prefix: str, dtype: str) -> None:
         import torch

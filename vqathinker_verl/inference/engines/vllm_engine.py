@@ -11,7 +11,14 @@ from itertools import islice
 from typing import Any
 
 from vqathinker_verl.frames import DecodedVideo, FrameSpec, VideoError
-from vqathinker_verl.inference.engines.contract import Answer, EngineError, Request, Sampling, check_samples
+from vqathinker_verl.inference.engines.contract import (
+    Answer,
+    EngineError,
+    ModelDefaults,
+    Request,
+    Sampling,
+    check_samples,
+)
 from vqathinker_verl.inference.engines.prompting import (
     Prompting,
     decode_ahead,
@@ -48,6 +55,8 @@ class VllmEngine:
         EngineError: The model cannot be loaded.
     """
 
+    defaults = ModelDefaults()
+
     def __init__(self, model: str, frames: FrameSpec, sampling: Sampling, *, answer_prefix: str, dtype: str) -> None:
         import torch
         from transformers import AutoConfig
@@ -82,6 +91,7 @@ class VllmEngine:
                 skip_mm_profiling=not on_gpu,
                 enable_prefix_caching=False,  # its hits would change the batches, and with them the last bits
                 disable_log_stats=True,
+                use_tqdm_on_load=False,
                 seed=sampling.seed,
                 **options,
             )

@@ -1,0 +1,1 @@
+"""The commands of `vqathinker`, one module each."""

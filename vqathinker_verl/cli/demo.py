@@ -1,0 +1,177 @@
+"""`vqathinker demo`: clips, labels and a tiny policy, so that the training runs without a GPU, data or a download."""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import time
+from collections import Counter
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from vqathinker_verl.demo.clips import SPLITS, ClipLabel, make_split, write_whole
+from vqathinker_verl.demo.questions import write_questions
+from vqathinker_verl.files import check_writable
+
+SCENES_A_BATCH = 4  # each with all nine distortions
+# The warm-up's parts (see warmup.py): share of the steps, learning rate. GRPO was fastest after much of the first and
+# little of the others (docs/learning.md).
+WARMUP_PARTS = {"eyes": (2 / 3, 3e-3), "words": (2 / 9, 3e-3), "form": (1 / 9, 2e-3)}
+
+EXAMPLE = "vqathinker demo --output outputs/demo"
+EXIT_CODES = "0: the demo is complete; 2: it could not be made"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `vqathinker demo`."""
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="DIR", help="where videos/, labels/ and model/ go"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="the same seed makes the same demo")
+    parser.add_argument("--train-clips", type=int, default=126, metavar="N", help="clips to train on")
+    parser.add_argument("--val-clips", type=int, default=45, metavar="N", help="clips to validate on")
+    parser.add_argument(
+        "--warmup-steps", type=int, default=900, metavar="N", help="warm-up steps of the tiny model, in three parts"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Make what is missing of the demo under `args.output`, and print what is there."""
+    for name in ("train_clips", "val_clips", "warmup_steps"):
+        if getattr(args, name) < 10:
+            print(
+                f"vqathinker demo: --{name.replace('_', '-')} must be at least 10, got {getattr(args, name)}",
+                file=sys.stderr,
+            )
+            return 2
+    check_writable(args.output / "demo.json")
+    settings = {name: value for name, value in vars(args).items() if name in _SETTINGS}
+    folder = args.output
+    try:
+        facts = _known_facts(folder, settings)
+    except ValueError as error:
+        print(f"vqathinker demo: {error}", file=sys.stderr)
+        return 2
+    labels = {split: _make_clips(split, settings, folder) for split in SPLITS}
+    write_questions(labels["val"], settings["seed"], folder / "labels" / "questions.jsonl")
+    facts |= _make_policy(settings, folder / "model")
+    if "measured" not in facts:
+        facts["mos_histogram"] = {split: _histogram(labels[split]) for split in SPLITS}
+        facts["measured"] = _measure(folder, labels["val"], settings["seed"])
+        write_whole(folder / "demo.json", json.dumps(facts, indent=2).encode())
+    _print_summary(folder, facts)
+    return 0
+
+
+_SETTINGS = ("seed", "train_clips", "val_clips", "warmup_steps")
+
+
+def _known_facts(folder: Path, settings: dict[str, int]) -> dict[str, Any]:
+    """What `demo.json` says of an earlier, perhaps unfinished start with the same settings.
+
+    Raises:
+        ValueError: the folder holds a demo of other settings.
+    """
+    path = folder / "demo.json"
+    if path.exists():
+        facts = json.loads(path.read_text())
+        if facts["settings"] != settings:
+            raise ValueError(
+                f"{folder} holds a demo of other settings ({facts['settings']}, asked for {settings}): "
+                "choose another --output, or delete that one"
+            )
+        return facts
+    folder.mkdir(parents=True, exist_ok=True)
+    facts = {"settings": settings, "mos": "stand-in: 95 - 90 x strength, given by no viewer"}
+    write_whole(path, json.dumps(facts, indent=2).encode())
+    return facts
+
+
+def _make_clips(split: str, settings: dict[str, int], folder: Path) -> list[ClipLabel]:
+    from tqdm import tqdm
+
+    num_clips = settings[f"{split}_clips"]
+    with tqdm(total=num_clips, desc=f"{split} clips", unit="clip") as bar:
+        return make_split(split, num_clips, settings["seed"], folder, bar.update)
+
+
+def _make_policy(settings: dict[str, int], folder: Path) -> dict[str, Any]:
+    """Warm up and save the policy, unless it is there; its facts lie beside the weights, so they come and go as one."""
+    facts_path = folder / "warmup.json"
+    if not facts_path.exists():
+        draft = folder.with_name(f".{folder.name}.part")
+        shutil.rmtree(draft, ignore_errors=True)
+        facts = _warm_up(settings, draft)
+        (draft / facts_path.name).write_text(json.dumps(facts, indent=2))
+        os.replace(draft, folder)
+    return json.loads(facts_path.read_text())
+
+
+def _warm_up(settings: dict[str, int], folder: Path) -> dict[str, Any]:
+    from tqdm import tqdm
+
+    from vqathinker_verl.demo.model import build_model, build_processor, save_policy
+    from vqathinker_verl.demo.warmup import train_eyes, train_form
+    from vqathinker_verl.demo.warmup_clips import batches
+
+    start, seed = time.monotonic(), settings["seed"]
+    processor = build_processor()
+    model = build_model(processor.tokenizer, seed)
+    num_steps = {part: round(share * settings["warmup_steps"]) for part, (share, _) in WARMUP_PARTS.items()}
+    clips = batches(sum(num_steps.values()), SCENES_A_BATCH, seed)
+    train = {"eyes": train_eyes, "words": partial(train_form, question=""), "form": train_form}
+    facts: dict[str, Any] = {"parameters": sum(p.numel() for p in model.parameters())}
+    for part, (_, learning_rate) in WARMUP_PARTS.items():
+        losses: list[float] = []
+        with tqdm(total=num_steps[part], desc=f"warm-up: {part}", unit="step") as bar:
+
+            def on_step(loss: float, losses: list[float] = losses, bar: Any = bar) -> None:
+                losses.append(loss)
+                bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+                bar.update()
+
+            options = {"num_steps": num_steps[part], "learning_rate": learning_rate, "seed": seed}
+            train[part](model, processor, clips, **options, on_step=on_step)
+        facts[f"{part}_loss"] = sum(losses[-20:]) / len(losses[-20:])
+    facts["warmup_seconds"] = round(time.monotonic() - start, 1)
+    save_policy(model, processor, folder)
+    return facts
+
+
+def _histogram(labels: list[ClipLabel]) -> dict[str, int]:
+    """Number of clips at each stand-in MOS, worst first."""
+    counts = Counter(label.mos for label in labels)
+    return {f"{mos:g}": counts[mos] for mos in sorted(counts)}
+
+
+def _measure(folder: Path, labels: list[ClipLabel], seed: int) -> dict[str, float]:
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    from vqathinker_verl.demo.measure import measure_policy
+    from vqathinker_verl.frames.positions import use_true_times
+
+    model = AutoModelForImageTextToText.from_pretrained(folder / "model", local_files_only=True)
+    use_true_times(model.model)
+    processor = AutoProcessor.from_pretrained(folder / "model", local_files_only=True)
+    return measure_policy(model, processor, labels, folder / "videos", seed)
+
+
+def _print_summary(folder: Path, facts: dict[str, Any]) -> None:
+    settings, measured = facts["settings"], facts["measured"]
+    print(f"demo in {folder}: {settings['train_clips']} clips to train on, {settings['val_clips']} held out")
+    for split in SPLITS:
+        counts = ", ".join(f"{mos}: {count}" for mos, count in facts["mos_histogram"][split].items())
+        print(f"  {split} clips by stand-in MOS (0 to 100, from the known strength, no viewer gave it): {counts}")
+    print(
+        f"  policy: {facts['parameters'] / 1e6:.2f} M parameters, warmed up in {facts['warmup_seconds']:.0f} s; "
+        f"loss of the eyes {facts['eyes_loss']:.2f}, of the words {facts['words_loss']:.2f}, "
+        f"of the form {facts['form_loss']:.2f}"
+    )
+    print(
+        f"  after the warm-up, on held-out clips: format rate {measured['format_rate']:.3f}, "
+        f"SRCC of the sampled scores with the stand-in MOS {measured['srcc']:+.3f} (it knows nothing yet), "
+        f"spread of a group's scores {measured['group_std']:.2f}, "
+        f"distortion named right {100 * measured['named_right']:.0f}%"
+    )

@@ -1,0 +1,70 @@
+"""`vqathinker describe`: what a model says of the quality of videos, as a packet for a judge."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from vqathinker_verl.cli.understand import print_faults
+from vqathinker_verl.files import check_writable
+from vqathinker_verl.inference.engines import Answer, Engine, EngineError, Request
+from vqathinker_verl.inference.options import add_engine_options, add_root_option
+from vqathinker_verl.inference.scoring import find_videos
+from vqathinker_verl.understanding.asking import Row, ask_all
+from vqathinker_verl.understanding.describe import DESCRIBE_PROMPT, described, save_frames, write_page
+
+EXAMPLE = "vqathinker describe clips/ --model outputs/model --output descriptions"
+EXIT_CODES = "0: all have a response; 1: some videos could not be read (each is named); 2: nothing could be done"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `vqathinker describe`."""
+    parser.add_argument("videos", nargs="+", type=Path, metavar="VIDEO|DIR", help="videos, or folders of them")
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="DIR", help="folder of the bundle; resumed if it exists"
+    )
+    add_root_option(parser)
+    parser.add_argument(
+        "--prompt",
+        default=DESCRIBE_PROMPT,
+        metavar="TEXT",
+        help="the question (default: for a description of quality)",
+    )
+    add_engine_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Describe; 0 all have a response, 1 some videos could not be read, 2 not done."""
+    try:
+        return _describe(args)
+    except (ValueError, EngineError) as error:
+        print(f"vqathinker describe: {error}", file=sys.stderr)
+        return 2
+
+
+def _describe(args: argparse.Namespace) -> int:
+    videos = find_videos(args.videos, args.root)
+    check_writable(args.output / "index.html")
+
+    def make_row(engine: Engine, name: str, answer: Answer) -> Row:
+        frames: list[str] = []
+        if answer.error is None:
+            saved = save_frames(videos[name], engine.frames, args.output / "frames" / name)
+            frames = [path.relative_to(args.output).as_posix() for path in saved]
+        return described(answer.responses[0] if answer.responses else None, args.prompt, frames)
+
+    rows = ask_all(
+        args,
+        args.output / "descriptions.jsonl",
+        {name: Request(video, args.prompt) for name, video in videos.items()},
+        asked=args.prompt,
+        key="video_id",
+        unit="video",
+        make_row=make_row,
+    )
+    write_page(args.output / "index.html", rows, args.model)
+    errors = [row["error"] for row in rows if row["error"] is not None]
+    without = sum(row["error"] is None and row["description"] is None for row in rows)
+    print(f"{len(rows) - len(errors)} of {len(rows)} videos answered, {without} of them without an answer block")
+    print(f"{args.output / 'index.html'}: for a human judge\n{args.output / 'descriptions.jsonl'}: for a model")
+    print_faults("videos without an answer", errors)
+    return 1 if errors else 0

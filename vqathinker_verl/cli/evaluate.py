@@ -1,0 +1,285 @@
+"""`vqathinker evaluate`: predictions against labels, as tables, files and a page to read."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from vqathinker_verl.data.output import write_atomically
+from vqathinker_verl.data.registry import load_registry
+from vqathinker_verl.data.sources import LabelSource, read_sets
+from vqathinker_verl.evaluation.asking import ask_model
+from vqathinker_verl.evaluation.benchmarks import labels_of_predictions, match, read_benchmarks, with_videos_under
+from vqathinker_verl.evaluation.compare import compare_models
+from vqathinker_verl.evaluation.outcome import Outcome, as_json
+from vqathinker_verl.evaluation.predictions import read_predictions
+from vqathinker_verl.evaluation.records import Benchmark, EvaluationError, Prediction
+from vqathinker_verl.evaluation.reference import published
+from vqathinker_verl.evaluation.report import write_html
+from vqathinker_verl.evaluation.results import ModelResult, Settings, evaluate_model
+from vqathinker_verl.evaluation.tables import as_csv, as_latex, paper_table, terminal_tables
+from vqathinker_verl.files import check_writable
+from vqathinker_verl.inference.engines import EngineError
+from vqathinker_verl.inference.options import add_engine_options, add_question_options
+from vqathinker_verl.prompts import SCORE_RANGE
+
+# Columns that the tables need where the terminal does not say its own width.
+PIPE_COLUMNS = 140
+
+EXAMPLE = "vqathinker evaluate --model outputs/model --labels val.parquet --samples 8 --output report"
+EXIT_CODES = """0: done; 1: done, but videos have no prediction or no label, or a metric does not exist (each is named)
+2: nothing could be done"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `vqathinker evaluate`."""
+    predictions = parser.add_argument_group("predictions")
+    predictions.add_argument(
+        "predictions",
+        nargs="*",
+        metavar="[BENCHMARK=]FILE",
+        help="JSONL of `vqathinker score`, CSV or TSV with video_id and pred_mos, or verl's validation dump",
+    )
+    predictions.add_argument(
+        "--name", metavar="NAME", help="the model's name in the tables (default: the first file's)"
+    )
+    predictions.add_argument(
+        "--against", nargs="+", default=[], metavar="[BENCHMARK=]FILE", help="predictions of a second model, compared"
+    )
+    predictions.add_argument(
+        "--against-name", metavar="NAME", help="the second model's name (default: its first file's)"
+    )
+
+    add_engine_options(parser, model_required=False)
+    add_question_options(parser)
+
+    labels = parser.add_argument_group("labels")
+    labels.add_argument(
+        "--labels",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="parquet of `vqathinker prepare`, or label files that it reads (default: the mos beside the predictions)",
+    )
+    labels.add_argument(
+        "--sets", type=Path, metavar="FILE", help="JSON list of label sets, as of `prepare`, for all that follows"
+    )
+    labels.add_argument("--dataset", metavar="NAME", help="label file: name of its benchmark")
+    labels.add_argument("--scale", type=float, nargs=2, metavar=("LOWEST", "HIGHEST"), help="label file: lowest "
+                        "and highest MOS that a viewer could give")  # fmt: skip
+    labels.add_argument("--video-column", default="video", metavar="NAME", help="table: column with the video")
+    labels.add_argument("--mos-column", default="mos", metavar="NAME", help="table: column with the MOS")
+    labels.add_argument(
+        "--registry", type=Path, metavar="FILE", help="JSON file with datasets of your own (docs/data.md)"
+    )
+    labels.add_argument(
+        "--video-root", type=Path, metavar="DIR", help="folder of the videos, for --model and the report"
+    )
+    labels.add_argument(
+        "--follow-links", action="store_true", help="videos may be symbolic links out of the video root"
+    )
+
+    figures = parser.add_argument_group("metrics")
+    figures.add_argument(
+        "--unscored",
+        default="exclude",
+        metavar="exclude|middle|SCORE",
+        help="answers without a score: left out, or counted as this; 3.0 repeats the released code",
+    )
+    figures.add_argument("--raw-plcc", action="store_true", help="PLCC without the logistic fit in the paper's table")
+    figures.add_argument("--resamples", type=int, default=1000, metavar="N", help="bootstrap resamples")
+    figures.add_argument("--confidence", type=float, default=0.95, metavar="SHARE", help="confidence of the intervals")
+    figures.add_argument("--bootstrap-seed", type=int, default=0, metavar="N", help="seed of the bootstrap")
+
+    output = parser.add_argument_group("output")
+    output.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="write evaluation.json, evaluation.csv, table.tex and report.html here",
+    )
+    output.add_argument("--worst", type=int, default=6, metavar="N", help="largest errors in the report")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate; 0 done, 1 done with faults that were reported, 2 not done."""
+    try:
+        outcome = evaluate(args)
+        if args.output is not None:
+            write_outputs(outcome, args.output, num_worst=args.worst, raw_plcc=args.raw_plcc)
+    except (ValueError, EngineError) as error:
+        print(f"vqathinker evaluate: {error}", file=sys.stderr)
+        return 2
+    _print(outcome, args)
+    return 1 if outcome.faults else 0
+
+
+def evaluate(args: argparse.Namespace) -> Outcome:
+    """Return all that is to be reported.
+
+    Raises:
+        EvaluationError: An option or a file is wrong.
+    """
+    settings = _settings(args)
+    if args.output is not None:
+        check_writable(args.output / "report.html")
+    sources = _label_sources(args)
+    benchmarks = _arranged(read_benchmarks(sources, load_registry(args.registry)) if sources else [], args)
+    models = [_first_model(args, benchmarks)]
+    if args.against:
+        models.append(_read_model(args.against, args.against_name, benchmarks))
+        if models[0].name == models[1].name:
+            raise EvaluationError(f"both models are called {models[0].name!r}; pass --name and --against-name")
+    benchmarks = benchmarks or _arranged(labels_of_predictions(models[0].predictions), args)
+    results = [_evaluate(model, benchmarks, settings) for model in models]
+    return Outcome(results, settings, compare_models(results[0], results[1], settings) if args.against else None)
+
+
+def write_outputs(outcome: Outcome, folder: Path, *, num_worst: int = 6, raw_plcc: bool = False) -> list[Path]:
+    """Write evaluation.json, evaluation.csv, table.tex and report.html into `folder`; returns their paths."""
+
+    def write(name: str, text: str) -> Path:
+        write_atomically(folder / name, lambda partial: _written(partial, text))
+        return folder / name
+
+    def page(partial: Path) -> None:
+        write_html(outcome, partial, num_worst=num_worst, raw_plcc=raw_plcc)
+
+    paths = [
+        write("evaluation.json", json.dumps(as_json(outcome), indent=2, ensure_ascii=False) + "\n"),
+        write("evaluation.csv", as_csv(outcome)),
+        write("table.tex", as_latex(outcome, raw_plcc=raw_plcc)),
+    ]
+    write_atomically(folder / "report.html", page)
+    return [*paths, folder / "report.html"]
+
+
+def _written(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def _settings(args: argparse.Namespace) -> Settings:
+    if args.resamples < 0:
+        raise EvaluationError(f"--resamples: expected at least 0, got {args.resamples}")
+    if not 0 < args.confidence < 1:
+        raise EvaluationError(f"--confidence: expected a number between 0 and 1, got {args.confidence:g}")
+    if args.bootstrap_seed < 0 or args.worst < 0:
+        raise EvaluationError(
+            f"--bootstrap-seed and --worst: expected at least 0, got {args.bootstrap_seed} and {args.worst}"
+        )
+    return Settings(_unscored(args.unscored), args.resamples, args.confidence, args.bootstrap_seed)
+
+
+def _unscored(text: str) -> float | None:
+    lowest, highest = SCORE_RANGE
+    if text == "exclude":
+        return None
+    if text == "middle":
+        return (lowest + highest) / 2
+    try:
+        score = float(text)
+    except ValueError:
+        score = float("nan")
+    if not lowest <= score <= highest:
+        raise EvaluationError(
+            f"--unscored: expected exclude, middle or a score in [{lowest:g}, {highest:g}], got {text!r}"
+        )
+    return score
+
+
+def _label_sources(args: argparse.Namespace) -> list[LabelSource]:
+    sources = [
+        LabelSource(
+            labels=path,
+            dataset=args.dataset,
+            scale=None if args.scale is None else (args.scale[0], args.scale[1]),
+            video_root=args.video_root,
+            follow_links=args.follow_links,
+            video_column=args.video_column,
+            mos_column=args.mos_column,
+        )
+        for path in args.labels
+    ]
+    return sources + (read_sets(args.sets) if args.sets is not None else [])
+
+
+def _arranged(benchmarks: list[Benchmark], args: argparse.Namespace) -> list[Benchmark]:
+    """The benchmarks in the order of the paper's table, others behind as they came, their videos where they are."""
+    order = list(published().num_videos)
+    benchmarks = sorted(benchmarks, key=lambda found: order.index(found.name) if found.name in order else len(order))
+    if args.video_root is None:
+        return benchmarks
+    return [with_videos_under(benchmark, args.video_root) for benchmark in benchmarks]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model's predictions, and the files they are from."""
+
+    name: str
+    files: list[str]
+    predictions: list[Prediction]
+
+
+def _first_model(args: argparse.Namespace, benchmarks: Sequence[Benchmark]) -> Model:
+    if (args.model is None) == (not args.predictions):
+        raise EvaluationError("expected either files of predictions or --model PATH")
+    if args.model is None:
+        return _read_model(args.predictions, args.name, benchmarks)
+    if not benchmarks:
+        raise EvaluationError("--model: no videos to ask about; pass --labels FILE")
+    return Model(args.name or Path(args.model).name, [args.model], ask_model(args, benchmarks))
+
+
+def _read_model(files: Sequence[str], name: str | None, benchmarks: Sequence[Benchmark]) -> Model:
+    known = {benchmark.name for benchmark in benchmarks}
+    predictions = []
+    paths = []
+    for file in files:
+        benchmark, _, rest = file.partition("=")
+        bound = bool(rest) and not Path(file).exists()
+        if bound and known and benchmark not in known:
+            raise EvaluationError(
+                f"{file}: no benchmark {benchmark!r} in the labels; they have {', '.join(sorted(known))}"
+            )
+        path = Path(rest if bound else file)
+        if not path.is_file():
+            raise EvaluationError(f"{path}: no such file; expected predictions")
+        paths.append(path)
+        predictions += read_predictions(path, benchmark if bound else None)
+    return Model(name or paths[0].stem, [str(path) for path in paths], predictions)
+
+
+def _evaluate(model: Model, benchmarks: Sequence[Benchmark], settings: Settings) -> ModelResult:
+    predictions, files = model.predictions, model.files
+    known = {benchmark.name for benchmark in benchmarks}
+    # A benchmark's name that the labels do not use says nothing about them.
+    predictions = [p if p.benchmark in known else replace(p, benchmark=None) for p in predictions]
+    matched, unlabelled = match(predictions, benchmarks)
+    if len(unlabelled) == len(predictions):
+        label = next((label for benchmark in benchmarks for label in benchmark.labels), None)
+        raise EvaluationError(
+            f"{files[0]}: none of the {len(predictions)} predictions has a label; the first is about "
+            f"{predictions[0].video_id!r}, the labels' first about {label.video_id if label else None!r}. A video is "
+            "named by DATASET/path, or by its path inside the labels' folder"
+        )
+    return evaluate_model(model.name, benchmarks, matched, settings, files=files, unlabelled=unlabelled)
+
+
+def _print(outcome: Outcome, args: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    console = Console(width=None if sys.stdout.isatty() else PIPE_COLUMNS, highlight=False, markup=False)
+    for table in terminal_tables(outcome, raw_plcc=args.raw_plcc):
+        console.print(table)
+    write: Callable[[str], None] = lambda line: console.print(line, soft_wrap=True)  # noqa: E731
+    paper = paper_table(outcome, raw_plcc=args.raw_plcc)
+    for note in [*(paper.notes if any(row.published for row in paper.rows) else ()), *outcome.notes]:
+        write(note)
+    for fault in outcome.faults:
+        write(f"warning: {fault}")
+    if args.output is not None:
+        write(f"written: {args.output}/evaluation.json, evaluation.csv, table.tex, report.html")

@@ -1,0 +1,86 @@
+"""`vqathinker reasoning`: what a model's reasoning names, held against what is true of the demo's clips."""
+
+import argparse
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vqathinker_verl.cli.understand import print_faults
+from vqathinker_verl.demo.reasoning import Figure, findings, read_reasoning, read_truth, words_table
+from vqathinker_verl.evaluation.predictions import read_predictions
+from vqathinker_verl.evaluation.records import EvaluationError
+from vqathinker_verl.files import check_writable
+from vqathinker_verl.understanding.asking import write_json
+from vqathinker_verl.understanding.questions import QuestionError
+
+LINES = {
+    "names_one": "names one of the words",
+    "names_several": "names several",
+    "named_right": "names the true one",
+    "named_right_chance": "  words dealt out blindly",
+    "distortion_right": "a named distortion is true",
+    "distortion_right_chance": "  words dealt out blindly",
+    "score_named": "mean score, distortion named",
+    "score_rest": "mean score, the rest",
+    "score_difference": "difference",
+    "score_slightly": "mean score with 'slightly'",
+    "score_clearly": "mean score with 'clearly'",
+    "score_very": "mean score with 'very'",
+}
+
+EXAMPLE = "vqathinker reasoning scores.jsonl --labels outputs/demo/labels/val.csv"
+EXIT_CODES = "0: done; 1: some videos have no label (each is named); 2: nothing could be done"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `vqathinker reasoning`."""
+    parser.add_argument(
+        "responses", type=Path, metavar="RESPONSES", help="JSONL of `vqathinker score`, or verl's validation dump"
+    )
+    parser.add_argument("--labels", type=Path, required=True, metavar="FILE", help="labels/val.csv of the demo")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write the metrics as JSON, too")
+    parser.add_argument("--resamples", type=int, default=1000, metavar="N", help="bootstrap resamples of the clips")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Read, compare, print; 0 done, 1 some videos have no label, 2 not done."""
+    try:
+        predictions = read_predictions(args.responses)
+        if args.output is not None:
+            check_writable(args.output)
+        responses, unknown = read_reasoning(predictions, read_truth(args.labels))
+        if not responses:
+            reason = unknown[0] if unknown else "no response in the file"
+            raise QuestionError(f"{args.responses}: no response to a clip of {args.labels} ({reason})")
+        figures, words = findings(responses, num_resamples=args.resamples), words_table(responses)
+        if args.output is not None:
+            facts = {"responses": len(responses), "clips": len({response.clip for response in responses})}
+            named = {name: figure.as_json() for name, figure in figures.items()}
+            write_json(args.output, facts | {"figures": named, "words": words})
+    except (QuestionError, EvaluationError) as error:
+        print(f"vqathinker reasoning: {error}", file=sys.stderr)
+        return 2
+    print(_text(figures, words, len(responses), len({response.clip for response in responses})))
+    print_faults("videos without a label", unknown)
+    return 1 if unknown else 0
+
+
+def _text(figures: Mapping[str, Figure], words: Sequence[Mapping[str, Any]], num_responses: int, num_clips: int) -> str:
+    lines = [f"{num_responses} responses to {num_clips} clips; 95% intervals from a bootstrap over clips", ""]
+    for name, label in LINES.items():
+        figure = figures[name]
+        interval = "" if math.isnan(figure.low) else f"   {_number(figure.low):>6} to {_number(figure.high):>6}"
+        lines.append(f"{label:30}{_number(figure.value):>7}{interval}")
+    lines += ["", f"{'distortion':14}{'word':12}{'true':>6}{'named':>7}{'right':>7}{'mean score':>12}"]
+    for row in words:
+        score = "-" if row["mean_score"] is None else f"{row['mean_score']:.2f}"
+        lines.append(
+            f"{row['distortion']:14}{row['word']:12}{row['true']:6}{row['named']:7}{row['right']:7}{score:>12}"
+        )
+    return "\n".join(lines)
+
+
+def _number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3f}"

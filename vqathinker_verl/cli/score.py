@@ -1,0 +1,106 @@
+"""`vqathinker score`: the score and the reasoning of videos, by a trained model."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from vqathinker_verl.files import check_writable
+from vqathinker_verl.inference.engines import EngineError, open_engine
+from vqathinker_verl.inference.options import (
+    add_engine_options,
+    add_question_options,
+    add_root_option,
+    asking_from,
+    generation_settings,
+)
+from vqathinker_verl.inference.quiet import quiet_libraries
+from vqathinker_verl.inference.scoring import (
+    Prediction,
+    PredictionsFile,
+    check_videos,
+    find_videos,
+    score_videos,
+)
+
+EXAMPLE = "vqathinker score clips/ --model outputs/model --output scores.jsonl"
+EXIT_CODES = "0: every video was answered; 1: some could not be used (each is named); 2: nothing could be done"
+
+FORMATS = ("table", "json")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `vqathinker score`."""
+    parser.add_argument("videos", nargs="+", type=Path, metavar="VIDEO|DIR", help="videos, or folders of them")
+    output = parser.add_argument_group("output")
+    output.add_argument("--output", type=Path, metavar="FILE", help="JSONL of predictions; resumed if it exists")
+    output.add_argument("--format", choices=FORMATS, help="what is printed (default: table on a terminal, else json, "
+                        "or nothing with --output)")  # fmt: skip
+    add_root_option(parser)
+    add_engine_options(parser)
+    add_question_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Score; 0 all have a response, 1 some videos could not be used, 2 nothing could be done."""
+    try:
+        return score(args)
+    except (ValueError, EngineError) as error:
+        print(f"vqathinker score: {error}", file=sys.stderr)
+        return 2
+
+
+def score(args: argparse.Namespace) -> int:
+    """Score what is not in the output yet.
+
+    Raises:
+        ValueError: An option, the videos or the output cannot be used.
+        EngineError: The model cannot be loaded, or stops answering.
+    """
+    from tqdm import tqdm
+
+    quiet_libraries()
+    videos = find_videos(args.videos, args.root)
+    check_videos(videos.values())
+    if args.output is not None:
+        check_writable(args.output)
+    asking = asking_from(args)
+    output = PredictionsFile(args.output, generation_settings(args.model, asking)) if args.output else None
+    done = output.done if output else {}
+    missing = {video_id: video for video_id, video in videos.items() if video_id not in done}
+    shown = args.format or ("table" if sys.stdout.isatty() else None if output else "json")
+    if output and len(missing) < len(videos):
+        _say(f"{len(videos) - len(missing)} of {len(videos)} videos are in {output.path} already")
+    found = {video_id: done[video_id] for video_id in videos if video_id in done}
+    if missing:
+        engine = open_engine(args.model, **asking.settings)
+        lines = score_videos(missing, engine, prompt=asking.prompt, samples=asking.samples)
+        with tqdm(total=len(videos), initial=len(found), unit="video", file=sys.stderr, leave=False) as bar:
+            for line in output.add(lines) if output else lines:
+                found[line["video_id"]] = line
+                if shown == "json":
+                    tqdm.write(json.dumps(line, ensure_ascii=False), file=sys.stdout)
+                if line["error"] is not None:
+                    tqdm.write(f"vqathinker score: skipped {line['error']}", file=sys.stderr)
+                bar.update()
+    return _report([found[video_id] for video_id in videos], output, shown)
+
+
+def _report(lines: list[Prediction], output: PredictionsFile | None, shown: str | None) -> int:
+    failed = sum(line["error"] is not None for line in lines)
+    if shown == "table":
+        from rich.console import Console
+
+        from vqathinker_verl.inference.table import print_predictions
+
+        print_predictions(Console(highlight=False, markup=False), lines)
+    unscored = sum(line["error"] is None and line["pred_mos"] is None for line in lines)
+    where = f"; predictions in {output.path}" if output else ""
+    _say(f"{len(lines) - failed} of {len(lines)} videos answered, {unscored} of the answers have no score{where}")
+    if failed:
+        _say(f"{failed} videos could not be used (named above); the same command tries them again")
+    return 1 if failed else 0
+
+
+def _say(text: str) -> None:
+    print(f"vqathinker score: {text}", file=sys.stderr)

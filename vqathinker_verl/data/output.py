@@ -1,0 +1,133 @@
+"""Checked records out: verl's parquet and the quarantine file, each written whole or not at all."""
+
+import csv
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from vqathinker_verl.data.records import LabelError, Record, Reject
+from vqathinker_verl.data.scale import map_mos
+from vqathinker_verl.prompts import video_messages
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a file beside `path`, then put it in its place; a reader never sees half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        write(partial)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def verl_row(record: Record, index: int, split: str, prompt: str) -> dict[str, Any]:
+    """One row of verl's RLHF parquet (docs/data.md)."""
+    info = record.info
+    return {
+        "data_source": record.label.dataset,
+        "prompt": video_messages(prompt),
+        "videos": [{"video": record.path}],
+        "ability": "video_quality",
+        "reward_model": {"style": "rule", "ground_truth": map_mos(record.mos_raw, record.scale)},
+        "extra_info": {
+            "index": index,
+            "split": split,
+            "video": record.video,
+            "path": record.path,
+            "mos_raw": record.mos_raw,
+            "mos_min": record.scale[0],
+            "mos_max": record.scale[1],
+            "video_id": record.video_id,
+            # What the video has, null where the video was not opened: token counts need no second look.
+            "total_frames": info.total_frames if info else None,
+            "fps": info.fps if info else None,
+            "height": info.height if info else None,
+            "width": info.width if info else None,
+        },
+    }
+
+
+def write_parquet(path: Path, records: Sequence[Record], split: str, prompt: str) -> None:
+    """Write verl's RLHF parquet; equal records give equal bytes."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    text, number, integer = pa.string(), pa.float64(), pa.int64()
+    # Stated in full, so that files with and without a null column can be read as one set.
+    schema = pa.schema(
+        {
+            "data_source": text,
+            "prompt": pa.list_(pa.struct({"role": text, "content": text})),
+            "videos": pa.list_(pa.struct({"video": text})),
+            "ability": text,
+            "reward_model": pa.struct({"style": text, "ground_truth": number}),
+            "extra_info": pa.struct(
+                {
+                    "index": integer,
+                    "split": text,
+                    "video": text,
+                    "path": text,
+                    "mos_raw": number,
+                    "mos_min": number,
+                    "mos_max": number,
+                    "video_id": text,
+                    "total_frames": integer,
+                    "fps": number,
+                    "height": integer,
+                    "width": integer,
+                }
+            ),
+        }
+    )
+    rows = [verl_row(record, index, split, prompt) for index, record in enumerate(records)]
+    table = pa.Table.from_pylist(rows, schema=schema)
+    write_atomically(path, lambda partial: pq.write_table(table, partial, compression="zstd"))
+
+
+def read_keys(paths: Sequence[Path]) -> dict[str, str]:
+    """Ids and paths of the videos in parquet files written by `write_parquet`, each with its file's name.
+
+    Raises:
+        LabelError: A file is not such a parquet.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    keys: dict[str, str] = {}
+    for path in paths:
+        try:
+            rows = pq.read_table(path, columns=["extra_info"]).column("extra_info").to_pylist()
+            keys.update((row[field], path.name) for row in rows for field in ("video_id", "path"))
+        except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise LabelError(f"{path}: expected a parquet file of `vqathinker prepare` ({reason})") from error
+    return keys
+
+
+LONGEST = 2000  # characters of a cell; beyond 131,072 Python's own reader refuses the whole file
+
+
+def clipped(text: str) -> str:
+    """`text`, cut where it is longer than a reader wants it."""
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}... ({len(text)} characters)"
+
+
+def write_quarantine(path: Path, rejects: Sequence[Reject]) -> None:
+    """Write every rejected row with its reason; without any, remove the list of an earlier run."""
+    if not rejects:
+        path.unlink(missing_ok=True)
+        return
+
+    def write(partial: Path) -> None:
+        # A rejected row may hold what is no valid text; it must be listed all the same.
+        with partial.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["where", "dataset", "video", "mos", "reason"])
+            for reject in rejects:
+                label = reject.label
+                cells = [label.where, label.dataset, label.video, label.mos, reject.reason]
+                writer.writerow([clipped(cell) for cell in cells])
+
+    write_atomically(path, write)

@@ -1,0 +1,189 @@
+"""One set of labels as a user names it: where it is, in which format, on which scale."""
+
+import json
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from vqathinker_verl.data.folders import read_folder
+from vqathinker_verl.data.readers import read_annotations, read_conversations, read_table, with_sources
+from vqathinker_verl.data.records import LabelError, RawLabel
+from vqathinker_verl.data.registry import Registry, Scale, dataset_of_annotations
+from vqathinker_verl.prompts import SCORE_RANGE
+
+logger = logging.getLogger(__name__)
+
+FORMATS = ("annotations", "conversations", "table", "folder")
+_FORMAT_OF_SUFFIX = {
+    ".json": "annotations",
+    ".jsonl": "conversations",
+    ".csv": "table",
+    ".tsv": "table",
+    ".mat": "table",
+    ".xlsx": "table",
+}
+
+
+@dataclass(frozen=True)
+class LabelSource:
+    """One set of labels; the fields are the options of `vqathinker prepare` of the same names.
+
+    Args:
+        labels: Label file, or the folder of a dataset as its authors publish it.
+        dataset: Name of the dataset, which becomes verl's data_source; None: as the registry or the rows say.
+        format: One of FORMATS; None: by the file's suffix.
+        scale: The lowest and highest MOS possible; None: as the registry says.
+        subset: Folder only: the part of the dataset, as the registry names it.
+        video_root: Folder that the videos' paths are relative to; None: there are no videos.
+        video_column: Table only: the column with the video.
+        mos_column: Table only: the column with the MOS.
+        video_pattern: Table only: the video's path with columns in braces.
+        source_column: Table only: the column that is equal for videos that must stay in one split.
+        source_pattern: Regular expression whose first group in the path is that source.
+        follow_links: Let symbolic links inside the video root lead out of it.
+    """
+
+    labels: Path
+    dataset: str | None = None
+    format: str | None = None
+    subset: str | None = None
+    scale: tuple[float, float] | None = None
+    video_root: Path | None = None
+    video_column: str = "video"
+    mos_column: str = "mos"
+    video_pattern: str | None = None
+    source_column: str | None = None
+    source_pattern: str | None = None
+    follow_links: bool = False
+
+
+def read_sets(path: Path) -> list[LabelSource]:
+    """Read a JSON list of label sources; relative paths in it start at the file's folder.
+
+    Raises:
+        LabelError: The file is not such a list, or names an unknown field.
+    """
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise LabelError(f"{path}: cannot be read as JSON ({error})") from error
+    if not isinstance(entries, list) or not entries:
+        raise LabelError(f"{path}: expected a list of label sets")
+    return [_source_of(entry, f"{path.name}: set {number}", path.parent) for number, entry in enumerate(entries, 1)]
+
+
+def _source_of(entry: Any, where: str, folder: Path) -> LabelSource:
+    known = [field.name for field in fields(LabelSource)]
+    if not isinstance(entry, Mapping) or entry.get("labels") is None:
+        raise LabelError(f'{where}: expected {{"labels": ..., ...}}, got {entry!r}')
+    unknown = sorted(set(entry) - set(known))
+    if unknown:
+        raise LabelError(f"{where}: unknown field {unknown[0]!r}; the fields are {', '.join(known)}")
+    values: dict[str, Any] = {name: value for name, value in entry.items() if value is not None}
+    for name, value in values.items():
+        kind = bool if name == "follow_links" else str
+        if name != "scale" and not isinstance(value, kind):
+            expected = "true or false" if kind is bool else "a string"
+            raise LabelError(f"{where}: {name}: expected {expected}, got {value!r}")
+    for name in ("labels", "video_root"):
+        if name in values:
+            values[name] = folder / values[name]
+    if "scale" in values:
+        try:
+            low, high = values["scale"]
+            values["scale"] = (float(low), float(high))
+        except (TypeError, ValueError, OverflowError):
+            raise LabelError(f"{where}: scale: expected [lowest, highest], got {entry['scale']!r}") from None
+    return LabelSource(**values)
+
+
+def load(source: LabelSource, registry: Registry) -> tuple[list[RawLabel], Scale]:
+    """Read a set's labels and return them with their scale.
+
+    Raises:
+        LabelError: The labels cannot be read, or their dataset or scale is not known.
+    """
+    if not os.path.exists(source.labels):  # unlike Path.exists, also for what can be no path
+        raise LabelError(f"{source.labels}: no such file or folder")
+    labels, scale = _READERS[format_of(source)](source, registry)
+    scale = source.scale or scale
+    if scale is None:
+        raise LabelError(f"{source.labels}: no MOS scale is known for it; pass --scale LOWEST HIGHEST")
+    if not labels:
+        raise LabelError(f"{source.labels}: no labels in the file")
+    return (with_sources(labels, source.source_pattern) if source.source_pattern else labels), scale
+
+
+def format_of(source: LabelSource) -> str:
+    """One of FORMATS, as given or by the file's suffix."""
+    if source.format is not None:
+        if source.format not in FORMATS:
+            raise LabelError(f"{source.labels}: format {source.format!r}; expected {' or '.join(FORMATS)}")
+        return source.format
+    if source.labels.is_dir():
+        return "folder"
+    try:
+        return _FORMAT_OF_SUFFIX[source.labels.suffix.lower()]
+    except KeyError:
+        raise LabelError(f"{source.labels}: the suffix tells no format; pass --format {' or '.join(FORMATS)}") from None
+
+
+def _load_annotations(source: LabelSource, registry: Registry) -> tuple[list[RawLabel], Scale | None]:
+    known = dataset_of_annotations(registry, source.labels.name)
+    name = source.dataset or (known[0].name if known else None)
+    if name is None:
+        raise LabelError(f"{source.labels}: not a file the registry knows; pass --dataset NAME --scale LOWEST HIGHEST")
+    labels = read_annotations(source.labels, name)
+    if known is None:
+        return labels, _registered_scale(name, registry)
+    # The scale of a known file holds for that file, whatever the user calls the dataset.
+    expected = known[1].videos
+    if expected is not None and len(labels) != expected:
+        logger.warning("%s: %d labels; the file is known to hold %d", source.labels, len(labels), expected)
+    return labels, known[1].scale
+
+
+def _load_conversations(source: LabelSource, _registry: Registry) -> tuple[list[RawLabel], Scale | None]:
+    # The form in which the release keeps MOS that are already mapped.
+    return read_conversations(source.labels, source.dataset), SCORE_RANGE
+
+
+def _load_table(source: LabelSource, registry: Registry) -> tuple[list[RawLabel], Scale | None]:
+    name = _required_dataset(source)
+    labels = read_table(
+        source.labels,
+        name,
+        source.video_column,
+        source.mos_column,
+        video_pattern=source.video_pattern,
+        source_column=source.source_column,
+    )
+    return labels, _registered_scale(name, registry)
+
+
+def _load_folder(source: LabelSource, registry: Registry) -> tuple[list[RawLabel], Scale | None]:
+    name = _required_dataset(source)
+    if name not in registry:
+        raise LabelError(f"{name}: not a known dataset; expected {', '.join(registry)}, or one of --registry FILE")
+    return read_folder(source.labels, registry[name], source.subset), registry[name].scale
+
+
+_READERS = {
+    "annotations": _load_annotations,
+    "conversations": _load_conversations,
+    "table": _load_table,
+    "folder": _load_folder,
+}
+
+
+def _required_dataset(source: LabelSource) -> str:
+    if source.dataset is None:
+        raise LabelError(f"{source.labels}: no dataset name; pass --dataset NAME")
+    return source.dataset
+
+
+def _registered_scale(name: str, registry: Registry) -> Scale | None:
+    return registry[name].scale if name in registry else None

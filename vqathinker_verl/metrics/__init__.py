@@ -1,0 +1,21 @@
+"""How well predicted scores agree with human ones; NumPy and SciPy only.
+
+`correlation` and `logistic` hold the metrics, `bootstrap` their confidence intervals, and `evaluate` the one path from
+scores to metrics with intervals that the API, `vqathinker evaluate` and the comparison of models share.
+"""
+
+from vqathinker_verl.metrics.correlation import krcc, plcc_raw, rmse_raw, srcc
+from vqathinker_verl.metrics.evaluate import evaluate_predictions
+from vqathinker_verl.metrics.logistic import LogisticFit, fit_logistic, plcc, rmse
+
+__all__ = [
+    "LogisticFit",
+    "evaluate_predictions",
+    "fit_logistic",
+    "krcc",
+    "plcc",
+    "plcc_raw",
+    "rmse",
+    "rmse_raw",
+    "srcc",
+]

@@ -1,0 +1,202 @@
+"""What can be known to be wrong before a run starts, reported in one line each, within seconds.
+
+Hydra, NumPy and pyarrow only: verl, torch and vLLM take minutes to start, and a mistyped field should not cost those.
+"""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet
+from omegaconf import DictConfig, OmegaConf
+
+from vqathinker_verl.config.compose import InputError, composed
+from vqathinker_verl.frames.positions import check_versions
+from vqathinker_verl.inference.model_folder import ModelError, check_model
+from vqathinker_verl.plugin.config import (
+    TemporalConfig,
+    cache_config,
+    extra_rewards,
+    frame_spec,
+    validation_response_length,
+)
+from vqathinker_verl.prompts import SCORE_RANGE
+from vqathinker_verl.rewards.config import RewardConfig
+
+COLUMNS = ("data_source", "prompt", "videos", "reward_model", "extra_info")
+MAX_LISTED = 5
+
+
+def check(config_dir: Path, config_name: str, overrides: list[str]) -> DictConfig:
+    """Compose the run's config and check all that is known before the start.
+
+    Returns:
+        The composed config.
+
+    Raises:
+        InputError: a wrong override, a missing model, label file or video, a row that cannot be trained on.
+    """
+    config = composed(config_dir, config_name, overrides)
+    check_settings(config)
+    try:
+        check_versions()
+    except RuntimeError as error:
+        raise InputError(str(error)) from error
+    try:
+        check_model(config.actor_rollout_ref.model.path)
+    except ModelError as error:
+        raise InputError(f"{error} (--model, MODEL_PATH)") from error
+    train_rows = sum(check_label_file(path) for path in listed(config.data.train_files))
+    for path in listed(config.data.val_files):
+        check_label_file(path)
+    if train_rows < config.data.train_batch_size:
+        raise InputError(
+            f"data.train_files hold {train_rows} rows, fewer than data.train_batch_size "
+            f"({config.data.train_batch_size}); pass --videos-per-step with at most {train_rows}, or add videos"
+        )
+    return config
+
+
+def check_settings(config: DictConfig) -> None:
+    """Check everything in the config that needs neither the model nor the data.
+
+    Raises:
+        InputError: a value is out of range, or two fields contradict each other.
+    """
+    check_counts(config)
+    check_attention(config.actor_rollout_ref.model)
+    check_micro_batches(config)
+    if config.algorithm.filter_groups.enable:
+        raise InputError(
+            "algorithm.filter_groups.enable: verl drops groups before the whole batch is there, and rewards are known "
+            "only then; nothing would be dropped. Leave it false"
+        )
+    try:
+        RewardConfig.from_mapping(OmegaConf.to_container(config.vqathinker.reward, resolve=True))
+        TemporalConfig.from_config(config)
+        extra_rewards(config)
+        validation_response_length(config)
+        for split in ("train", "val"):
+            frame_spec(split, 1, config.data)  # the model's patch size is not known here, nor needed
+        decoder = cache_config(config.data).decoder
+    except (TypeError, ValueError) as error:
+        raise InputError(str(error)) from error
+    if decoder == "decord" and find_spec("decord") is None:
+        raise InputError("data.frames.decoder=decord: decord is not installed; install it, or leave the field at auto")
+
+
+# Fields that must be positive integers, and how else a user sets them.
+COUNTS = {
+    "trainer.total_training_steps": "--steps, TOTAL_STEPS",
+    "trainer.n_gpus_per_node": "--gpus, NGPUS_PER_NODE",
+    "trainer.nnodes": "--nodes, NNODES",
+    "data.train_batch_size": "--videos-per-step",
+    "actor_rollout_ref.actor.ppo_mini_batch_size": "--videos-per-step",
+    "actor_rollout_ref.rollout.n": "--responses-per-video",
+}
+
+
+def check_counts(config: DictConfig) -> None:
+    """Numbers of steps, GPUs, nodes, videos and responses; verl finds some of these faults after minutes.
+
+    Raises:
+        InputError: one is no positive integer, or a mini batch is larger than the batch.
+    """
+    for field, options in COUNTS.items():
+        value = OmegaConf.select(config, field)
+        if value is None and field == "trainer.total_training_steps":
+            continue  # total_epochs decides
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise InputError(f"{field} ({options}): expected a positive integer, got {value!r}")
+    batch, mini_batch = config.data.train_batch_size, config.actor_rollout_ref.actor.ppo_mini_batch_size
+    if mini_batch > batch:
+        raise InputError(
+            f"actor_rollout_ref.actor.ppo_mini_batch_size={mini_batch} is above data.train_batch_size={batch}; "
+            f"--videos-per-step {batch} sets both"
+        )
+
+
+def check_attention(model: DictConfig) -> None:
+    """Verl 0.9.1 packs sequences for flash-attn's attention over variable lengths, and does not check that it is used.
+
+    Raises:
+        InputError: `use_remove_padding` with another attention than flash-attn's.
+    """
+    attention = OmegaConf.select(model, "override_config.attn_implementation") or "flash_attention_2"
+    if model.use_remove_padding and not attention.startswith("flash_attention"):
+        raise InputError(
+            f"actor_rollout_ref.model.use_remove_padding=true packs sequences for flash-attn, but attn_implementation="
+            f"{attention}; set use_remove_padding=false, or install flash-attn and set ATTENTION=flash_attention_2"
+        )
+
+
+# Which batch of videos each micro batch of responses is a part of, and the switch that lets verl choose its size.
+MICRO_BATCHES = {
+    "actor.ppo_micro_batch_size_per_gpu": ("actor_rollout_ref.actor.ppo_mini_batch_size", "actor.use_dynamic_bsz"),
+    "rollout.log_prob_micro_batch_size_per_gpu": ("data.train_batch_size", "rollout.log_prob_use_dynamic_bsz"),
+    "ref.log_prob_micro_batch_size_per_gpu": ("data.train_batch_size", "ref.log_prob_use_dynamic_bsz"),
+}
+
+
+def check_micro_batches(config: DictConfig) -> None:
+    """Micro batches must divide what one worker has; verl 0.9.1 finds that out in the first step, minutes later.
+
+    Raises:
+        InputError: one does not.
+    """
+    parts = config.actor_rollout_ref
+    workers = config.trainer.nnodes * config.trainer.n_gpus_per_node // parts.actor.ulysses_sequence_parallel_size
+    for field, (batch, dynamic) in MICRO_BATCHES.items():
+        size, videos = OmegaConf.select(parts, field), OmegaConf.select(config, batch)
+        if size and not OmegaConf.select(parts, dynamic) and videos * parts.rollout.n % (workers * size):
+            raise InputError(
+                f"actor_rollout_ref.{field}={size} does not divide the responses of each of {workers} workers: {batch}="
+                f"{videos} x rollout.n={parts.rollout.n} / {workers}; choose a divisor, or fewer workers"
+            )
+
+
+def check_label_file(path: str) -> int:
+    """Check one parquet file of `vqathinker prepare`; returns its number of rows.
+
+    Raises:
+        InputError: the file is missing, empty or not such a file; a MOS is outside [1, 5]; a video does not exist.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"{path}: no such label file; make it with `vqathinker prepare`")
+    if Path(path).suffix != ".parquet":  # verl chooses the reader by the suffix
+        raise InputError(f"{path}: the name does not end in .parquet; expected a file of `vqathinker prepare`")
+    try:
+        rows = pyarrow.parquet.read_table(path).to_pylist()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise InputError(f"{path}: not a readable parquet file ({str(error).splitlines()[0]})") from error
+    if not rows:
+        raise InputError(f"{path}: no rows")
+    missing_columns = [name for name in COLUMNS if name not in rows[0]]
+    if missing_columns:
+        raise InputError(f"{path}: no column {', '.join(missing_columns)}; make the file with `vqathinker prepare`")
+    faults = [f"row {number}: {fault}" for number, row in enumerate(rows) if (fault := fault_of(row))]
+    if faults:
+        more = f" (and {len(faults) - MAX_LISTED} more)" if len(faults) > MAX_LISTED else ""
+        raise InputError(f"{path}: {'; '.join(faults[:MAX_LISTED])}{more}; run `vqathinker prepare` again")
+    return len(rows)
+
+
+def fault_of(row: dict[str, Any]) -> str | None:
+    """What is wrong with one row, or None."""
+    low, high = SCORE_RANGE
+    mos = (row["reward_model"] or {}).get("ground_truth")
+    if not isinstance(mos, int | float) or not low <= mos <= high:
+        return f"MOS {mos!r}, expected a number in [{low:g}, {high:g}]"
+    if not (row["extra_info"] or {}).get("video_id"):
+        return "no extra_info.video_id"
+    paths = [video["video"] if isinstance(video, dict) else video for video in row["videos"] or []]
+    if len(paths) != 1:
+        return f"{len(paths)} videos, expected one"
+    if not Path(paths[0]).is_file():
+        return f"no such video: {paths[0]}"
+    return None
+
+
+def listed(files: Any) -> list[str]:
+    """Paths of a field that holds one or a list of them."""
+    return [files] if isinstance(files, str) else list(files)
