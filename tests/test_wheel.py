@@ -89,7 +89,7 @@ def outcomes(bare, tmp_path_factory):
     )
     (folder / "questions.jsonl").write_text('{"video": "clip.mp4", "question": "Noise?", "answer": "Yes"}\n')
     (folder / "run").mkdir()
-    (folder / "run" / "metrics.jsonl").write_text('{"step": 1, "data": {"reward/total": 1.0}}\n')
+    (folder / "run" / "metrics.jsonl").write_text('{"step": 1, "data": {"reward/overall": 1.0}}\n')
     actor = folder / "run" / "checkpoints" / "global_step_1" / "actor"
     actor.mkdir(parents=True)
     (actor / "model_world_size_1_rank_0.pt").write_bytes(b"weights")

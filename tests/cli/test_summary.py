@@ -9,7 +9,7 @@ from vqathinker_verl.runner.metrics_log import merge_metrics
 
 
 def step(total, **more):
-    return step_data(1, **{"timing_s/step": 2.0, "reward/total": total, **more})
+    return step_data(1, **{"timing_s/step": 2.0, "reward/overall": total, **more})
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def table(text):
 def test_a_step_that_was_done_again_counts_as_it_was_done_last(resumed):
     metrics = merge_metrics(resumed)
     assert list(metrics) == [0, 1, 2, 3, 4]
-    assert metrics[3]["reward/total"] == 1.2
+    assert metrics[3]["reward/overall"] == 1.2
     assert metrics[2] == {**step(1.1), "val/demo/srcc": 0.2, "val/demo/plcc_raw": None}  # validated again on resume
     written = [json.loads(line) for line in (resumed / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in written] == list(metrics)
@@ -94,7 +94,8 @@ def test_several_data_sources_are_counted_by_their_mean(tmp_path, capsys):
 
 def test_time_memory_failed_answers_and_chance(tmp_path, capsys):
     finished_run(tmp_path)
-    write_metrics(tmp_path, "0000", [(0, validation_data(0.1)), (1, step(1.0, **{"rollout/failed_responses": 4.0}))])
+    failed = step(1.0, **{"rollout/total_failed_responses": 4.0})
+    write_metrics(tmp_path, "0000", [(0, validation_data(0.1)), (1, failed)])
     cli.main(["summary", str(tmp_path), "--no-plots"])
     out = capsys.readouterr().out
     assert "1 of 6 steps in 8:15; 2.0 s per step (median); peak memory 9.2 GiB" in out

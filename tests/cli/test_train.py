@@ -212,7 +212,7 @@ def finished_run(tmp_path):
             archive.writestr("data", "")
     (output / "checkpoints" / "latest_checkpointed_iteration.txt").write_text("30")
     (output / "metrics").mkdir()
-    line = {"step": 30, "data": {"timing_s/step": 1.5, "reward/total": 2.5}}
+    line = {"step": 30, "data": {"timing_s/step": 1.5, "reward/overall": 2.5}}
     (output / "metrics" / "0000.jsonl").write_text(json.dumps(line) + "\n")
     return [*files, "--device", "cpu", "--experiment", "demo", "--output-dir", str(output)]
 
@@ -261,7 +261,7 @@ def test_the_whole_command_with_a_stand_in_for_verl(tmp_path):
     (package / "main_ppo.py").write_text(
         "import json, os, sys\n"
         "json.dump({'argv': sys.argv[1:], 'env': dict(os.environ)}, open('seen.json', 'w'))\n"
-        "line = {'step': 1, 'data': {'timing_s/step': 1.0, 'reward/total': 2.5}}\n"
+        "line = {'step': 1, 'data': {'timing_s/step': 1.0, 'reward/overall': 2.5}}\n"
         "open(os.environ['VERL_FILE_LOGGER_PATH'], 'w').write(json.dumps(line) + '\\n')\n"
     )
     root = str(package.parents[1])

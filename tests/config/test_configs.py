@@ -71,6 +71,7 @@ def test_every_path_in_it_leads_somewhere(started):
     assert load_extern_object(started.data.custom_cls.path, started.data.custom_cls.name)
     assert load_class_from_fqn(started.actor_rollout_ref.rollout.agent.agent_loop_manager_class, "AgentLoopManager")
     assert get_trainer_cls(started.trainer.v1.trainer_mode)
+    assert load_class_from_fqn(started.trainer.checkpoint_callback_class, "CheckpointCallback")
     import_module("vqathinker_verl.plugin.agent_loop")
     from verl.experimental.agent_loop.agent_loop import _agent_loop_registry
 

@@ -96,16 +96,18 @@ def test_two_steps_on_the_cpu_stack(recipe, demo, tmp_path):
     )
     assert run.wait(START_SECONDS) == 0, run.text()[-3000:]
     assert run.marked_processes() == []
-    steps = [line for line in read_jsonl(tmp_path / "run" / "metrics.jsonl") if "reward/total" in line]
+    steps = [line for line in read_jsonl(tmp_path / "run" / "metrics.jsonl") if "reward/overall" in line]
     assert [line["step"] for line in steps] == list(range(1, STEPS + 1))
     for line in steps:
-        assert line["rollout/failed_responses"] == 0
-        assert line["rollout/perturbed_responses"] > 0
+        assert line["rollout/total_failed_responses"] == 0
+        assert line["rollout/total_perturbed_responses"] > 0
         # All of the step is dumped and counted; separate_async takes two updates a step.
         rollouts = read_jsonl(tmp_path / "run" / "rollouts" / f"{line['step']}.jsonl")
         assert len(rollouts) == VIDEOS * GROUP_SIZE
-        assert line["rollout/perturbed_responses"] == sum(row["perturbed_response"] is not None for row in rollouts)
-        assert line["reward/total"] == pytest.approx(np.mean([row["total"] for row in rollouts]), abs=1e-6)
+        assert line["rollout/total_perturbed_responses"] == sum(
+            row["perturbed_response"] is not None for row in rollouts
+        )
+        assert line["reward/overall"] == pytest.approx(np.mean([row["total"] for row in rollouts]), abs=1e-6)
         assert math.isfinite(line["actor/kl_loss"])
     # The sampler's probabilities are the trainer's: prompt, frames and weights are the same on both sides.
     # A random model gives every token about the same probability, so it is their correlation that tells.

@@ -54,7 +54,7 @@ def test_perturbed_responses_cost_their_share_of_tokens(steps_of, setting):
     per_video = SETTINGS[setting][1]
     assert [line["step"] for line in steps_of[setting]] == list(range(1, STEPS + 1))
     for line in steps_of[setting]:
-        share = line["rollout/perturbed_tokens"] / line["rollout/original_tokens"]
-        assert line["rollout/perturbed_responses"] == VIDEOS * per_video
+        share = line["rollout/total_perturbed_tokens"] / line["rollout/total_original_tokens"]
+        assert line["rollout/total_perturbed_responses"] == VIDEOS * per_video
         assert share == pytest.approx(per_video / GROUP_SIZE, abs=0.08)
         assert (line["reward/temporal"] == 0.0) == (per_video == 0)

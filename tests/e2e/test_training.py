@@ -151,9 +151,14 @@ def test_nothing_is_left_behind(run):
 
 
 def test_every_component_of_every_step_is_logged_and_finite(run):
-    names = [f"reward/{name}" for name in (*COMPONENTS, *EXTRA)]
-    names += [f"reward/{name}" for name in ("parse_failure_rate", "temporal_win_rate", "srcc", "total_std")]
-    names += ["response_length/mean", "rollout/original_tokens", "rollout/perturbed_tokens", "actor/kl_loss"]
+    names = [f"reward/{name}" for name in (*COMPONENTS[:-1], "overall", *EXTRA)]
+    names += [f"reward/{name}" for name in ("parse_failure_rate", "temporal_win_rate", "srcc", "group_std")]
+    names += [
+        "response_length/mean",
+        "rollout/total_original_tokens",
+        "rollout/total_perturbed_tokens",
+        "actor/kl_loss",
+    ]
     for step in range(1, STEPS + 1):
         values = {name: run.metrics[step].get(name) for name in names}
         assert all(isinstance(value, int | float) and math.isfinite(value) for value in values.values()), values
@@ -209,8 +214,8 @@ def test_groups_and_perturbed_pairs_are_complete(run):
 
 def test_the_pair_costs_half_of_the_originals_tokens(run):
     metrics = run.metrics.values()
-    original = sum(line.get("rollout/original_tokens", 0) for line in metrics)
-    perturbed = sum(line.get("rollout/perturbed_tokens", 0) for line in metrics)
+    original = sum(line.get("rollout/total_original_tokens", 0) for line in metrics)
+    perturbed = sum(line.get("rollout/total_perturbed_tokens", 0) for line in metrics)
     assert perturbed / original == pytest.approx(0.5, abs=0.05)
 
 
@@ -220,7 +225,7 @@ def test_a_video_broken_after_the_check_is_counted_and_the_rest_trains(run):
     due = [step for step in range(1, SAVED_AT + 1) if len(shown[step]) == VIDEOS_A_STEP - 1]
     for step in range(1, SAVED_AT + 1):
         expected = GROUP_SIZE if step in due else 0
-        assert run.metrics[step]["rollout/failed_responses"] == expected
+        assert run.metrics[step]["rollout/total_failed_responses"] == expected
     first_three = set().union(*(shown[step] for step in (1, 2)))
     assert not any(run.broken in video_id for video_id in first_three)
     assert run.broken in (run.folder / "train.log").read_text(errors="replace")

@@ -113,9 +113,9 @@ def test_the_run_goes_on_to_its_end(run):
 
 def test_every_lost_response_is_counted(run):
     for step, lines in run.rollouts.items():
-        assert run.metrics[step]["rollout/failed_responses"] == GROUP_SIZE * VIDEOS_A_STEP - len(lines)
-    lost = sum(run.metrics[step]["rollout/failed_responses"] for step in run.rollouts)
-    last = sum(run.metrics[step]["rollout/failed_responses"] for step in range(STEPS - EPOCH + 1, STEPS + 1))
+        assert run.metrics[step]["rollout/total_failed_responses"] == GROUP_SIZE * VIDEOS_A_STEP - len(lines)
+    lost = sum(run.metrics[step]["rollout/total_failed_responses"] for step in run.rollouts)
+    last = sum(run.metrics[step]["rollout/total_failed_responses"] for step in range(STEPS - EPOCH + 1, STEPS + 1))
     print(f"{lost:.0f} responses lost in {STEPS} steps, {last:.0f} in the last epoch")
     assert last == GROUP_SIZE * FAULTS
     assert run.metrics[STEPS]["val/failed_responses"] == VALIDATION_SAMPLES * VALIDATION_FAULTS

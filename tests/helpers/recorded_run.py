@@ -20,7 +20,7 @@ FACTS = {
     "val_files": ["/data/my videos/val.parquet"],
 }
 SRCC = {0: 0.033, 2: 0.794, 4: 0.766, 6: 0.813}
-NAMES = ("total", "regression", "ranking", "temporal", "format")
+NAMES = ("overall", "regression", "ranking", "temporal", "format")
 
 
 def step_data(step: int, **more: float) -> dict:
@@ -32,7 +32,7 @@ def step_data(step: int, **more: float) -> dict:
         },
         "reward/parse_failure_rate": 0.01,
         "reward/srcc": 0.5,
-        "reward/total_std": 0.5,
+        "reward/group_std": 0.5,
         "actor/kl_loss": 0.1,
         "actor/grad_norm": 0.8,
         "actor/entropy": 1.25,
@@ -44,7 +44,7 @@ def step_data(step: int, **more: float) -> dict:
         "perf/throughput": 250.0,
         "response_length/mean": 13.5,
         "response_length/max": 20,
-        "rollout/failed_responses": 0.0,
+        "rollout/total_failed_responses": 0.0,
         "timing_s/step": 9.4,
         "timing_s/gen": 4.7,
         "timing_s/old_log_prob": 1.0,

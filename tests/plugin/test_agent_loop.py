@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import numpy as np
 import pytest
+import ray
 import torch
 from transformers.models.qwen2_5_vl import Qwen2_5_VLModel
 from verl.experimental.agent_loop.agent_loop import DictConfigWrap
@@ -26,7 +27,7 @@ from vqathinker_verl.demo.model import build_model, build_processor
 from vqathinker_verl.frames import VideoError
 from vqathinker_verl.perturbations import PerturbationConfig, draw_perturbation, perturbation_rng
 from vqathinker_verl.plugin import agent_loop as loops
-from vqathinker_verl.plugin import dataset
+from vqathinker_verl.plugin import dataset, patches
 from vqathinker_verl.plugin.config import TemporalConfig, cache_config
 from vqathinker_verl.plugin.frame_actor import process_cache
 from vqathinker_verl.prompts import QUALITY_PROMPT, video_messages
@@ -218,7 +219,7 @@ def test_vllm_runs_the_group_in_one_batch_and_sees_each_video_once(config, proce
 
     worker = object.__new__(loops.VideoQualityAgentLoopWorker)
     worker.processor, worker.tokenizer = processor, processor.tokenizer
-    loops.use_times_of_the_rollouts(processor, "float32")
+    patches.use_times_of_the_rollouts(processor, "float32")
     ids = torch.tensor([outputs[0].prompt_ids])
     features = worker._compute_multi_modal_inputs(outputs[0], ids)
     trained = worker._compute_position_ids(ids, torch.ones_like(ids), features)[0, 1:]
@@ -251,7 +252,7 @@ def test_validation_draws_no_perturbed_responses(config, processor, tmp_path):
     assert outputs[0].extra_fields["perturbed_response"] is None
 
 
-def test_validation_is_scored_without_a_reward_worker(config, processor, cluster, tmp_path):
+def test_validation_is_scored_without_a_reward_worker(config, processor, monkeypatch, tmp_path):
     """The stand-in server answers 2.00 for a video of MOS 3, which earns exp(-1 / (2 x 0.5^2)) and 1 for its format."""
     (output,), _ = run_group(
         config, processor, row_of(write_clip(tmp_path / "clip.mp4")), is_validation=True, sessions=1, expected=1
@@ -273,6 +274,7 @@ def test_validation_is_scored_without_a_reward_worker(config, processor, cluster
         }
     )
 
+    monkeypatch.setattr(ray, "nodes", list)  # so that no Ray need run
     worker = object.__new__(loops.VideoQualityAgentLoopWorker)
     worker.reward_loop_worker_handles = RewardLoopManager(config).reward_loop_worker_handles
     assert worker.reward_loop_worker_handles == []  # None would have the trainer score validation with a reward model
@@ -507,7 +509,7 @@ class TestTimes:
         outputs, _ = run_group(config, processor, row_of(path), sessions=1, expected=2)
         worker = object.__new__(loops.VideoQualityAgentLoopWorker)
         worker.processor, worker.tokenizer, worker.mm_processor_kwargs = processor, processor.tokenizer, {}
-        loops.use_times_of_the_rollouts(processor, "float32")
+        patches.use_times_of_the_rollouts(processor, "float32")
         ids = torch.tensor([outputs[0].prompt_ids + outputs[0].response_ids])
         features = worker._compute_multi_modal_inputs(outputs[0], ids)
         positions = worker._compute_position_ids(ids, torch.ones_like(ids), features)[0]
@@ -519,7 +521,7 @@ class TestTimes:
 
     def test_a_dtype_that_says_nothing_is_refused(self, processor):
         with pytest.raises(ValueError, match=r"rollout\.dtype is auto"):
-            loops.use_times_of_the_rollouts(processor, "auto")
+            patches.use_times_of_the_rollouts(processor, "auto")
 
 
 class TestDrawVisiblePerturbation:

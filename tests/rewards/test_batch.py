@@ -47,13 +47,13 @@ def test_a_batch_by_hand():
     metrics = batch.metrics()
     assert metrics == pytest.approx(
         {
-            "total": batch.total.mean(),
+            "overall": batch.total.mean(),
             "regression": batch.regression.mean(),
             "ranking": 2 * fidelity / 3,
             "temporal": 0.3,
             "format": 2 / 3,
             "parse_failure_rate": 1 / 3,
-            "total_std": NAN,  # no group of two
+            "group_std": NAN,  # no group of two
             "ranking_accuracy": 1.0,  # of one pair: c has no score
             "srcc": 1.0,
             "temporal_win_rate": 0.75,
@@ -77,10 +77,10 @@ def test_weights_scale_rewards_and_their_bonuses():
     np.testing.assert_allclose(batch.total, [2 * 1.3 + 3 * 1.301 + 0.5, 2 + 3 * 1.001 + 0.5], atol=1e-5)
 
 
-def test_total_std_is_the_unbiased_one_within_groups():
+def test_group_std_is_the_unbiased_one_within_groups():
     batch = score_batch([answer("3.00"), answer("3"), answer("2.00")], [3.0, 3.0, 2.0], ["a", "a", "b"])
     # The scores of a are equal, so its totals differ by the decimal penalty alone: 1 and 0.8, std 0.2 / sqrt(2).
-    assert batch.metrics()["total_std"] == pytest.approx(0.2 / math.sqrt(2))
+    assert batch.metrics()["group_std"] == pytest.approx(0.2 / math.sqrt(2))
 
 
 def test_ranking_accuracy_counts_pairs_of_one_dataset():
@@ -100,7 +100,7 @@ def test_metrics_have_constant_keys_and_are_floats():
     for metrics in (ordinary, unparsed, empty):
         assert all(type(value) is float for value in metrics.values())
     assert unparsed["parse_failure_rate"] == 1.0
-    assert unparsed["total"] == 0.0
+    assert unparsed["overall"] == 0.0
     assert math.isnan(unparsed["srcc"])
     assert math.isnan(unparsed["temporal_win_rate"])
 

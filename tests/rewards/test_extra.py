@@ -136,7 +136,7 @@ class TestTheRewards:
         np.testing.assert_allclose(batch.total - plain.total, [1.0, 0.0, 3.0, 0.0])
         metrics = batch.metrics()
         assert metrics["mine"] == 4.0
-        assert metrics["total"] == pytest.approx(plain.metrics()["total"] + 1.0)
+        assert metrics["overall"] == pytest.approx(plain.metrics()["overall"] + 1.0)
         for name in ("regression", "ranking", "temporal", "format", "pred_mos"):
             np.testing.assert_array_equal(getattr(batch, name), getattr(plain, name))
 

@@ -185,7 +185,7 @@ class TestTrain:
         body = (
             "import os\nnumber = len(os.listdir(os.path.dirname(os.environ['VERL_FILE_LOGGER_PATH'])))\n"
             "with open(os.environ['VERL_FILE_LOGGER_PATH'], 'w') as f:\n"
-            '    f.write(\'{"step": %d, "data": {"reward/total": 1.0}}\\n\' % number)\n'
+            '    f.write(\'{"step": %d, "data": {"reward/overall": 1.0}}\\n\' % number)\n'
         )
         for _ in range(2):
             run = start_launcher(tmp_path, body)
@@ -228,7 +228,7 @@ class TestTrain:
         (tmp_path / "checkpoints" / "latest_checkpointed_iteration.txt").write_text("20")
         body = (
             "import json, os, time\n"
-            "line = json.dumps({'step': 21, 'data': {'timing_s/step': 2.0, 'reward/total': 1.5}})\n"
+            "line = json.dumps({'step': 21, 'data': {'timing_s/step': 2.0, 'reward/overall': 1.5}})\n"
             "open(os.environ['VERL_FILE_LOGGER_PATH'], 'w').write(line + '\\n'); time.sleep(600)"
         )
         run = start_launcher(tmp_path, body, verbose=False, resumed=20)

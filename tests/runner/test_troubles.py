@@ -18,10 +18,10 @@ def test_a_good_step_has_none():
 @pytest.mark.parametrize(
     ("metric", "good", "bad"),
     [
-        ("reward/total_std", 0.05, 0.049),
+        ("reward/group_std", 0.05, 0.049),
         ("actor/kl_loss", 0.5, 0.501),
         ("reward/format", 0.9, 0.899),
-        ("rollout/failed_responses", 0.0, 1.0),
+        ("rollout/total_failed_responses", 0.0, 1.0),
         ("training/rollout_probs_diff_max", 0.05, 0.051),
         ("response_length/max", 31, 32),
     ],
@@ -53,10 +53,10 @@ def test_what_was_not_logged_or_is_undefined_is_no_trouble():
 def test_every_column_that_is_marked_is_marked_by_a_known_trouble():
     everything = {
         "reward/parse_failure_rate": 0.5,
-        "reward/total_std": 0.0,
+        "reward/group_std": 0.0,
         "actor/kl_loss": 9,
         "reward/format": 0.1,
-        "rollout/failed_responses": 4,
+        "rollout/total_failed_responses": 4,
         "training/rollout_probs_diff_max": 1,
         "response_length/max": 32,
     }

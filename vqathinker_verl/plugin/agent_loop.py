@@ -36,7 +36,6 @@ from verl.utils.tokenizer.chat_template import apply_chat_template
 from verl.workers.rollout.replica import TokenOutput
 
 from vqathinker_verl.adapters.verl import score_response
-from vqathinker_verl.frames.positions import QWEN2_5_VL, in_model_dtype, use_true_times
 from vqathinker_verl.frames.tensors import Video, vllm_times
 from vqathinker_verl.perturbations import (
     DropFill,
@@ -46,6 +45,7 @@ from vqathinker_verl.perturbations import (
     perturbation_rng,
 )
 from vqathinker_verl.plugin.config import TemporalConfig, validation_response_length
+from vqathinker_verl.plugin.patches import use_times_of_the_rollouts
 from vqathinker_verl.plugin.sharing import SingleFlight
 from vqathinker_verl.rewards.config import RewardConfig
 
@@ -307,43 +307,17 @@ class VideoQualityAgentLoop(AgentLoopBase):
         )
 
 
-def use_times_of_the_rollouts(processor: Any, dtype: str) -> None:
-    """Let the trainer's positions be those that vLLM samples with, on Qwen2.5-VL; in place.
-
-    verl binds transformers' `get_rope_index` to the processor, which follows another rule (frames/positions.py), and
-    leaves the seconds out of its call. `get_rope_index_kwargs` is verl's hook for such arguments.
-
-    Args:
-        processor: the one that verl's `hf_processor` made.
-        dtype: `actor_rollout_ref.rollout.dtype`; vLLM rounds the seconds to it.
-
-    Raises:
-        ValueError: `dtype` is no torch dtype, such as "auto".
-    """
-    if processor is None or processor.config.model_type != QWEN2_5_VL:
-        return
-    rollout_dtype = getattr(torch, dtype, None)
-    if not isinstance(rollout_dtype, torch.dtype):
-        raise ValueError(f"actor_rollout_ref.rollout.dtype is {dtype}; expected bfloat16, float16 or float32")
-    use_true_times(processor)
-    processor.get_rope_index_kwargs = lambda features: (
-        {"second_per_grid_ts": in_model_dtype(features["second_per_grid_ts"], rollout_dtype)}
-        if "video_grid_thw" in features
-        else {}
-    )
-
-
 class VideoQualityAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
     """verl's worker, which tells the loop whether it validates, and does not run the processor again."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        use_times_of_the_rollouts(self.processor, self.rollout_config.dtype)
 
     async def _run_agent_loop(self, sampling_params: dict, trajectory: dict, **kwargs: Any) -> Any:
         return await super()._run_agent_loop(
             sampling_params, trajectory, is_validation=bool(trajectory["validate"]), **kwargs
         )
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        use_times_of_the_rollouts(self.processor, self.rollout_config.dtype)
 
     def _compute_multi_modal_inputs(self, output: AgentLoopOutput, input_ids: torch.Tensor) -> dict[str, Any]:
         features = (output.multi_modal_data or {}).get("features")

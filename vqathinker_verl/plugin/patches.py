@@ -171,3 +171,34 @@ def _hf_processor_or_internvl(stock: Any, _: Any, args: tuple[Any, ...], kwargs:
     processor = AutoProcessor.from_pretrained(*args, **kwargs)
     processor.config = config
     return processor
+
+
+def use_times_of_the_rollouts(processor: Any, dtype: str) -> None:
+    """Let the trainer's positions be those that vLLM samples with, on Qwen2.5-VL; in place.
+
+    For verl 0.9.1, which binds transformers' `get_rope_index` to the processor: that follows another rule
+    (frames/positions.py), and verl leaves the seconds out of its call. `get_rope_index_kwargs` is verl's hook for such
+    arguments. The agent loop worker calls this, because the processor that it computes positions with is its own.
+
+    Args:
+        processor: the one that verl's `hf_processor` made.
+        dtype: `actor_rollout_ref.rollout.dtype`; vLLM rounds the seconds to it.
+
+    Raises:
+        ValueError: `dtype` is no torch dtype, such as "auto".
+    """
+    import torch
+
+    from vqathinker_verl.frames.positions import QWEN2_5_VL, in_model_dtype, use_true_times
+
+    if processor is None or processor.config.model_type != QWEN2_5_VL:
+        return
+    rollout_dtype = getattr(torch, dtype, None)
+    if not isinstance(rollout_dtype, torch.dtype):
+        raise ValueError(f"actor_rollout_ref.rollout.dtype is {dtype}; expected bfloat16, float16 or float32")
+    use_true_times(processor)
+    processor.get_rope_index_kwargs = lambda features: (
+        {"second_per_grid_ts": in_model_dtype(features["second_per_grid_ts"], rollout_dtype)}
+        if "video_grid_thw" in features
+        else {}
+    )

@@ -49,9 +49,9 @@ class RewardBatch:
     def metrics(self) -> dict[str, float]:
         """Return what is worth logging of the batch, always under the same keys; NaN where it is undefined.
 
-        - total, regression, ranking, temporal, format: means over all responses.
+        - overall (the totals), regression, ranking, temporal, format: means over all responses.
         - parse_failure_rate: share of the responses without a score.
-        - total_std: unbiased standard deviation of `total` inside a group, mean over the groups of at least two; at 0
+        - group_std: unbiased standard deviation of `total` inside a group, mean over the groups of at least two; at 0
           there is nothing for GRPO to learn from.
         - ranking_accuracy: share of the comparable pairs of videos (one data source, different MOS) that their mean
           scores put in the order of their MOS; an equal mean counts half.
@@ -71,13 +71,13 @@ class RewardBatch:
         compared = np.concatenate([comparison.compared for comparison in self.comparisons])
         won = np.concatenate([comparison.won for comparison in self.comparisons])
         return {
-            "total": _mean(self.total),
+            "overall": _mean(self.total),
             "regression": _mean(self.regression),
             "ranking": _mean(self.ranking),
             "temporal": _mean(self.temporal),
             "format": _mean(self.format),
             "parse_failure_rate": _mean(np.isnan(self.pred_mos)),
-            "total_std": _mean(stds),
+            "group_std": _mean(stds),
             "ranking_accuracy": _ranking_accuracy(self.videos),
             "srcc": srcc(self.videos.mean[scored], self.videos.mos[scored]),
             "temporal_win_rate": _mean(won[compared]),

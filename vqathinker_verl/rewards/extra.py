@@ -26,10 +26,10 @@ BatchReward = Callable[..., ArrayLike]
 # Names under which something else is logged, dumped or returned beside a reward.
 TAKEN = frozenset(
     (
-        *("regression", "ranking", "temporal", "format", "total"),
-        *("parse_failure_rate", "total_std", "ranking_accuracy", "srcc", "temporal_win_rate", "temporal_excluded"),
+        *("regression", "ranking", "temporal", "format", "total", "overall"),
+        *("parse_failure_rate", "group_std", "ranking_accuracy", "srcc", "temporal_win_rate", "temporal_excluded"),
         *("update", "uid", "video_id", "data_source", "mos", "response", "perturbation", "perturbed_response"),
-        *("pred_mos", "score", "overall", "parse_failure"),
+        *("pred_mos", "score", "parse_failure"),
     )
 )
 FIELDS = ("path", "name", "weight", "kwargs")

@@ -45,13 +45,13 @@ def _rate(value: float) -> str:
 
 # These fit 80 columns.
 COLUMNS = (
-    Column("reward", 6, "reward/total", fixed),
+    Column("reward", 6, "reward/overall", fixed),
     Column("regr", 5, "reward/regression", fixed),
     Column("rank", 5, "reward/ranking", fixed),
     Column("temp", 5, "reward/temporal", fixed),
     Column("format", 6, "reward/format", fixed),
     Column("SRCC", 5, "reward/srcc", _decimals(2)),
-    Column("spread", 6, "reward/total_std", _decimals(2)),
+    Column("spread", 6, "reward/group_std", _decimals(2)),
     Column("KL", 5, "actor/kl_loss", _decimals(2)),
     Column("no-score", 8, "reward/parse_failure_rate", percent),
     Column("tokens", 6, "response_length/mean", _decimals(1), trouble="response_length/max"),

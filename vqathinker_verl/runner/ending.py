@@ -67,7 +67,7 @@ def _totals(metrics: Metrics, output_dir: Path) -> list[Text]:
     memory = f"; peak memory {text.gibibytes(peak)}" if peak else ""
     pace = f"{statistics.median(steps.values()):.1f} s per step (median)"
     said = [Text(f"{max(steps)}{of} steps{time}{starts}; {pace}{memory}", style="bold")]
-    failed = sum(series(metrics, "rollout/failed_responses").values())
+    failed = sum(series(metrics, "rollout/total_failed_responses").values())
     if failed:
         said.append(
             Text(f"{failed:.0f} answers failed and were not trained on; train.log has the reasons", style="red")
@@ -84,7 +84,7 @@ def _rewards(metrics: Metrics) -> Table:
         values = list(series(metrics, f"reward/{name}").values())
         first, last = text.first_and_last(values, count)
         shown = text.percent if name == "parse_failure_rate" else _defined
-        title = {"parse_failure_rate": "answers without a score", "total": "reward"}.get(name, f"  {name}")
+        title = {"parse_failure_rate": "answers without a score", "overall": "reward"}.get(name, f"  {name}")
         table.add_row(title, shown(first), shown(last))
     return table
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 # The terms of the reward, as logged under reward/.
-COMPONENTS = ("total", "regression", "ranking", "temporal", "format")
+COMPONENTS = ("overall", "regression", "ranking", "temporal", "format")
 # Names of a validation's metrics under val/SOURCE/.
 VALIDATION = ("srcc", "plcc_raw", "krcc", "rmse_raw", "parse_failure_rate")
 

@@ -10,13 +10,13 @@ from vqathinker_verl.runner.screen import FACTS
 
 WIDTH = 160
 STEP = (
-    ("reward", "reward/total", 3),
+    ("reward", "reward/overall", 3),
     ("regr", "reward/regression", 3),
     ("rank", "reward/ranking", 3),
     ("temp", "reward/temporal", 3),
     ("format", "reward/format", 3),
     ("srcc", "reward/srcc", 2),
-    ("spread", "reward/total_std", 2),
+    ("spread", "reward/group_std", 2),
     ("kl", "actor/kl_loss", 2),
 )
 

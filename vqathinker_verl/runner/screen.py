@@ -133,7 +133,7 @@ class Screen:
         return lines
 
     def _training(self, start: Start, width: int) -> list[Text]:
-        state, steps = self._state, series(self._state.metrics, "reward/total")
+        state, steps = self._state, series(self._state.metrics, "reward/overall")
         done, total = state.last_step, state.total_steps
         left = state.seconds_left()
         validations = state.left("test_freq")

@@ -45,9 +45,9 @@ def troubles_of(
         no_score > NO_SCORE and rising,
         f"{no_score:.1%} of the answers have no score, and their share is rising",
     )
-    spread = number(data, "reward/total_std")
+    spread = number(data, "reward/group_std")
     check(
-        "reward/total_std",
+        "reward/group_std",
         spread < SPREAD,
         f"the answers to a video earn nearly equal rewards (spread {spread:.3f}), so there is little to learn from",
     )
@@ -55,8 +55,8 @@ def troubles_of(
     check("actor/kl_loss", kl > KL, f"KL {kl:.2f}: the model has moved far from the reference model")
     well_formed = number(data, "reward/format")
     check("reward/format", well_formed < FORMAT, f"only {well_formed:.1%} of the answers have the required format")
-    failed = number(data, "rollout/failed_responses")
-    check("rollout/failed_responses", failed > 0, f"{failed:.0f} answers failed; train.log has the reasons")
+    failed = number(data, "rollout/total_failed_responses")
+    check("rollout/total_failed_responses", failed > 0, f"{failed:.0f} answers failed; train.log has the reasons")
     gap = number(data, "training/rollout_probs_diff_max")
     check(
         "training/rollout_probs_diff_max",
