@@ -114,20 +114,23 @@ class TestConfig:
 
 class TestEventLoop:
     def test_the_loop_turns_while_a_video_is_decoded(self, videos, monkeypatch):
-        decode = cache.decode
-        monkeypatch.setattr(cache, "decode", lambda *args, **kwargs: time.sleep(0.3) or decode(*args, **kwargs))
+        decode, turned = cache.decode, threading.Event()
+
+        def decode_after_the_loop_has_turned(*args, **kwargs):
+            assert turned.wait(timeout=30)
+            return decode(*args, **kwargs)
+
+        monkeypatch.setattr(cache, "decode", decode_after_the_loop_has_turned)
         frames = FrameCache(CacheConfig(10 * ONE_VIDEO))
 
         async def run():
-            ticks = 0
             request = asyncio.gather(*[frames.get_async(videos[0], SPEC) for _ in range(8)])
-            while not request.done():
-                await asyncio.sleep(0.01)
-                ticks += 1
-            return ticks, await request
+            for _ in range(10):
+                await asyncio.sleep(0.001)
+            turned.set()
+            return await request
 
-        ticks, results = asyncio.run(run())
-        assert ticks > 10
+        results = asyncio.run(run())
         assert all(result is results[0] for result in results)
         assert frames.decodes == 1
 
