@@ -156,8 +156,8 @@ def _of_dump(rows: Iterable[tuple[str, Row]], benchmark: str | None) -> list[Pre
             raise EvaluationError(f"{where}: uid: expected the prompt's id, got {uid!r}")
         if "pred_mos" not in row or "mos" not in row:
             raise EvaluationError(
-                f"{where}: expected pred_mos and mos in verl's validation dump; was the run trained with this project's "
-                "configuration (pkg://vqathinker_verl.config)?"
+                f"{where}: expected pred_mos and mos in verl's validation dump; was the run trained with the "
+                "configuration pkg://vqathinker_verl.config?"
             )
         prompts[uid.split("_", 1)[0]].append((where, row))
     return [_of_prompt(prompt, answers, benchmark) for prompt, answers in prompts.items()]
