@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The test command: installs what it needs, checks the style, runs the tests.
 #   bash tests/run.sh          units and the core end-to-end runs: under 30 minutes on 2 cores without a GPU
-#   bash tests/run.sh --fast   without the end-to-end runs: under 2 minutes
+#   bash tests/run.sh --fast   without the end-to-end runs: about 4 minutes
 #   bash tests/run.sh --all    also every recipe's start, the fault and the soak runs, however long; and the units on
 #                              Python 3.12, in .venv-py3.12
 # Further arguments go to pytest.
