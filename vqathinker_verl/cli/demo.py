@@ -89,11 +89,18 @@ def _known_facts(folder: Path, settings: dict[str, int]) -> dict[str, Any]:
     return facts
 
 
+def _announce(text: str) -> None:
+    """Print a line where no progress bar is drawn: in a file or a pipe."""
+    if not sys.stderr.isatty():
+        print(f"vqathinker demo: {text}", file=sys.stderr)
+
+
 def _make_clips(split: str, settings: dict[str, int], folder: Path) -> list[ClipLabel]:
     from tqdm import tqdm
 
     num_clips = settings[f"{split}_clips"]
-    with tqdm(total=num_clips, desc=f"{split} clips", unit="clip") as bar:
+    _announce(f"{num_clips} {split} clips")
+    with tqdm(total=num_clips, desc=f"{split} clips", unit="clip", disable=None) as bar:
         return make_split(split, num_clips, settings["seed"], folder, bar.update)
 
 
@@ -125,7 +132,8 @@ def _warm_up(settings: dict[str, int], folder: Path) -> dict[str, Any]:
     facts: dict[str, Any] = {"parameters": sum(p.numel() for p in model.parameters())}
     for part, (_, learning_rate) in WARMUP_PARTS.items():
         losses: list[float] = []
-        with tqdm(total=num_steps[part], desc=f"warm-up: {part}", unit="step") as bar:
+        _announce(f"warm-up, {part}: {num_steps[part]} steps")
+        with tqdm(total=num_steps[part], desc=f"warm-up: {part}", unit="step", disable=None) as bar:
 
             def on_step(loss: float, losses: list[float] = losses, bar: Any = bar) -> None:
                 losses.append(loss)

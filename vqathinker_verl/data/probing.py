@@ -48,7 +48,9 @@ def probe_records(
             futures = {executor.submit(probe, path, timeout_seconds=timeout_seconds): path for path in to_open}
             try:
                 finished = as_completed(futures)
-                for future in tqdm(finished, total=len(futures), desc="opening videos", disable=not progress):
+                for future in tqdm(
+                    finished, total=len(futures), desc="opening videos", disable=None if progress else True
+                ):
                     path = futures[future]
                     try:
                         info = infos[path] = future.result()

@@ -43,7 +43,7 @@ def ask_model(args: argparse.Namespace, benchmarks: Sequence[Benchmark]) -> list
     if missing:
         engine = open_engine(args.model, **asking.settings)
         lines = score_videos(missing, engine, prompt=asking.prompt, samples=asking.samples)
-        with tqdm(total=len(videos), initial=len(done), unit="video", file=sys.stderr) as bar:
+        with tqdm(total=len(videos), initial=len(done), unit="video", file=sys.stderr, disable=None) as bar:
             for row in kept.add(lines) if kept else lines:
                 rows.append(row)
                 bar.update()

@@ -62,7 +62,7 @@ def ask_all(
             {key: name, **make_row(engine, name, answer), "error": answer.error}
             for name, answer in zip(pending, answers, strict=True)
         )
-        with tqdm(total=len(requests), initial=len(rows), unit=unit, desc=output.name) as bar:
+        with tqdm(total=len(requests), initial=len(rows), unit=unit, desc=output.name, disable=None) as bar:
             for row in file.add(lines):
                 rows[row[key]] = row
                 bar.update()
