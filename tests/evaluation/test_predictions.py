@@ -105,7 +105,7 @@ def test_an_older_dump_is_grouped_by_its_prompts(tmp_path):
     [
         ([answer("1_0", 2.0), answer("1_1", 2.0, 3.0)], "line 2: mos 3.0; expected 4.0 as in 30.jsonl: line 1"),
         ([answer("1_0", 2.0, video_id="a"), answer("2_0", 2.0, video_id="a")], "a has a prediction already"),
-        ([{"uid": "1_0", "output": "", "gts": 1}], "custom_reward_function"),
+        ([{"uid": "1_0", "output": "", "gts": 1}], "vqathinker_verl.config"),
     ],
 )
 def test_dumps_that_contradict_themselves(tmp_path, rows, message):
