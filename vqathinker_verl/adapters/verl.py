@@ -5,7 +5,7 @@
     +reward.custom_reward_function.reward_kwargs.sigma=0.5
 
 `reward_kwargs` are fields of RewardConfig. docs/adapters.md has the settings of verl 0.4 to 0.9. Training with all four
-rewards is what `vqathinker_verl.plugin` does, where the whole batch is known.
+rewards is what `vqathinker_verl.plugin` does, where the full batch is known.
 """
 
 import math

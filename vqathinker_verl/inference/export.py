@@ -38,7 +38,7 @@ def export_checkpoint(checkpoint: Path, output: Path | None = None, *, dtype: st
         The folder, with weights, configs, tokenizer, processor and chat template.
 
     Raises:
-        ExportError: There is no whole checkpoint, the output exists and is another model, or verl's merger fails.
+        ExportError: There is no complete checkpoint, the output exists and is another model, or verl's merger fails.
         OSError: The folder cannot be written.
     """
     actor = find_actor(checkpoint)
