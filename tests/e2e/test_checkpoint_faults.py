@@ -19,7 +19,8 @@ import pytest
 from helpers.runs import START_SECONDS, read_jsonl, scored_again, start_recipe
 from omegaconf import OmegaConf
 
-from vqathinker_verl.plugin.checkpoints import TRACKER, resume_overrides, saved_step
+from vqathinker_verl.plugin.checkpoints import TRACKER, saved_step
+from vqathinker_verl.runner.resume import resume_overrides
 from vqathinker_verl.runner.shared_memory import orphaned_shared_memory
 
 pytestmark = [pytest.mark.e2e, pytest.mark.soak]
@@ -135,11 +136,11 @@ def test_the_save_that_failed_does_not_count(run):
 
 def test_the_next_start_goes_on_from_the_last_whole_one(run):
     for full, again in pairwise(run.starts):
-        said = [line for line in again.text.splitlines() if "is not whole" in line]
+        said = [line for line in again.text.splitlines() if "is incomplete" in line]
         print(said)
         assert len(said) == 1
-        assert f"global_step_{full.saved} is not whole ({full.damaged} is " in said[0]
-        assert f"going on from global_step_{again.going_on_from}" in said[0]
+        assert f"global_step_{full.saved} is incomplete ({full.damaged} is " in said[0]
+        assert f"resuming from global_step_{again.going_on_from}" in said[0]
     trained = [
         [line["step"] for line in read_jsonl(path) if "actor/lr" in line["data"]]
         for path in sorted((run.folder / "metrics").glob("*.jsonl"))
@@ -193,4 +194,4 @@ def test_a_real_checkpoint_cut_off_anywhere_is_seen(run, tmp_path, capsys):
         assert resume_overrides(config) == []
         name = cut_off(tmp_path / last, rng)
         assert resume_overrides(config)[1] == f"trainer.resume_from_path={tmp_path / before}"
-        assert f"{last} is not whole ({name} is " in capsys.readouterr().err
+        assert f"{last} is incomplete ({name} is " in capsys.readouterr().err

@@ -5,6 +5,7 @@ computed, that the weights move and reach vLLM, is what is looked at.
 """
 
 import math
+import os
 
 import numpy as np
 import pytest
@@ -71,6 +72,7 @@ RECIPES = {
         [
             *batch(VIDEOS, mini_batch=VIDEOS // 2),
             "actor_rollout_ref.rollout.n_gpus_per_node=1",
+            "actor_rollout_ref.rollout.checkpoint_engine.custom_backend_module=helpers.zmq_checkpoint_engine",
             "actor_rollout_ref.rollout.load_format=dummy",  # so that what vLLM knows came through the checkpoint engine
             "ray_kwargs.ray_init.num_gpus=2",
             "ray_kwargs.ray_init.num_cpus=12",
@@ -80,7 +82,8 @@ RECIPES = {
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_two_steps_on_the_cpu_stack(recipe, demo, tmp_path):
+def test_two_steps_on_the_cpu_stack(recipe, demo, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"), prepend=os.pathsep)  # zmq_checkpoint_engine
     architecture, overrides = RECIPES[recipe]
     save_tiny(architecture, tmp_path / "model")
     run = start_recipe(

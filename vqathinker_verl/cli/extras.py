@@ -21,7 +21,9 @@ EXTRA_OF_COMMAND = {
 }
 # The smallest extra that brings a module, by the module's top-level name.
 EXTRA_OF_MODULE = {
-    **dict.fromkeys(("PIL", "av", "decord", "jinja2", "matplotlib", "pandas", "pyarrow", "rich", "tqdm"), "data"),
+    **dict.fromkeys(
+        ("PIL", "av", "cachetools", "decord", "jinja2", "matplotlib", "pandas", "pyarrow", "rich", "tqdm"), "data"
+    ),
     **dict.fromkeys(("openai", "safetensors", "tokenizers", "torch", "torchvision", "transformers"), "score"),
     **dict.fromkeys(("cv2", "skvideo"), "demo"),
     "gradio": "ui",

@@ -42,7 +42,7 @@ def plan_split(split: str, num_clips: int, seed: int) -> list[ClipLabel]:
     """
     rng = np.random.default_rng([seed, SPLITS.index(split)])
     real = TRAIN_REAL_CLIPS if split == "train" else VAL_REAL_CLIPS
-    strengths = {distortion: [] for distortion in DISTORTIONS}
+    strengths: dict[str, list[float]] = {distortion: [] for distortion in DISTORTIONS}
     labels = []
     for number in range(num_clips):
         distortion = DISTORTIONS[number % len(DISTORTIONS)]

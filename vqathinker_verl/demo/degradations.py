@@ -63,7 +63,7 @@ def degrade(frames: Frames, distortion: str, strength: float, rng: np.random.Gen
     if distortion == "noise":
         noise = np.empty(frames.shape, np.int16)
         cv2.setRNGSeed(int(rng.integers(2**31)))
-        cv2.randn(noise.reshape(len(frames), -1), 0, 60.0 * strength)
+        cv2.randn(noise.reshape(len(frames), -1), np.zeros(1), np.full(1, 60.0 * strength))
         return np.clip(frames + noise, 0, 255).astype(np.uint8)
     if distortion == "darkness":
         return (frames * np.exp(-2.5 * strength)).astype(np.uint8)

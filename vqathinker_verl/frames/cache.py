@@ -4,10 +4,11 @@ import asyncio
 import os
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+
+from cachetools import LRUCache
 
 from vqathinker_verl.frames.processes import decode
 from vqathinker_verl.frames.spec import FrameSpec
@@ -67,10 +68,9 @@ class FrameCache:
         self.config = config
         self._executor = ThreadPoolExecutor(config.workers, thread_name_prefix="frames")
         self._lock = threading.Lock()
-        self._videos: OrderedDict[Key, DecodedVideo] = OrderedDict()
+        self._videos: LRUCache[Key, DecodedVideo] = LRUCache(config.max_bytes, getsizeof=lambda video: video.nbytes)
         self._pending: dict[Key, Future[DecodedVideo]] = {}
         self._errors: dict[Key, tuple[float, str]] = {}
-        self._bytes = 0
         self._decodes = 0
         self._hits = 0
 
@@ -87,7 +87,7 @@ class FrameCache:
     @property
     def bytes(self) -> int:
         """Bytes of the frames kept, at most `max_bytes`."""
-        return self._bytes
+        return int(self._videos.currsize)
 
     def get(self, path: str | os.PathLike[str], spec: FrameSpec) -> DecodedVideo:
         """Return the frames of a video, decoding it only when no one has.
@@ -134,8 +134,7 @@ class FrameCache:
             future: Future[DecodedVideo] = Future()
             if key in self._videos:
                 self._hits += hit
-                self._videos.move_to_end(key)
-                future.set_result(self._videos[key])
+                future.set_result(self._videos[key])  # which makes it the latest used
                 return future
             if key in self._errors:
                 failed_at, message = self._errors[key]
@@ -161,10 +160,6 @@ class FrameCache:
             return
         with self._lock:
             del self._pending[key]
-            if video.nbytes <= self.config.max_bytes:
+            if video.nbytes <= self.config.max_bytes:  # cachetools refuses it otherwise
                 self._videos[key] = video
-                self._bytes += video.nbytes
-                while self._bytes > self.config.max_bytes:
-                    _, oldest = self._videos.popitem(last=False)
-                    self._bytes -= oldest.nbytes
         future.set_result(video)

@@ -7,7 +7,7 @@ must have the time stamp that the scan foretold. Everything else is decoded from
 """
 
 import logging
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -176,7 +176,7 @@ def _decode_all(container: Any, stream: Any, found: Scan) -> Iterable[tuple[int,
     return enumerate(frame for packet in packets for frame in packet.decode())
 
 
-def _rate(path: str, stream: Any, times: list[int | None], last_duration: int) -> float:
+def _rate(path: str, stream: Any, times: Sequence[int | None], last_duration: int) -> float:
     fps = frame_rate(stream, times, last_duration)
     if fps is None:
         raise VideoError(f"{path}: the file states no frame rate; expected one; convert it to MP4")

@@ -145,6 +145,8 @@ def _in_order_of_time(pictures: list[Picture], times: list[int]) -> bool:
             continue
         by_time = sorted(range(start, end), key=lambda number: times[number])
         for one, other in itertools.pairwise(pictures[number] for number in by_time):
+            assert one.place is not None
+            assert other.place is not None  # pictures of one stretch count alike
             taken = (other.place - one.place) % one.modulus
             step = step or taken
             if taken != step or not taken:

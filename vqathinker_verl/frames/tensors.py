@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-from vqathinker_verl.frames.decoding import DecodedVideo
 from vqathinker_verl.frames.positions import QWEN2_5_VL
+from vqathinker_verl.frames.video import DecodedVideo
 
 if TYPE_CHECKING:
     import torch

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from vqathinker_verl.frames.spec import FrameSpec, VideoInfo, video_tokens
 from vqathinker_verl.plan.model import Model
+from vqathinker_verl.plugin.config import plain
 from vqathinker_verl.prompts import QUALITY_PROMPT
 
 # Where no tokenizer is at hand: English takes 4 characters a token or a little more, and the chat template's own
@@ -39,7 +40,7 @@ class PromptTokens:
 
 def frame_spec(config: DictConfig, split: str, model: Model) -> FrameSpec:
     """Which frames `data.frames.train` or `data.frames.val` asks for."""
-    fields: dict[str, Any] = OmegaConf.to_container(config.data.frames[split], resolve=True)
+    fields = plain(config.data.frames[split])
     return FrameSpec(**fields, factor=model.patch * model.merge)
 
 
@@ -78,7 +79,7 @@ def text_tokens(path: str, family: str) -> tuple[int, bool]:
 
         tokenizer = AutoTokenizer.from_pretrained(folder)
         if tokenizer.chat_template:
-            content = [{"type": "video"}, {"type": "text", "text": QUALITY_PROMPT}]
+            content: list[dict[str, Any]] = [{"type": "video"}, {"type": "text", "text": QUALITY_PROMPT}]
             text = tokenizer.apply_chat_template(
                 [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
             )

@@ -28,7 +28,6 @@ from uuid import uuid4
 import numpy as np
 import ray
 import torch
-from omegaconf import OmegaConf
 from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetrics, AgentLoopOutput, register
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorkerTQ
 from verl.utils.profiler import simple_timer
@@ -44,10 +43,9 @@ from vqathinker_verl.perturbations import (
     draw_perturbation,
     perturbation_rng,
 )
-from vqathinker_verl.plugin.config import TemporalConfig, validation_response_length
+from vqathinker_verl.plugin.config import TemporalConfig, reward_config, validation_response_length
 from vqathinker_verl.plugin.patches import use_times_of_the_rollouts
 from vqathinker_verl.plugin.sharing import SingleFlight
-from vqathinker_verl.rewards.config import RewardConfig
 
 MAX_DRAWS = 100  # until a short video shows a change; nearly always the first draw does
 
@@ -136,8 +134,7 @@ class VideoQualityAgentLoop(AgentLoopBase):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.temporal = TemporalConfig.from_config(self.config)
-        reward = OmegaConf.to_container(self.config.vqathinker.reward, resolve=True)
-        self.reward_config = RewardConfig.from_mapping(reward)
+        self.reward_config = reward_config(self.config)
         self.sampling_seed: int | None = self.config.vqathinker.sampling_seed
         self.validation_response_length = validation_response_length(self.config)
 
@@ -246,7 +243,7 @@ class VideoQualityAgentLoop(AgentLoopBase):
         blank = blank_pixel(self.processor, self.temporal.perturbations.drop_fill)
         return replace(plain, copies=tuple((one, [perturb(videos[0], one, blank)]) for one in drawn))
 
-    def _unexpanded(self, messages: list[dict]) -> list[int]:
+    def _unexpanded(self, messages: list[dict[str, Any]]) -> list[int]:
         """The prompt as the chat template writes it: one placeholder a video, which vLLM expands as the processor does.
 
         verl sends the expanded prompt, and folds runs of Qwen's placeholders before vLLM sees it. That undoes the
@@ -314,7 +311,7 @@ class VideoQualityAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_cl
         super().__init__(*args, **kwargs)
         use_times_of_the_rollouts(self.processor, self.rollout_config.dtype)
 
-    async def _run_agent_loop(self, sampling_params: dict, trajectory: dict, **kwargs: Any) -> Any:
+    async def _run_agent_loop(self, sampling_params: dict[str, Any], trajectory: dict[str, Any], **kwargs: Any) -> Any:
         return await super()._run_agent_loop(
             sampling_params, trajectory, is_validation=bool(trajectory["validate"]), **kwargs
         )

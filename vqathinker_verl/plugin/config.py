@@ -1,17 +1,18 @@
-"""What is ours in the config: `vqathinker.temporal`, `extra_rewards`, `validation_response_length`, `data.frames`.
+"""What is ours in the config: `data.frames`, and under `vqathinker` rewards, temporal pair and validation's length.
 
-`vqathinker.reward` is RewardConfig itself.
 Apart from the agent loop, the dataset and the trainer, which read it, so that the check before the start imports none
 of them.
 """
 
 import math
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
 from vqathinker_verl.frames import CacheConfig, FrameSpec
 from vqathinker_verl.perturbations import PerturbationConfig
+from vqathinker_verl.rewards.config import RewardConfig
 from vqathinker_verl.rewards.extra import ExtraReward, load_extra_rewards
 
 
@@ -44,7 +45,7 @@ class TemporalConfig:
         Raises:
             ValueError: an unknown field, `num_perturbed` outside 1..G, or `per_response` that is not true or false.
         """
-        fields = OmegaConf.to_container(config.vqathinker.temporal, resolve=True)
+        fields = plain(config.vqathinker.temporal)
         try:
             fields["perturbations"] = PerturbationConfig(**fields.get("perturbations") or {})
         except (TypeError, ValueError) as error:
@@ -70,6 +71,20 @@ class TemporalConfig:
         return math.ceil(group_size / 2) if self.num_perturbed is None else self.num_perturbed
 
 
+def plain(section: DictConfig) -> dict[str, Any]:
+    """A section of the config as a dictionary, its references to other fields resolved."""
+    return cast("dict[str, Any]", OmegaConf.to_container(section, resolve=True))
+
+
+def reward_config(config: DictConfig) -> RewardConfig:
+    """`vqathinker.reward`, checked.
+
+    Raises:
+        ValueError: a value that RewardConfig refuses.
+    """
+    return RewardConfig.from_mapping(plain(config.vqathinker.reward))
+
+
 def extra_rewards(config: DictConfig) -> dict[str, ExtraReward]:
     """`vqathinker.extra_rewards`, loaded: rewards of the user's own, by name.
 
@@ -77,7 +92,7 @@ def extra_rewards(config: DictConfig) -> dict[str, ExtraReward]:
         ValueError: one of them cannot be loaded or called, see `load_extra_rewards`.
     """
     try:
-        return load_extra_rewards(OmegaConf.to_container(config.vqathinker.extra_rewards, resolve=True))
+        return load_extra_rewards(plain(config.vqathinker.extra_rewards))
     except ValueError as error:
         raise ValueError(f"vqathinker.extra_rewards: {error}") from error
 
@@ -107,7 +122,7 @@ def frame_spec(split: str, image_patch_size: int, config: DictConfig) -> FrameSp
     section = OmegaConf.select(config, f"frames.{name}")
     if section is None:
         raise ValueError(f"data.frames.{name} is missing: set at least data.frames.{name}.num_frames and a size")
-    fields = OmegaConf.to_container(section, resolve=True)
+    fields = plain(section)
     if fields.get("size") is not None:
         fields["size"] = tuple(fields["size"])
     try:

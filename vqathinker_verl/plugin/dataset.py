@@ -44,7 +44,7 @@ class VideoQualityDataset(RLHFDataset):
         self._counted: dict[str, int] = {}
         super().__init__(*args, **kwargs)
 
-    def _build_messages(self, example: dict, key: str) -> list[dict]:
+    def _build_messages(self, example: dict[str, Any], key: str) -> list[dict[str, Any]]:
         messages = super()._build_messages(example, key)
         split = (example.get("extra_info") or {}).get("split", "train")
         for item in _video_items(messages):
@@ -69,7 +69,7 @@ class VideoQualityDataset(RLHFDataset):
             )  # fmt: skip
         return dataframe.select(kept)
 
-    def prompt_tokens(self, row: dict) -> int:
+    def prompt_tokens(self, row: dict[str, Any]) -> int:
         """Tokens of a row's prompt, from the video's size as `prepare` wrote it (or as its file states it)."""
         video = row[self.video_key][0]
         path = video["video"] if isinstance(video, dict) else video
@@ -95,7 +95,7 @@ class VideoQualityDataset(RLHFDataset):
 
     @classmethod
     def _process_multi_modal_info(
-        cls, messages: list[dict], image_patch_size: int, config: DictConfig
+        cls, messages: list[dict[str, Any]], image_patch_size: int, config: DictConfig
     ) -> tuple[None, list[Video] | None, None]:
         """Decode the videos of `messages`; called in a thread, never on the event loop.
 
@@ -115,12 +115,14 @@ class VideoQualityDataset(RLHFDataset):
         return None, videos or None, None
 
 
-def frames_shown(messages: list[dict], image_patch_size: int, config: DictConfig) -> list[tuple[str, FrameSpec]]:
+def frames_shown(
+    messages: list[dict[str, Any]], image_patch_size: int, config: DictConfig
+) -> list[tuple[str, FrameSpec]]:
     """The videos of a prompt, and which frames of each a model sees; `config` is `data`."""
     return [(item["video"], frame_spec(item["split"], image_patch_size, config)) for item in _video_items(messages)]
 
 
-def _video_items(messages: list[dict]) -> list[dict]:
+def _video_items(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [
         item
         for message in messages

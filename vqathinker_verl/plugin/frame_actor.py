@@ -100,7 +100,7 @@ def process_cache(config: CacheConfig) -> FrameCache:
     return FrameCache(config)
 
 
-def get_frame_cache(config: CacheConfig) -> ray.actor.ActorHandle:
+def get_frame_cache(config: CacheConfig) -> ray.actor.ActorHandle[FrameCacheActor]:
     """The handle of this node's cache, which is made where there is none."""
     with _one_at_a_time:
         return _actor(ray.get_runtime_context().get_node_id(), config)
@@ -112,7 +112,7 @@ _one_at_a_time = threading.Lock()
 
 
 @lru_cache(maxsize=1)  # Ray ends an actor to which nobody holds a handle any more
-def _actor(node: str, config: CacheConfig) -> ray.actor.ActorHandle:
+def _actor(node: str, config: CacheConfig) -> ray.actor.ActorHandle[FrameCacheActor]:
     options = {
         "name": f"{ACTOR_PREFIX}{node}",
         "get_if_exists": True,

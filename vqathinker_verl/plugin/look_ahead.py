@@ -70,7 +70,10 @@ class LookAheadLoader:
 
 
 def decode_ahead(
-    prompts: Sequence[list[dict]], workers: Sequence[ray.actor.ActorHandle], image_patch_size: int, data: DictConfig
+    prompts: Sequence[list[dict[str, Any]]],
+    workers: Sequence[ray.actor.ActorHandle[Any]],
+    image_patch_size: int,
+    data: DictConfig,
 ) -> None:
     """Have the videos of prompts decoded on the nodes where they will be asked for; waits for none of them.
 
@@ -82,7 +85,7 @@ def decode_ahead(
     """
     config = cache_config(data)
     share = -(-len(prompts) // len(workers))  # as AgentLoopManagerTQ.generate_sequences splits a batch
-    asked = []
+    asked: list[ray.ObjectRef[None]] = []
     for number, worker in enumerate(workers):
         videos = [
             video

@@ -15,33 +15,28 @@ pay.
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas
 import torch
 import transfer_queue as tq
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 from ray.actor import ActorHandle
 from tensordict import TensorDict
 from transfer_queue import KVBatchMeta
-from verl.trainer.ppo.v1.trainer_base import register_trainer
+from verl.trainer.ppo.v1.trainer_base import PPOTrainer, register_trainer
 from verl.trainer.ppo.v1.trainer_colocate_async import PPOTrainerColocateAsync
 from verl.trainer.ppo.v1.trainer_separate_async import PPOTrainerSeparateAsync
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils import tensordict_utils as tu
 from verl.utils.debug import marked_timer
 
-from vqathinker_verl.plugin.config import TemporalConfig, extra_rewards
+from vqathinker_verl.plugin.config import TemporalConfig, extra_rewards, reward_config
 from vqathinker_verl.plugin.frame_actor import frame_metrics
 from vqathinker_verl.plugin.look_ahead import LookAheadLoader, decode_ahead
-from vqathinker_verl.plugin.rollouts import (
-    dump_rollouts,
-    rollout_metrics,
-    score_rollouts,
-    validation_metrics,
-)
+from vqathinker_verl.plugin.rollouts import dump_rollouts, rollout_metrics, score_rollouts
 from vqathinker_verl.plugin.supervision import Supervision, waited_for
-from vqathinker_verl.rewards.config import RewardConfig
+from vqathinker_verl.plugin.validation import validation_metrics
 
 logger = logging.getLogger(__name__)
 
@@ -49,14 +44,18 @@ FIELDS = ["uid", "responses", "data_source", "reward_model", "extra_info", "extr
 DECODED = ["response_text", "perturbation", "perturbed_response", "perturbed_tokens"]  # of the agent loop
 
 
-class BatchRewards:
+# The mixin stands before any of verl's trainers; type checkers see their common base.
+Base = PPOTrainer if TYPE_CHECKING else object
+
+
+class BatchRewards(Base):
     """A mixin before one of verl's trainers, `verl_mode` being the name under which verl knows that trainer."""
 
     verl_mode: str
 
     def __init__(self, config: DictConfig) -> None:
         ours = config.vqathinker
-        self.reward_config = RewardConfig.from_mapping(OmegaConf.to_container(ours.reward, resolve=True))
+        self.reward_config = reward_config(config)
         self.extra_rewards = extra_rewards(config)
         TemporalConfig.from_config(config)  # the agent loop reads it; a wrong field should stop the run here
         self.supervision = Supervision(**ours.watchdog)
@@ -69,7 +68,7 @@ class BatchRewards:
 
     # Rewards.
 
-    def _balance_batch(self, batch: KVBatchMeta, metrics: dict, *args: Any, **kwargs: Any) -> KVBatchMeta:
+    def _balance_batch(self, batch: KVBatchMeta, metrics: dict[str, Any], *args: Any, **kwargs: Any) -> KVBatchMeta:
         metrics.update(self.score_batch_of_step(batch))  # verl has no hook between sampling and balancing
         return super()._balance_batch(batch, metrics, *args, **kwargs)
 
@@ -99,7 +98,12 @@ class BatchRewards:
         return rollout_metrics(rollouts, rewards, prompts * self.config.actor_rollout_ref.rollout.n)
 
     def _val_metrics_update(
-        self, data_sources: list, sample_uids: list, reward_extra_infos_dict: dict, sample_turns: list, **kwargs: Any
+        self,
+        data_sources: list[str],
+        sample_uids: list[str],
+        reward_extra_infos_dict: dict[str, list[Any]],
+        sample_turns: list[int],
+        **kwargs: Any,
     ) -> dict[str, float]:
         expected = sum((kwargs.get("expected_acc_counts") or {}).values()) or len(data_sources)
         ours = validation_metrics(data_sources, sample_uids, reward_extra_infos_dict, expected, self.reward_config)

@@ -152,7 +152,7 @@ class RunReader:
     def poll(self) -> list[Event]:
         """What happened since the last call."""
         self.state.record = read_record(self._folder)
-        events = []
+        events: list[Event] = []
         while self._current < len(self.state.record.starts):
             start = self.state.record.starts[self._current]
             events += self._of_start(start)

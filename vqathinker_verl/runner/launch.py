@@ -37,7 +37,7 @@ from omegaconf import DictConfig
 
 from vqathinker_verl.config import CONFIG_DIR
 from vqathinker_verl.config.compose import InputError, hydra_text
-from vqathinker_verl.plugin.checkpoints import resume_overrides, saved_step
+from vqathinker_verl.plugin.checkpoints import saved_step
 from vqathinker_verl.plugin.run_mark import RUN_MARK
 from vqathinker_verl.runner.display import RunDisplay, say_failure, show_ending
 from vqathinker_verl.runner.facts import facts_of
@@ -46,6 +46,7 @@ from vqathinker_verl.runner.memory import MemoryLog
 from vqathinker_verl.runner.metrics_log import merge_metrics
 from vqathinker_verl.runner.output_copy import OutputCopy
 from vqathinker_verl.runner.preflight import check
+from vqathinker_verl.runner.resume import resume_overrides
 from vqathinker_verl.runner.shared_memory import remove_shared_memory
 
 SOCKETS = "/tmp/rl-colocate-zmq-{run}-*"  # patches.own_socket

@@ -18,10 +18,10 @@ from vqathinker_verl.plugin.config import (
     cache_config,
     extra_rewards,
     frame_spec,
+    reward_config,
     validation_response_length,
 )
 from vqathinker_verl.prompts import SCORE_RANGE
-from vqathinker_verl.rewards.config import RewardConfig
 
 COLUMNS = ("data_source", "prompt", "videos", "reward_model", "extra_info")
 MAX_LISTED = 5
@@ -72,7 +72,7 @@ def check_settings(config: DictConfig) -> None:
             "only then; nothing would be dropped. Leave it false"
         )
     try:
-        RewardConfig.from_mapping(OmegaConf.to_container(config.vqathinker.reward, resolve=True))
+        reward_config(config)
         TemporalConfig.from_config(config)
         extra_rewards(config)
         validation_response_length(config)

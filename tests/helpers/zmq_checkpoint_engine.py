@@ -2,11 +2,10 @@
 
 verl's `separate_async` trainer insists on a checkpoint engine between devices. Of those in verl 0.9.1 none runs without
 a GPU: nccl and nixl import CuPy, pin memory or wait for CUDA, and the others are for other hardware. This one sends
-each weight through ZeroMQ.
+each weight through ZeroMQ, so that the tests can run that trainer.
 
-verl imports the module in every process that sends or receives (`checkpoint_engine.custom_backend_module`, which
-config/platform/cpu.yaml sets). It takes the name "nccl", as verl's engine for Ascend does on Ascend, so that a
-recipe says the same on every platform.
+verl imports the module in every process that sends or receives (`checkpoint_engine.custom_backend_module`). It takes
+the name "nccl", as verl's engine for Ascend does on Ascend, so that the recipe is tested as it is.
 """
 
 from collections.abc import AsyncGenerator, Generator
