@@ -46,7 +46,7 @@ def plan_questions(labels: Sequence[ClipLabel], seed: int) -> list[dict[str, obj
     for label, other in zip(labels, asked_in_vain, strict=True):
         wrong = [name for name in DISTORTIONS if name != label.distortion]
         options = rng.permutation([label.distortion, *rng.choice(wrong, NUM_OPTIONS - 1, replace=False)]).tolist()
-        asked = [
+        asked: list[dict[str, object]] = [
             {
                 "type": "which of four",
                 "question": WHICH,

@@ -63,7 +63,7 @@ def batches(num_batches: int, num_scenes: int, seed: int) -> Iterator[list[Warmu
     """The batches in order, drawn ahead by a process of their own."""
     from torch.utils.data import DataLoader
 
-    loader = DataLoader(
+    loader: DataLoader[list[WarmupClip]] = DataLoader(
         WarmupBatches(num_batches, num_scenes, seed),
         batch_size=None,
         collate_fn=_as_it_is,

@@ -109,7 +109,7 @@ def scan(path: str, container: Any, stream: Any) -> Scan:
 
 
 def _changes_stream(packet: Any) -> bool:
-    return packet.has_sidedata("new_extradata") or packet.has_sidedata("param_change")
+    return bool(packet.has_sidedata("new_extradata") or packet.has_sidedata("param_change"))
 
 
 def _entries(pictures: list[Picture], times: list[int], codec_context: Any) -> list[Entry]:
@@ -201,7 +201,7 @@ def _check_complete(path: str, container: Any, stated: int, packets: int, second
     return None
 
 
-def frame_rate(stream: Any, times: list[int | None], last_duration: int) -> float | None:
+def frame_rate(stream: Any, times: Sequence[int | None], last_duration: int) -> float | None:
     """Pictures per second: their number over the time for which they are shown.
 
     So the video's length is their number over this rate, whether each is shown for the same time or not. The last one
