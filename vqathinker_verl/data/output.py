@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from vqathinker_verl.data.records import LabelError, Record, Reject
-from vqathinker_verl.data.scale import map_mos
 from vqathinker_verl.prompts import video_messages
 
 
@@ -30,7 +29,7 @@ def verl_row(record: Record, index: int, split: str, prompt: str) -> dict[str, A
         "prompt": video_messages(prompt),
         "videos": [{"video": record.path}],
         "ability": "video_quality",
-        "reward_model": {"style": "rule", "ground_truth": map_mos(record.mos_raw, record.scale)},
+        "reward_model": {"style": "rule", "ground_truth": record.mos},
         "extra_info": {
             "index": index,
             "split": split,

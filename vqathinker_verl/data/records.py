@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from vqathinker_verl.data.scale import map_mos
 from vqathinker_verl.frames import VideoInfo
 
 
@@ -19,6 +20,7 @@ class RawLabel:
         mos: The MOS as stated.
         dataset: The dataset's name, which becomes verl's data_source.
         source: Videos of one source (a scene, a recording) are never split; None: each video is its own.
+        lower_is_better: Less is better, as of DMOS.
     """
 
     where: str
@@ -26,6 +28,7 @@ class RawLabel:
     mos: str
     dataset: str
     source: str | None = None
+    lower_is_better: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,11 @@ class Record:
     scale: tuple[float, float]
     source: str
     info: VideoInfo | None = None
+
+    @property
+    def mos(self) -> float:
+        """MOS in [1, 5], where more is better."""
+        return map_mos(self.mos_raw, self.scale, lower_is_better=self.label.lower_is_better)
 
     @property
     def video_id(self) -> str:

@@ -9,7 +9,6 @@ import numpy as np
 from vqathinker_verl.data.missing import proposed_scale
 from vqathinker_verl.data.output import write_atomically
 from vqathinker_verl.data.records import Record, Reject
-from vqathinker_verl.data.scale import map_mos
 from vqathinker_verl.prompts import SCORE_RANGE
 
 HEADINGS = ("dataset", "split", "rows", "missing", "rejected", "scale", "raw MOS", "MOS mean", "MOS std")
@@ -96,4 +95,4 @@ def draw_histogram(path: Path, splits: Sequence[tuple[str, Sequence[Record]]]) -
 
 
 def _mos(records: Sequence[Record]) -> np.ndarray:
-    return np.array([map_mos(record.mos_raw, record.scale) for record in records])
+    return np.array([record.mos for record in records])

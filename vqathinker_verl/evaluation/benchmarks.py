@@ -10,7 +10,6 @@ from pathlib import Path
 from vqathinker_verl.data.checks import check_labels
 from vqathinker_verl.data.records import LabelError
 from vqathinker_verl.data.registry import Registry
-from vqathinker_verl.data.scale import map_mos
 from vqathinker_verl.data.sources import LabelSource, load
 from vqathinker_verl.evaluation.records import Benchmark, EvaluationError, Label, Prediction
 
@@ -144,8 +143,7 @@ def _of_label_file(source: LabelSource, registry: Registry) -> dict[str, list[La
     labels: dict[str, list[Label]] = defaultdict(list)
     for record in records:
         path = record.path if source.video_root is not None else None
-        mos = map_mos(record.mos_raw, record.scale)
-        labels[record.label.dataset].append(Label(record.video_id, record.video, mos, path))
+        labels[record.label.dataset].append(Label(record.video_id, record.video, record.mos, path))
     return labels
 
 
