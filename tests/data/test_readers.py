@@ -97,8 +97,8 @@ class TestTable:
 
     def test_not_text(self, tmp_path):
         path = tmp_path / "t.csv"
-        path.write_bytes(b"video,mos\n\xff\xfe,1\n")
-        with pytest.raises(LabelError, match="UTF-8"):
+        path.write_bytes(b"video,mos\n\x81\xfe,1\n")
+        with pytest.raises(LabelError, match="UTF-8 text; pass --encoding"):
             read_table(path, "set", "video", "mos")
 
     def test_matlab_cells(self, tmp_path):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from vqathinker_verl.cli.label_options import add_label_options, label_source
 from vqathinker_verl.data.output import write_atomically
 from vqathinker_verl.data.registry import load_registry
 from vqathinker_verl.data.sources import LabelSource, read_sets
@@ -67,20 +68,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     labels.add_argument(
         "--sets", type=Path, metavar="FILE", help="JSON list of label sets, as of `prepare`, for all that follows"
     )
-    labels.add_argument("--dataset", metavar="NAME", help="label file: name of its benchmark")
-    labels.add_argument("--scale", type=float, nargs=2, metavar=("LOWEST", "HIGHEST"), help="label file: lowest "
-                        "and highest MOS that a viewer could give")  # fmt: skip
-    labels.add_argument("--video-column", default="video", metavar="NAME", help="table: column with the video")
-    labels.add_argument("--mos-column", default="mos", metavar="NAME", help="table: column with the MOS")
-    labels.add_argument(
-        "--registry", type=Path, metavar="FILE", help="JSON file with datasets of your own (docs/data.md)"
-    )
-    labels.add_argument(
-        "--video-root", type=Path, metavar="DIR", help="folder of the videos, for --model and the report"
-    )
-    labels.add_argument(
-        "--follow-links", action="store_true", help="videos may be symbolic links out of the video root"
-    )
+    add_label_options(labels)
 
     figures = parser.add_argument_group("metrics")
     figures.add_argument(
@@ -191,18 +179,7 @@ def _unscored(text: str) -> float | None:
 
 
 def _label_sources(args: argparse.Namespace) -> list[LabelSource]:
-    sources = [
-        LabelSource(
-            labels=path,
-            dataset=args.dataset,
-            scale=None if args.scale is None else (args.scale[0], args.scale[1]),
-            video_root=args.video_root,
-            follow_links=args.follow_links,
-            video_column=args.video_column,
-            mos_column=args.mos_column,
-        )
-        for path in args.labels
-    ]
+    sources = [label_source(args, path) for path in args.labels]
     return sources + (read_sets(args.sets) if args.sets is not None else [])
 
 

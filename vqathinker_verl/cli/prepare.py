@@ -5,13 +5,14 @@ import os
 import sys
 from pathlib import Path
 
+from vqathinker_verl.cli.label_options import FIELDS, add_label_options, label_source
 from vqathinker_verl.data.checks import check_labels
 from vqathinker_verl.data.missing import check_complete, default_root
 from vqathinker_verl.data.output import clipped, read_keys, write_parquet, write_quarantine
 from vqathinker_verl.data.probing import probe_records
 from vqathinker_verl.data.records import LabelError, Record, Reject
 from vqathinker_verl.data.registry import load_registry
-from vqathinker_verl.data.sources import FORMATS, LabelSource, format_of, load, read_sets
+from vqathinker_verl.data.sources import LabelSource, format_of, load, read_sets
 from vqathinker_verl.data.splits import hold_out
 from vqathinker_verl.data.summary import draw_histogram, scale_warnings, summary_table
 from vqathinker_verl.files import check_writable
@@ -31,35 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     labels.add_argument(
         "--sets", type=Path, metavar="FILE", help="JSON list of label sets, in place of LABELS and the options below"
     )
-    labels.add_argument("--format", choices=FORMATS, help="form of the labels (default: by the file's suffix)")
-    labels.add_argument("--dataset", metavar="NAME", help="name of the dataset, which becomes verl's data_source")
-    labels.add_argument("--subset", metavar="NAME", help="folder: part of the dataset, such as LSVQ's train or test")
-    labels.add_argument(
-        "--scale",
-        type=float,
-        nargs=2,
-        metavar=("LOWEST", "HIGHEST"),
-        help="lowest and highest MOS that a viewer could give",
-    )
-    labels.add_argument("--video-root", type=Path, metavar="DIR", help="folder that the videos' paths are relative to "
-                        "(default: that of the label file)")  # fmt: skip
-    labels.add_argument(
-        "--follow-links", action="store_true", help="videos may be symbolic links out of the video root"
-    )
-    labels.add_argument("--video-column", default="video", metavar="NAME", help="table: column with the video")
-    labels.add_argument("--mos-column", default="mos", metavar="NAME", help="table: column with the MOS")
-    labels.add_argument(
-        "--video-pattern", metavar="TEXT", help="table: path with columns in braces, as in 'clips/{flickr_id}.mp4'"
-    )
-    labels.add_argument(
-        "--source-column", metavar="NAME", help="table: column equal for videos that must stay in one split"
-    )
-    labels.add_argument(
-        "--source-pattern", metavar="REGEX", help="regular expression whose first group in the path is that source"
-    )
-    labels.add_argument(
-        "--registry", type=Path, metavar="FILE", help="JSON file with datasets of your own (docs/data.md)"
-    )
+    add_label_options(labels)
 
     output = parser.add_argument_group("output")
     output.add_argument("--output", type=Path, required=True, metavar="FILE", help="parquet file to write")
@@ -111,7 +84,8 @@ def _prepare(args: argparse.Namespace) -> int:
             if path.suffix != ".parquet":  # verl chooses the reader by the suffix
                 raise LabelError(f"--{option.replace('_', '-')} {path}: expected a name that ends in .parquet")
             check_writable(path)
-    records, rejects, missing = _checked_records(args)
+    guesses: list[str] = []
+    records, rejects, missing = _checked_records(args, guesses)
     quarantine = args.quarantine or args.output.with_suffix(".quarantine.csv")
     write_quarantine(quarantine, rejects)
     if not records:
@@ -128,6 +102,8 @@ def _prepare(args: argparse.Namespace) -> int:
         write_parquet(path, members, split, args.prompt)
         print(f"{path}: {len(members)} rows")
     print(f"{histogram}: MOS histogram")
+    for guess in guesses:
+        print(guess)
     print(summary_table(splits, rejects, missing))
     for warning in scale_warnings(records):
         print(f"warning: {warning}", file=sys.stderr)
@@ -136,7 +112,7 @@ def _prepare(args: argparse.Namespace) -> int:
     return 1 if rejects else 0
 
 
-def _checked_records(args: argparse.Namespace) -> tuple[list[Record], list[Reject], set[str]]:
+def _checked_records(args: argparse.Namespace, guesses: list[str]) -> tuple[list[Record], list[Reject], set[str]]:
     """The good rows of all sets, the others, and the ids of the good ones that have no file."""
     records: list[Record] = []
     rejects: list[Reject] = []
@@ -146,8 +122,12 @@ def _checked_records(args: argparse.Namespace) -> tuple[list[Record], list[Rejec
     for source in _sources(args):
         if args.sets is None and os.path.exists(source.labels) and format_of(source) == "table":
             check_complete(source, registry, args.output, allow_missing=args.allow_missing)
-        labels, scale = load(source, registry)
-        video_root = _video_root(source, args.allow_missing)
+        found: list[str] = []
+        video_dir = args.output.with_name(f"{args.output.stem}.videos")
+        labels, scale = load(source, registry, guesses=found, video_dir=video_dir)
+        guesses += [f"{source.labels}: guessed {guess}" for guess in found]
+        stored = format_of(source) == "parquet" and source.video_root is None and video_dir.is_dir()
+        video_root = video_dir.resolve() if stored else _video_root(source, args.allow_missing)
         good, bad, absent = check_labels(
             labels,
             scale,
@@ -173,36 +153,14 @@ def _sources(args: argparse.Namespace) -> list[LabelSource]:
     if (args.labels is None) == (args.sets is None):
         raise LabelError("expected either one label file or --sets FILE")
     if args.sets is not None:
-        for option in (
-            "dataset",
-            "format",
-            "subset",
-            "scale",
-            "video_root",
-            "video_pattern",
-            "source_column",
-            "source_pattern",
-            "follow_links",
-        ):
-            if getattr(args, option) not in (None, False):
+        for option in ("label_format", "scale", *(name for name in FIELDS if name != "format")):
+            # --higher-is-better is False, an option not given None.
+            given = getattr(args, option)
+            if given is not None and (given is not False or option == "lower_is_better"):
+                option = option.removeprefix("label_")
                 raise LabelError(f"--{option.replace('_', '-')} has no effect with --sets; give it in {args.sets}")
         return read_sets(args.sets)
-    return [
-        LabelSource(
-            labels=args.labels,
-            dataset=args.dataset,
-            format=args.format,
-            subset=args.subset,
-            scale=None if args.scale is None else (args.scale[0], args.scale[1]),
-            video_root=args.video_root,
-            video_column=args.video_column,
-            mos_column=args.mos_column,
-            video_pattern=args.video_pattern,
-            source_column=args.source_column,
-            source_pattern=args.source_pattern,
-            follow_links=args.follow_links,
-        )
-    ]
+    return [label_source(args, args.labels)]
 
 
 def _video_root(source: LabelSource, allow_missing: bool) -> Path | None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vqathinker_verl.data.folders import VIDEO_SUFFIXES
+from vqathinker_verl.data.readers import check_header
 from vqathinker_verl.data.records import LabelError
 from vqathinker_verl.data.registry import Registry, Scale
 from vqathinker_verl.data.sources import LabelSource
@@ -31,11 +32,14 @@ def check_complete(source: LabelSource, registry: Registry, output: Path, *, all
     Raises:
         LabelError: Something is not known; the message names all that is missing, and a call that may be right.
     """
-    rows = [row for _, row in read_rows(source.labels)][:SEEN_ROWS]
+    read = read_rows(source.labels, form=source.form, wanted=_wanted(source))
+    if source.columns is None:
+        check_header(source.labels, read, *source.names)
+    rows = [row for _, row in read][:SEEN_ROWS]
     if not rows:
         return  # reported where the labels are read
     columns = list(rows[0])
-    video_column, mos_column = source.video_column, source.mos_column
+    video_column, mos_column = source.names
     missing = {}
     if video_column not in columns and source.video_pattern is None:
         video_column = _column(rows, VIDEO_NAMES, _names_video) or "COLUMN"
@@ -54,8 +58,14 @@ def check_complete(source: LabelSource, registry: Registry, output: Path, *, all
     if not missing:
         return
     given = {
-        "--video-column": source.video_column if source.video_column in columns else None,
-        "--mos-column": source.mos_column if source.mos_column in columns else None,
+        "--video-column": source.names[0] if source.names[0] in columns else None,
+        "--mos-column": source.names[1] if source.names[1] in columns else None,
+        "--columns": source.columns,
+        "--delimiter": source.delimiter,
+        "--decimal": source.decimal,
+        "--encoding": source.encoding,
+        "--sheet": source.sheet,
+        "--video-pattern": source.video_pattern,
         "--dataset": source.dataset,
         "--video-root": source.video_root,
         "--scale": source.scale and f"{source.scale[0]:g} {source.scale[1]:g}",
@@ -73,12 +83,16 @@ def check_complete(source: LabelSource, registry: Registry, output: Path, *, all
     )
 
 
+def _wanted(source: LabelSource) -> tuple[str, ...]:
+    return () if source.video_pattern else source.names
+
+
 def default_root(source: LabelSource) -> Path | None:
     """The folder of the label file, if one of the first rows' videos lies there."""
     folder = source.labels.parent
-    for _, row in read_rows(source.labels)[:SEEN_ROWS]:
+    for _, row in read_rows(source.labels, form=source.form, wanted=_wanted(source))[:SEEN_ROWS]:
         try:
-            name = source.video_pattern.format_map(row) if source.video_pattern else row.get(source.video_column, "")
+            name = source.video_pattern.format_map(row) if source.video_pattern else row.get(source.names[0], "")
             if name and (folder / name).is_file():
                 return folder
         except (KeyError, IndexError, ValueError, OSError):

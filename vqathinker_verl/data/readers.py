@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from vqathinker_verl.data.records import LabelError, RawLabel
-from vqathinker_verl.data.tables import read_lines, read_rows
+from vqathinker_verl.data.tables import Row, TableForm, read_lines, read_rows
+
+Rows = list[tuple[str, Row]]
 
 
 def read_annotations(path: Path, dataset: str) -> list[RawLabel]:
@@ -73,6 +75,8 @@ def read_table(
     *,
     video_pattern: str | None = None,
     source_column: str | None = None,
+    form: TableForm | None = None,
+    guesses: list[str] | None = None,
 ) -> list[RawLabel]:
     """Read a table whose first row names the columns.
 
@@ -83,17 +87,77 @@ def read_table(
         mos_column: Column with the MOS.
         video_pattern: The video's path, with columns in braces: "videos/{flickr_id}.mp4". None: the column as it is.
         source_column: Column that is equal for videos that must stay in one split.
+        form: How the table is written, with its columns if it has no header.
+        guesses: What had to be guessed is appended.
 
     Raises:
         LabelError: The file cannot be read or lacks a column.
     """
+    wanted = (video_column, mos_column, *([source_column] if source_column else []))
+    rows = read_rows(path, form=form, wanted=() if video_pattern else wanted, guesses=guesses)
+    if form is None or form.columns is None:
+        check_header(path, rows, video_column, mos_column)
+    return labels_of_rows(
+        path, rows, dataset, video_column, mos_column, video_pattern=video_pattern, source_column=source_column
+    )
+
+
+def check_header(path: Path, rows: Rows, video_column: str, mos_column: str) -> None:
+    """Refuse a first row of data that was taken for the names of the columns.
+
+    Raises:
+        LabelError: A column's name is a number or a video's path; the message proposes --columns.
+    """
+    if not rows or path.suffix.lower() == ".mat":
+        return
+    names = list(rows[0][1])
+    named = [name for name in names if name in (video_column, mos_column)]
+    data = [name for name in names if _is_data(name)]
+    if not data or (set(named) == {video_column, mos_column} and not set(named) & set(data)):
+        return
+    columns = [
+        "video" if _is_path(name) else "mos" if number == len(names) - 1 else "_" for number, name in enumerate(names)
+    ]
+    raise LabelError(
+        f"{path}: the first row is data, no header: {', '.join(names)}. Name the columns in order, \"_\" for one to "
+        f"skip: --columns {','.join(columns)}"
+    )
+
+
+def _is_data(name: str) -> bool:
+    try:
+        float(name)
+    except ValueError:
+        return _is_path(name)
+    return True
+
+
+def _is_path(name: str) -> bool:
+    return re.search(r"[^.\s]\.(?!\d+$)[a-z0-9]{2,4}$", name, re.IGNORECASE) is not None or "/" in name
+
+
+def labels_of_rows(
+    path: Path,
+    rows: Rows,
+    dataset: str,
+    video_column: str,
+    mos_column: str,
+    *,
+    video_pattern: str | None = None,
+    source_column: str | None = None,
+) -> list[RawLabel]:
+    """Labels of the rows of a table; arguments and errors as of `read_table`."""
+    options = (("--video-column", video_column), ("--mos-column", mos_column), ("--source-column", source_column))
     labels = []
-    for where, row in read_rows(path):
-        for column in (video_column, mos_column, source_column):
-            if column is not None and column not in row:
-                raise LabelError(f"{path.name}: no column {column!r}; its columns are {', '.join(map(repr, row))}")
-        video = row[video_column]
-        if video_pattern is not None and video:
+    for where, row in rows:
+        for option, column in options:
+            if column is None or column in row or (column == video_column and video_pattern is not None):
+                continue
+            raise LabelError(
+                f"{path.name}: no column {column!r}; its columns are {', '.join(map(repr, row))}; pass {option}"
+            )
+        video = row.get(video_column, "")
+        if video_pattern is not None and (video or video_column not in row):
             try:
                 video = video_pattern.format_map(row)
             except (KeyError, IndexError, ValueError) as error:

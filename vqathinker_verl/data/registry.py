@@ -71,6 +71,7 @@ class Dataset:
         videos: How many videos its authors published; None: not known.
         annotations: Name of a JSON annotation file -> its scale, which may be another, and its count.
         folder: Its published layout; None: unknown.
+        lower_is_better: Its scores are DMOS, of which less is better.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Dataset:
     videos: int | None = None
     annotations: Mapping[str, AnnotationFile] = field(default_factory=dict)
     folder: FolderLayout | None = None
+    lower_is_better: bool = False
 
 
 Registry = Mapping[str, Dataset]
@@ -122,6 +124,8 @@ def _dataset(name: str, entry: Any, where: str) -> Dataset:
     values = _fields(Dataset, {"name": name, **entry} if isinstance(entry, Mapping) else entry, where)
     values["scale"] = _scale(values["scale"], where)
     _check_count(values.get("videos"), where)
+    if not isinstance(values.get("lower_is_better", False), bool):
+        raise LabelError(f"{where}: lower_is_better: expected true or false, got {values['lower_is_better']!r}")
     annotations = {}
     for file, facts in _mapping(values, "annotations", where).items():
         known = _fields(AnnotationFile, facts, f"{where}: {file}")

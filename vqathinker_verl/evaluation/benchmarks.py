@@ -1,5 +1,6 @@
 """Labels in, benchmarks out, and each prediction to its label."""
 
+import logging
 import math
 import os
 from collections import defaultdict
@@ -12,6 +13,8 @@ from vqathinker_verl.data.records import LabelError
 from vqathinker_verl.data.registry import Registry
 from vqathinker_verl.data.sources import LabelSource, load
 from vqathinker_verl.evaluation.records import Benchmark, EvaluationError, Label, Prediction
+
+logger = logging.getLogger(__name__)
 
 # For labels that came inside a prediction file without a data set's name.
 UNNAMED = "benchmark"
@@ -27,7 +30,7 @@ def read_benchmarks(sources: Sequence[LabelSource], registry: Registry) -> list[
     """
     found: dict[str, list[Label]] = defaultdict(list)
     for source in sources:
-        read = _of_parquet(source.labels) if source.labels.suffix == ".parquet" else _of_label_file(source, registry)
+        read = _of_parquet(source.labels) if _is_prepared(source) else _of_label_file(source, registry)
         for name, labels in read.items():
             found[name] += labels
     return [_checked(name, labels) for name, labels in found.items()]
@@ -106,6 +109,11 @@ def match(
     return found, unlabelled
 
 
+def _is_prepared(source: LabelSource) -> bool:
+    """Whether a parquet is one of `vqathinker prepare`: no option says how else to read it."""
+    return source.labels.suffix == ".parquet" and source.dataset is None and source.labels.is_file()
+
+
 def _of_parquet(path: Path) -> dict[str, list[Label]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -127,9 +135,12 @@ def _of_parquet(path: Path) -> dict[str, list[Label]]:
 
 def _of_label_file(source: LabelSource, registry: Registry) -> dict[str, list[Label]]:
     try:
-        raw, scale = load(source, registry)
+        guesses: list[str] = []
+        raw, scale = load(source, registry, guesses=guesses)
     except LabelError as error:
         raise EvaluationError(str(error)) from error
+    for guess in guesses:
+        logger.warning("%s: guessed %s", source.labels, guess)
     # Figures are compared over whole benchmarks, so a faulty label stops, where `prepare` would set it aside.
     records, rejects, _ = check_labels(
         raw, scale, source.video_root, allow_missing=True, follow_links=source.follow_links
