@@ -29,7 +29,9 @@ def add_label_options(labels: Any) -> None:
                            help="less is better, as of DMOS")  # fmt: skip
     labels.add_argument("--video-root", type=Path, metavar="DIR",
                         help="folder that the videos' paths are relative to")  # fmt: skip
-    labels.add_argument("--follow-links", action="store_true", help="videos may be symbolic links out of the video root")
+    labels.add_argument(
+        "--follow-links", action="store_true", help="videos may be symbolic links out of the video root"
+    )
     labels.add_argument("--video-column", metavar="NAME", help="column or JSON field with the video (default: video, "
                         "or that of a known form)")  # fmt: skip
     labels.add_argument("--mos-column", metavar="NAME", help="column or JSON field with the MOS (default: mos, or that "

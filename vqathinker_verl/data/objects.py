@@ -70,7 +70,9 @@ def _list(path: Path, content: Any) -> list[Any]:
         if _field(content, FORMS[0][0]) is not None or any(_form(content, levels=True)):
             return [content]
         names = ", ".join(map(str, content))
-        raise LabelError(f"{path}: expected a list of objects, or an object that holds one; got the fields {names:.200}")
+        raise LabelError(
+            f"{path}: expected a list of objects, or an object that holds one; got the fields {names:.200}"
+        )
     raise LabelError(f"{path}: expected a list of objects, got {type(content).__name__}")
 
 

@@ -119,7 +119,7 @@ def check_header(path: Path, rows: Rows, video_column: str, mos_column: str) -> 
         "video" if _is_path(name) else "mos" if number == len(names) - 1 else "_" for number, name in enumerate(names)
     ]
     raise LabelError(
-        f"{path}: the first row is data, no header: {', '.join(names)}. Name the columns in order, \"_\" for one to "
+        f'{path}: the first row is data, no header: {", ".join(names)}. Name the columns in order, "_" for one to '
         f"skip: --columns {','.join(columns)}"
     )
 
