@@ -185,13 +185,13 @@ class TestFaults:
                 "not a folder",
             ),
             (["l.csv", "--dataset", "x", "--holdout", "0.1", "--output", "o.parquet"], "--holdout-output"),
-            (["l.txt", "--dataset", "x", "--output", "o.parquet"], "--format"),
+            (["l.scores", "--dataset", "x", "--output", "o.parquet"], "--format"),
         ],
     )
     def test_wrong_call_is_one_clear_line(self, tmp_path, monkeypatch, capsys, arguments, complaint):
         monkeypatch.chdir(tmp_path)
         write_csv(tmp_path / "l.csv", [("a.mp4", 3)])
-        write_csv(tmp_path / "l.txt", [("a.mp4", 3)])
+        write_csv(tmp_path / "l.scores", [("a.mp4", 3)])
         assert main(["prepare", *arguments]) == 2
         error = capsys.readouterr().err
         assert complaint in error

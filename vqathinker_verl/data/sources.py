@@ -32,6 +32,7 @@ _FORMAT_OF_SUFFIX = {
     ".jsonl": "json",
     ".csv": "table",
     ".tsv": "table",
+    ".txt": "table",
     ".mat": "table",
     ".xlsx": "table",
     ".parquet": "parquet",

@@ -1,7 +1,7 @@
 """Rows of a table, whatever file it is in: CSV, TSV, MATLAB, Excel."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 
@@ -23,7 +23,7 @@ class TableForm:
     """
 
     columns: tuple[str, ...] | None = None
-    text: TextForm = TextForm()
+    text: TextForm = field(default_factory=TextForm)
     sheet: str | None = None
 
 

@@ -53,7 +53,7 @@ def read_text(path: Path, form: TextForm, guesses: list[str]) -> Cells:
         cells = [(place, row) for place, row in rows if any(row)]
     except csv.Error as error:
         raise LabelError(
-            f"{path}: line {reader.line_num}: {error}; is it a text table? --delimiter and --encoding say how it is written"
+            f"{path}: line {reader.line_num}: {error}; --delimiter and --encoding say how it is written"
         ) from error
     return _with_points(path, cells, form.decimal, delimiter, guesses)
 
