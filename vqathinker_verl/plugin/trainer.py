@@ -51,6 +51,8 @@ class BatchRewards(Base):
     """A mixin before one of verl's trainers, `verl_mode` being the name under which verl knows that trainer."""
 
     verl_mode: str
+    train_dataloader: Any  # set by verl's trainers
+    val_dataloader: Any
 
     def __init__(self, config: DictConfig) -> None:
         ours = config.vqathinker
