@@ -15,7 +15,7 @@ pay.
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas
 import torch
@@ -24,7 +24,7 @@ from omegaconf import DictConfig, open_dict
 from ray.actor import ActorHandle
 from tensordict import TensorDict
 from transfer_queue import KVBatchMeta
-from verl.trainer.ppo.v1.trainer_base import PPOTrainer, register_trainer
+from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.trainer.ppo.v1.trainer_colocate_async import PPOTrainerColocateAsync
 from verl.trainer.ppo.v1.trainer_separate_async import PPOTrainerSeparateAsync
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
@@ -44,14 +44,15 @@ FIELDS = ["uid", "responses", "data_source", "reward_model", "extra_info", "extr
 DECODED = ["response_text", "perturbation", "perturbed_response", "perturbed_tokens"]  # of the agent loop
 
 
-# The mixin stands before any of verl's trainers; type checkers see their common base.
-Base = PPOTrainer if TYPE_CHECKING else object
+Base: Any = object  # the mixin stands before any of verl's trainers, whose types are not checked
 
 
 class BatchRewards(Base):
     """A mixin before one of verl's trainers, `verl_mode` being the name under which verl knows that trainer."""
 
     verl_mode: str
+    train_dataloader: Any  # set by verl's trainers
+    val_dataloader: Any
 
     def __init__(self, config: DictConfig) -> None:
         ours = config.vqathinker
