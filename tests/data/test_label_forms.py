@@ -11,6 +11,7 @@ from scipy.io import savemat
 
 from vqathinker_verl.data.checks import check_labels
 from vqathinker_verl.data.records import LabelError
+from vqathinker_verl.data.registry import load_registry
 from vqathinker_verl.data.sources import LabelSource, load
 
 
@@ -133,6 +134,12 @@ class TestMoreTables:
             pq.write_table(table, tmp_path / f"train-{number:05}.parquet")
         assert read(tmp_path) == [("0.mp4", 0.0), ("1.mp4", 1.0)]
 
+    def test_parquet_files_in_the_folder_of_a_known_dataset(self, tmp_path):
+        write(tmp_path / "KoNViD_1k_mos.csv", "flickr_id,MOS\n1,2.5\n")
+        pq.write_table(pa.table({"video": ["x.mp4"], "mos": [4.0]}), tmp_path / "prepared.parquet")
+        assert read(tmp_path, dataset="KoNViD-1k", registry=load_registry()) == [("1.mp4", 2.5)]
+        assert read(tmp_path, dataset="mine", registry=load_registry()) == [("x.mp4", 4.0)]
+
 
 class TestMoreObjects:
     @pytest.mark.parametrize(
@@ -153,6 +160,13 @@ class TestMoreObjects:
         assert read(path, video_column="clip.file", mos_column="human.mean") == [("a.mp4", 2.5)]
         with pytest.raises(LabelError, match="--video-column and --mos-column"):
             read(path)
+
+    def test_an_answer_about_several_videos(self, tmp_path):
+        entry = {"image": ["a.mp4", "b.mp4"], "conversations": [{"from": "gpt", "value": "2.5"}]}
+        path = write(tmp_path / "l.jsonl", json.dumps(entry))
+        with pytest.raises(LabelError, match=r"2 videos in 'image'.*--video-column image reads the first"):
+            read(path)
+        assert read(path, video_column="image") == [("a.mp4", 2.5)]
 
     def test_level_words_only_when_asked(self, tmp_path):
         entry = {"video": "a.mp4", "conversations": [{"from": "gpt", "value": "excellent"}]}

@@ -7,7 +7,7 @@ from helpers.evaluation_files import write_labels
 from vqathinker_verl.data.output import write_parquet
 from vqathinker_verl.data.records import RawLabel, Record
 from vqathinker_verl.data.registry import load_registry
-from vqathinker_verl.data.sources import LabelSource
+from vqathinker_verl.data.sources import LabelSource, load
 from vqathinker_verl.evaluation.benchmarks import labels_of_predictions, match, read_benchmarks, with_videos_under
 from vqathinker_verl.evaluation.records import Benchmark, EvaluationError, Label, Prediction
 
@@ -44,6 +44,8 @@ def test_the_parquet_of_prepare(tmp_path):
     ]
     write_parquet(tmp_path / "val.parquet", records, "val", "q")
     one, two = read_benchmarks([LabelSource(tmp_path / "val.parquet")], {})
+    # Options that other label files of the same call need change nothing.
+    assert read_benchmarks([LabelSource(tmp_path / "val.parquet", dataset="x", scale=(0.0, 9.0))], {}) == [one, two]
     assert one == Benchmark("one", (Label("one/a.mp4", "a.mp4", 4.0, "/x/a.mp4"),))
     assert two.labels[0].mos == 3.0
     with pytest.raises(EvaluationError, match=r"one/a\.mp4 is labelled twice"):
@@ -73,6 +75,15 @@ def test_a_faulty_label_stops(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(EvaluationError, match=message):
         read_benchmarks([LabelSource(path, dataset="mine", scale=(1.0, 5.0))], {})
+
+
+def test_parquet_of_others_with_videos_as_bytes(tmp_path):
+    source = LabelSource(data_file("labels/forms/video_bytes.parquet"), dataset="d", scale=(0.0, 4.0))
+    written, _ = load(source, {}, video_dir=tmp_path)
+    (found,) = read_benchmarks([source], {})
+    assert [(label.video, label.mos) for label in found.labels] == [(written[0].video, pytest.approx(4.2))]
+    with pytest.raises(EvaluationError, match="pass --dataset NAME"):
+        read_benchmarks([LabelSource(source.labels)], {})
 
 
 def test_what_is_no_parquet_of_prepare(tmp_path):

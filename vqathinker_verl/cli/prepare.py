@@ -11,7 +11,7 @@ from vqathinker_verl.data.missing import check_complete, default_root
 from vqathinker_verl.data.output import clipped, read_keys, write_parquet, write_quarantine
 from vqathinker_verl.data.probing import probe_records
 from vqathinker_verl.data.records import LabelError, Record, Reject
-from vqathinker_verl.data.registry import load_registry
+from vqathinker_verl.data.registry import Registry, load_registry
 from vqathinker_verl.data.sources import LabelSource, format_of, load, read_sets
 from vqathinker_verl.data.splits import hold_out
 from vqathinker_verl.data.summary import draw_histogram, scale_warnings, summary_table
@@ -120,14 +120,14 @@ def _checked_records(args: argparse.Namespace, guesses: list[str]) -> tuple[list
     registry = load_registry(args.registry)
     taken = read_keys(args.exclude)
     for source in _sources(args):
-        if args.sets is None and os.path.exists(source.labels) and format_of(source) == "table":
+        if args.sets is None and os.path.exists(source.labels) and format_of(source, registry) == "table":
             check_complete(source, registry, args.output, allow_missing=args.allow_missing)
         found: list[str] = []
         video_dir = args.output.with_name(f"{args.output.stem}.videos")
         labels, scale = load(source, registry, guesses=found, video_dir=video_dir)
         guesses += [f"{source.labels}: guessed {guess}" for guess in found]
-        stored = format_of(source) == "parquet" and source.video_root is None and video_dir.is_dir()
-        video_root = video_dir.resolve() if stored else _video_root(source, args.allow_missing)
+        stored = format_of(source, registry) == "parquet" and source.video_root is None and video_dir.is_dir()
+        video_root = video_dir.resolve() if stored else _video_root(source, registry, args.allow_missing)
         good, bad, absent = check_labels(
             labels,
             scale,
@@ -163,11 +163,11 @@ def _sources(args: argparse.Namespace) -> list[LabelSource]:
     return [label_source(args, args.labels)]
 
 
-def _video_root(source: LabelSource, allow_missing: bool) -> Path | None:
+def _video_root(source: LabelSource, registry: Registry, allow_missing: bool) -> Path | None:
     video_root = source.video_root
     if video_root is None and source.labels.is_dir():
         video_root = source.labels
-    if video_root is None and format_of(source) == "table":
+    if video_root is None and format_of(source, registry) == "table":
         video_root = default_root(source)
     if video_root is None:
         if not allow_missing:

@@ -42,6 +42,14 @@ def read_folder(folder: Path, dataset: Dataset, subset: str | None = None) -> li
     ]
 
 
+def holds_labels_of(folder: Path, dataset: Dataset) -> bool:
+    """Whether a label file of a dataset's layout is somewhere in a folder."""
+    patterns = dataset.folder.labels if dataset.folder is not None else ()
+    return (
+        any(Path(file).match(pattern) for file in _files_under(folder) for pattern in patterns) if patterns else False
+    )
+
+
 def _files_under(folder: Path) -> list[str]:
     """Paths of all files from here, links followed; a folder that links lead back to is entered once."""
     files = []

@@ -120,6 +120,13 @@ def read_fields(
             raise LabelError(f"{where}: no dataset_name; name the dataset with --dataset")
         if not isinstance(name, str) or not name.isprintable():
             raise LabelError(f"{where}: dataset_name: expected printable text, got {name!r:.80}")
+        videos = entry.get(video_field)
+        if mos_field == ANSWER and video_column is None and isinstance(videos, list) and len(videos) > 1:
+            # One answer about several videos is a comparison more often than a MOS.
+            raise LabelError(
+                f"{where}: {len(videos)} videos in {video_field!r}; expected one for one answer; "
+                f"--video-column {video_field} reads the first"
+            )
         value = _mos(entry, mos_field)
         word = _level(value)
         on_answers &= mos_field == ANSWER or (levels and word is not None)

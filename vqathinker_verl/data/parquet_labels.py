@@ -24,10 +24,11 @@ def read_parquet(path: Path, columns: tuple[str, ...], video_dir: Path | None) -
     Args:
         path: A parquet file, or a folder of shards.
         columns: Columns to read; those that do not exist are reported by the caller.
-        video_dir: Folder that videos stored as bytes are written to, named by their hash; None: they are refused.
+        video_dir: Folder that videos stored as bytes are written to; they are named by their hash. None: they are
+            named alike and not written, which is enough to match predictions.
 
     Raises:
-        LabelError: A file cannot be read, or holds videos as bytes and there is no folder for them.
+        LabelError: A file cannot be read.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -43,17 +44,15 @@ def read_parquet(path: Path, columns: tuple[str, ...], video_dir: Path | None) -
                 for batch in file.iter_batches(batch_size=16, columns=chosen):
                     for entry in batch.to_pylist():
                         where = f"{shard.name}: row {len(rows) + 1}"
-                        cells = {name: _cell(where, value, video_dir) for name, value in entry.items()}
+                        cells = {name: _cell(value, video_dir) for name, value in entry.items()}
                         rows.append((where, {**unread, **cells}))
         except (pa.ArrowException, OSError, ValueError) as error:
-            if isinstance(error, LabelError):
-                raise
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise LabelError(f"{shard}: cannot be read as parquet ({reason})") from error
     return rows
 
 
-def _cell(where: str, value: Any, video_dir: Path | None) -> str:
+def _cell(value: Any, video_dir: Path | None) -> str:
     if isinstance(value, list):
         value = value[0] if value else None
     name = None
@@ -61,20 +60,18 @@ def _cell(where: str, value: Any, video_dir: Path | None) -> str:
         name, data = value.get("path"), value.get("bytes")
         value = data if data is not None else name
     if isinstance(value, bytes):
-        if video_dir is None:
-            raise LabelError(f"{where}: the video is stored as bytes; `vqathinker prepare` writes it to a file")
         return _written(value, name, video_dir)
     return "" if value is None else str(value).strip()
 
 
-def _written(data: bytes, name: str | None, folder: Path) -> str:
-    """Write a video once and return its name, the hash of its bytes."""
+def _written(data: bytes, name: str | None, folder: Path | None) -> str:
+    """Write a video once, if there is a folder for it, and return its name, the hash of its bytes."""
     suffix = next((end for start, magic, end in MAGIC if data[start : start + len(magic)] == magic), None)
     suffix = suffix or (Path(name).suffix.lower() if name else "") or ".mp4"
-    path = folder / f"{hashlib.sha256(data).hexdigest()}{suffix}"
-    if not path.exists():
-        write_atomically(path, lambda partial: _write(partial, data))
-    return path.name
+    name = f"{hashlib.sha256(data).hexdigest()}{suffix}"
+    if folder is not None and not (folder / name).exists():
+        write_atomically(folder / name, lambda partial: _write(partial, data))
+    return name
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from vqathinker_verl.data.folders import read_folder
+from vqathinker_verl.data.folders import holds_labels_of, read_folder
 from vqathinker_verl.data.objects import read_fields
 from vqathinker_verl.data.parquet_labels import read_parquet
 from vqathinker_verl.data.readers import (
@@ -153,7 +153,7 @@ def load(
     """
     if not os.path.exists(source.labels):  # unlike Path.exists, also for what can be no path
         raise LabelError(f"{source.labels}: no such file or folder")
-    kind = format_of(source)
+    kind = format_of(source, registry)
     if kind == "parquet":
         labels, scale = _load_parquet(source, registry, video_dir)
     elif kind == "table":
@@ -185,14 +185,18 @@ def _lower_is_better(source: LabelSource, registry: Registry, dataset: str) -> b
     return False
 
 
-def format_of(source: LabelSource) -> str:
+def format_of(source: LabelSource, registry: Registry) -> str:
     """One of FORMATS, as given or by the file's suffix."""
     if source.format is not None:
         if source.format not in FORMATS:
             raise LabelError(f"{source.labels}: format {source.format!r}; expected {' or '.join(FORMATS)}")
         return source.format
     if source.labels.is_dir():
-        # The folder of a data set of Hugging Face holds parquet shards, and no table that the registry names.
+        # The folder of a data set of Hugging Face holds parquet shards, and no label file that the registry names;
+        # parquet files in a registered dataset's folder may be what `prepare` wrote there.
+        known = registry.get(source.dataset or "")
+        if known is not None and holds_labels_of(source.labels, known):
+            return "folder"
         return "parquet" if next(source.labels.rglob("*.parquet"), None) else "folder"
     try:
         return _FORMAT_OF_SUFFIX[source.labels.suffix.lower()]

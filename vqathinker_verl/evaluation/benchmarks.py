@@ -110,8 +110,18 @@ def match(
 
 
 def _is_prepared(source: LabelSource) -> bool:
-    """Whether a parquet is one of `vqathinker prepare`: no option says how else to read it."""
-    return source.labels.suffix == ".parquet" and source.dataset is None and source.labels.is_file()
+    """Whether a file is a parquet of `vqathinker prepare`, by its columns, whatever the options say of other files."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if source.labels.suffix.lower() != ".parquet" or not source.labels.is_file():
+        return False
+    if source.dataset is None:
+        return True  # else reading it reports the fault
+    try:
+        return {"reward_model", "extra_info"} <= set(pq.read_schema(source.labels).names)
+    except (OSError, pa.ArrowException):
+        return False
 
 
 def _of_parquet(path: Path) -> dict[str, list[Label]]:
@@ -127,7 +137,10 @@ def _of_parquet(path: Path) -> dict[str, list[Label]]:
             labels[row["data_source"]].append(Label(info["video_id"], info["video"], mos, info["path"]))
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]  # pyarrow adds the whole schema
-        raise EvaluationError(f"{path}: expected a parquet file of `vqathinker prepare` ({reason})") from error
+        raise EvaluationError(
+            f"{path}: expected a parquet file of `vqathinker prepare` ({reason}); for other parquet labels pass "
+            "--dataset NAME"
+        ) from error
     if not rows:
         raise EvaluationError(f"{path}: no labels in the file")
     return labels
