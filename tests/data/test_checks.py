@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vqathinker_verl.data.checks import check_labels
+from vqathinker_verl.data.readers import with_sources
 from vqathinker_verl.data.records import LabelError, RawLabel, Record
 from vqathinker_verl.data.scale import map_mos
-from vqathinker_verl.data.splits import hold_out
+from vqathinker_verl.data.splits import hold_out, versions_apart
 
 
 def label(video, mos="50", dataset="set", source=None):
@@ -89,6 +90,12 @@ class TestCheckLabels:
         assert [record.video for record in records] == ["b.mp4"]
         assert len(rejects) == 1
         assert reason in rejects[0].reason
+
+    @pytest.mark.parametrize(("stated", "on_disk"), [("\u00e9.mp4", "e\u0301.mp4"), ("e\u0301.mp4", "\u00e9.mp4")])
+    def test_other_unicode_form_on_disk(self, tmp_path, stated, on_disk):
+        (tmp_path / on_disk).write_bytes(b"x")
+        (record,), rejects, _ = check_labels([RawLabel("w", stated, "3", "d")], (1.0, 5.0), tmp_path)
+        assert (record.path, rejects) == (str(tmp_path / on_disk), [])
 
     def test_one_video_under_several_spellings(self, root):
         same = [
@@ -184,6 +191,27 @@ class TestHoldOut:
         held = {r.video for r in hold_out(records, 0.2, 7)[1]}
         assert held == {r.video for r in hold_out(records[::-1], 0.2, 7)[1]}
         assert held != {r.video for r in hold_out(records, 0.2, 8)[1]}
+
+    @pytest.mark.parametrize(
+        "form",
+        ["v/{s}_crf{n}.mp4", "{s}_CRF_{n}_ss_00.mkv", "{s}_pa{n}.mp4", "{s}_{n}40p_a.mp4", "{s}_{n}", "{s}-{n}.mp4"],
+    )
+    def test_versions_of_a_source_are_warned_of_and_kept_together(self, form):
+        labels = [label(form.format(s=f"scene{s}x", n=n)) for s in range(5) for n in range(1, 4)]
+        (warning,) = versions_apart(*hold_out(self.of(labels), 0.3, 0))
+        assert labels[0].video.partition("scene")[0] + "scene" in warning
+        pattern = warning.partition("--source-pattern '")[2].removesuffix("'")
+        kept, held = hold_out(self.of(with_sources(labels, pattern)), 0.3, 0)
+        assert not {r.video.partition("x")[0] for r in kept} & {r.video.partition("x")[0] for r in held}
+        assert versions_apart(kept, held) == []
+
+    @pytest.mark.parametrize("form", ["clip_{n:03}.mp4", "yfcc-batch6/{n}.mp4", "{n}.mp4", "A{n:03}.mp4"])
+    def test_numbers_of_videos_are_no_versions(self, form):
+        records = self.of([label(form.format(n=n)) for n in range(50)])
+        assert versions_apart(*hold_out(records, 0.3, 0)) == []
+
+    def of(self, labels):
+        return [Record(one, one.video, one.video, 3.0, (1.0, 5.0), one.source or one.video) for one in labels]
 
     def test_each_dataset_gives_its_share(self):
         records = self.records(50, dataset="a") + self.records(100, dataset="b")

@@ -5,8 +5,9 @@ import pytest
 from helpers.data import data_file
 from scipy.io import savemat
 
-from vqathinker_verl.data.folders import read_folder
-from vqathinker_verl.data.records import LabelError
+from vqathinker_verl.data.checks import check_labels
+from vqathinker_verl.data.folders import left_out, read_folder
+from vqathinker_verl.data.records import LabelError, RawLabel
 from vqathinker_verl.data.registry import load_registry
 from vqathinker_verl.data.sources import LabelSource, load
 
@@ -160,6 +161,25 @@ class TestFolders:
         for name in ("up", "again"):
             (tmp_path / "yfcc-batch1" / name).symlink_to(tmp_path, target_is_directory=True)
         assert self.read(registry, tmp_path, "LSVQ", "test") == [("yfcc-batch1/747.mp4", 67.75)]
+
+    @pytest.mark.parametrize("name", ["12.mp4", "KoNViD_1k_videos/orig_12_540_5s.mp4"])
+    @pytest.mark.parametrize("row", ["flickr_id,MOS\n12,3.5\n", "file_name,MOS\norig_12_540_5s.mp4,3.5\n"])
+    def test_both_naming_schemes_of_konvid(self, registry, tmp_path, name, row):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+        (tmp_path / "KoNViD_1k_mos.csv").write_text(row)
+        assert [label.video for label in read_folder(tmp_path, registry["KoNViD-1k"])] == [name]
+        labels = [RawLabel("w", "12.mp4", "3.5", "KoNViD-1k")]  # as in the annotation file
+        (record,), _, missing = check_labels(labels, (1.0, 5.0), tmp_path, registry=registry)
+        assert (record.video, record.path, missing) == ("12.mp4", str(tmp_path / name), set())
+
+    def test_files_left_out(self, registry, tmp_path):
+        for name in ("12.MPG", "13.y4m", "14.webp", "15.yuv", ".hidden"):
+            (tmp_path / name).write_bytes(b"x")
+        (tmp_path / "KoNViD_1k_mos.csv").write_text("flickr_id,MOS\n12,3.5\n14,3\n")
+        labels = read_folder(tmp_path, registry["KoNViD-1k"])
+        assert [label.video for label in labels] == ["12.MPG", "14.webp"]
+        assert left_out(tmp_path, labels) == (["13.y4m"], ["15.yuv", "KoNViD_1k_mos.csv"])
 
     def test_konvid(self, registry, tmp_path):
         touch(tmp_path, "KoNViD_1k_metadata/KoNViD_1k_attributes.csv", "KoNViD_1k_videos/3015323763.mp4")

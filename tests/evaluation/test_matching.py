@@ -28,6 +28,36 @@ def test_a_video_is_named_by_id_path_or_relative_path(prediction):
     assert unlabelled == []
 
 
+@pytest.mark.parametrize("name", ["one\\a\u00e9.mp4", "./one/ae\u0301.mp4", "one//.\\a\u00e9.mp4"])
+def test_one_spelling_of_a_name(name):
+    for written, other in ((name, "one/a\u00e9.mp4"), ("one/a\u00e9.mp4", name)):
+        benchmark = Benchmark("one", (Label(written, written, 3.0),))
+        assert match([said(other)], [benchmark])[1] == []
+    with pytest.raises(EvaluationError, match="has a prediction already"):
+        match([said(name), said("one/a\u00e9.mp4")], [benchmark])
+
+
+@pytest.mark.parametrize("name", ["one/b", "b.MKV", "./b.yuv"])
+def test_suffixes_are_ignored_only_when_asked(name):
+    assert match([said(name)], [ONE])[1] == [said(name)]
+    found, unlabelled = match([said(name), said("one/a.mp4")], [ONE], ignore_suffix=True)
+    assert ([p.video_id for p in found["one"]], unlabelled) == (["one/a.mp4", name], [])
+    two = Benchmark("one", (Label("one/b.mp4", "b.mp4", 3.0), Label("one/b.avi", "b.avi", 4.0)))
+    assert match([said("b.avi")], [two], ignore_suffix=True)[0] == {"one": [None, said("b.avi")]}
+    with pytest.raises(EvaluationError, match="fits 2 videos of one; expected one"):
+        match([said("b")], [two], ignore_suffix=True)
+
+
+@pytest.mark.parametrize(
+    "name", ["12.mp4", "orig_12_540_5s.mp4", "KoNViD_1k_videos/12.mp4", "KoNViD-1k/KoNViD_1k_videos/orig_12_540_5s.mp4"]
+)
+@pytest.mark.parametrize("label", ["12.mp4", "orig_12_540_5s.mp4"])
+def test_both_naming_schemes_of_konvid(tmp_path, name, label):
+    path = write_labels(tmp_path / "labels.csv", {label: 2, "13.mp4": 3})
+    found = read_benchmarks([LabelSource(path, dataset="KoNViD-1k")], load_registry())
+    assert match([said(name)], found) == ({"KoNViD-1k": [said(name), None]}, [])
+
+
 def test_nothing_is_guessed():
     other = said("elsewhere/b.mp4")
     assert match([other], [ONE, TWO])[1] == [other]

@@ -11,6 +11,7 @@ from vqathinker_verl.inference.scoring import (
     PredictionsFile,
     ScoringError,
     find_videos,
+    left_out,
     model_identity,
     read_predictions,
     same_model,
@@ -147,6 +148,13 @@ def test_videos_of_a_folder_are_named_relative_to_it(folder):
     assert find_videos([folder / "deep" / "a.MKV", folder / "missing.mp4"]).keys() == {"a.MKV", "missing.mp4"}
     assert find_videos([folder / "deep"], root=folder).keys() == {"deep/a.MKV"}
     assert len(find_videos([folder, folder])) == 2  # the same video twice is one
+
+
+def test_every_suffix_that_the_decoder_takes_and_a_list_of_the_others(folder):
+    for name in ("a.mpg", "b.Y4M", "c.webp", "d.3gp", "e.yuv", ".hidden"):
+        (folder / name).touch()
+    assert list(find_videos([folder])) == ["a.mpg", "b.Y4M", "b.mp4", "c.webp", "d.3gp", "deep/a.MKV"]
+    assert left_out([folder, folder / "a.mpg"]) == [str(folder / "e.yuv"), str(folder / "notes.txt")]
 
 
 def test_folders_that_cannot_be_named_are_refused(folder, tmp_path_factory):

@@ -69,6 +69,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--sets", type=Path, metavar="FILE", help="JSON list of label sets, as of `prepare`, for all that follows"
     )
     add_label_options(labels)
+    labels.add_argument(
+        "--ignore-suffix",
+        action="store_true",
+        help="match predictions and labels that differ in the video's suffix only, such as a.mp4, a.yuv and a",
+    )
 
     figures = parser.add_argument_group("metrics")
     figures.add_argument(
@@ -122,7 +127,7 @@ def evaluate(args: argparse.Namespace) -> Outcome:
         if models[0].name == models[1].name:
             raise EvaluationError(f"both models are called {models[0].name!r}; pass --name and --against-name")
     benchmarks = benchmarks or _arranged(labels_of_predictions(models[0].predictions), args)
-    results = [_evaluate(model, benchmarks, settings) for model in models]
+    results = [_evaluate(model, benchmarks, settings, ignore_suffix=args.ignore_suffix) for model in models]
     return Outcome(results, settings, compare_models(results[0], results[1], settings) if args.against else None)
 
 
@@ -230,18 +235,20 @@ def _read_model(files: Sequence[str], name: str | None, benchmarks: Sequence[Ben
     return Model(name or paths[0].stem, [str(path) for path in paths], predictions)
 
 
-def _evaluate(model: Model, benchmarks: Sequence[Benchmark], settings: Settings) -> ModelResult:
+def _evaluate(model: Model, benchmarks: Sequence[Benchmark], settings: Settings, *, ignore_suffix: bool) -> ModelResult:
     predictions, files = model.predictions, model.files
     known = {benchmark.name for benchmark in benchmarks}
     # A benchmark's name that the labels do not use says nothing about them.
     predictions = [p if p.benchmark in known else replace(p, benchmark=None) for p in predictions]
-    matched, unlabelled = match(predictions, benchmarks)
+    matched, unlabelled = match(predictions, benchmarks, ignore_suffix=ignore_suffix)
     if len(unlabelled) == len(predictions):
         label = next((label for benchmark in benchmarks for label in benchmark.labels), None)
+        matching = not ignore_suffix and len(match(predictions, benchmarks, ignore_suffix=True)[1]) < len(predictions)
+        hint = "; the names differ in their suffix only: pass --ignore-suffix" if matching else ""
         raise EvaluationError(
             f"{files[0]}: none of the {len(predictions)} predictions has a label; the first is about "
             f"{predictions[0].video_id!r}, the labels' first about {label.video_id if label else None!r}. A video is "
-            "named by DATASET/path, or by its path inside the labels' folder"
+            f"named by DATASET/path, or by its path inside the labels' folder{hint}"
         )
     return evaluate_model(model.name, benchmarks, matched, settings, files=files, unlabelled=unlabelled)
 

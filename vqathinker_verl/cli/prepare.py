@@ -7,13 +7,14 @@ from pathlib import Path
 
 from vqathinker_verl.cli.label_options import FIELDS, add_label_options, label_source
 from vqathinker_verl.data.checks import check_labels
+from vqathinker_verl.data.folders import left_out
 from vqathinker_verl.data.missing import check_complete, default_root
-from vqathinker_verl.data.output import clipped, read_keys, write_parquet, write_quarantine
+from vqathinker_verl.data.output import clipped, listed, read_keys, write_parquet, write_quarantine
 from vqathinker_verl.data.probing import probe_records
-from vqathinker_verl.data.records import LabelError, Record, Reject
+from vqathinker_verl.data.records import LabelError, RawLabel, Record, Reject
 from vqathinker_verl.data.registry import Registry, load_registry
 from vqathinker_verl.data.sources import LabelSource, format_of, load, read_sets
-from vqathinker_verl.data.splits import hold_out
+from vqathinker_verl.data.splits import hold_out, versions_apart
 from vqathinker_verl.data.summary import draw_histogram, scale_warnings, summary_table
 from vqathinker_verl.files import check_writable
 from vqathinker_verl.prompts import QUALITY_PROMPT
@@ -92,9 +93,11 @@ def _prepare(args: argparse.Namespace) -> int:
         first = clipped(rejects[0].reason)
         raise LabelError(f"all {len(rejects)} rows were rejected, the first: {first}; see {quarantine}")
     splits = [(args.split, records)]
+    warnings = scale_warnings(records)
     if args.holdout is not None:
         kept, held = hold_out(records, args.holdout, args.seed)
         splits = [(args.split, kept), (args.holdout_split, held)]
+        warnings += versions_apart(kept, held)
     histogram = args.histogram or args.output.with_suffix(".mos.png")
     draw_histogram(histogram, splits)
     outputs = [args.output, args.holdout_output][: len(splits)]
@@ -105,7 +108,7 @@ def _prepare(args: argparse.Namespace) -> int:
     for guess in guesses:
         print(guess)
     print(summary_table(splits, rejects, missing))
-    for warning in scale_warnings(records):
+    for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
     if rejects:
         print(f"{len(rejects)} rows were left out, the first: {clipped(rejects[0].reason)}; all in {quarantine}")
@@ -126,6 +129,8 @@ def _checked_records(args: argparse.Namespace, guesses: list[str]) -> tuple[list
         video_dir = args.output.with_name(f"{args.output.stem}.videos")
         labels, scale = load(source, registry, guesses=found, video_dir=video_dir)
         guesses += [f"{source.labels}: guessed {guess}" for guess in found]
+        if format_of(source, registry) == "folder":
+            guesses += _left_out(source.labels, labels)
         stored = format_of(source, registry) == "parquet" and source.video_root is None and video_dir.is_dir()
         video_root = video_dir.resolve() if stored else _video_root(source, registry, args.allow_missing)
         good, bad, absent = check_labels(
@@ -135,6 +140,7 @@ def _checked_records(args: argparse.Namespace, guesses: list[str]) -> tuple[list
             allow_missing=args.allow_missing,
             follow_links=source.follow_links,
             taken=taken,
+            registry=registry,
         )
         missing |= absent
         _stop_if_strict(args.strict, bad)
@@ -147,6 +153,13 @@ def _checked_records(args: argparse.Namespace, guesses: list[str]) -> tuple[list
         records += good
         rejects += bad
     return records, rejects, missing
+
+
+def _left_out(folder: Path, labels: list[RawLabel]) -> list[str]:
+    """Lines that list what in a dataset's folder is not read."""
+    videos, others = left_out(folder, labels)
+    lines = {"videos without a label": videos, "files that are not videos, by their suffix": others}
+    return [f"{folder}: left out {len(files)} {what}: {listed(files)}" for what, files in lines.items() if files]
 
 
 def _sources(args: argparse.Namespace) -> list[LabelSource]:

@@ -5,6 +5,7 @@ import json
 import sys
 from pathlib import Path
 
+from vqathinker_verl.data.output import listed
 from vqathinker_verl.files import check_writable
 from vqathinker_verl.inference.engines import EngineError, open_engine
 from vqathinker_verl.inference.options import (
@@ -20,6 +21,7 @@ from vqathinker_verl.inference.scoring import (
     PredictionsFile,
     check_videos,
     find_videos,
+    left_out,
     score_videos,
 )
 
@@ -61,6 +63,9 @@ def score(args: argparse.Namespace) -> int:
 
     quiet_libraries()
     videos = find_videos(args.videos, args.root)
+    others = left_out(args.videos)
+    if others:
+        _say(f"left out {len(others)} files that are not videos, by their suffix: {listed(others)}")
     check_videos(videos.values())
     if args.output is not None:
         check_writable(args.output)

@@ -3,11 +3,14 @@
 import math
 import os
 import stat
-from collections.abc import Iterable, Mapping
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from vqathinker_verl.data.naming import other_names
 from vqathinker_verl.data.paths import inside_root
 from vqathinker_verl.data.records import RawLabel, Record, Reject
+from vqathinker_verl.data.registry import Registry
 from vqathinker_verl.data.scale import map_mos
 
 
@@ -19,6 +22,7 @@ def check_labels(
     allow_missing: bool = False,
     follow_links: bool = False,
     taken: Mapping[str, str] | None = None,
+    registry: Registry | None = None,
 ) -> tuple[list[Record], list[Reject], set[str]]:
     """Check labels: a finite MOS inside the scale, a file inside the video root, no video twice.
 
@@ -29,6 +33,7 @@ def check_labels(
         allow_missing: Keep rows whose file does not exist, and count them.
         follow_links: Let symbolic links inside the root lead out of it.
         taken: Paths and ids of videos that other sets hold, and where.
+        registry: Datasets whose videos may have other names than the labels state.
 
     Returns:
         The good rows, the others with their reasons, and the ids of the good ones that have no file.
@@ -38,8 +43,9 @@ def check_labels(
     seen = dict(taken or {})
     missing: set[str] = set()
     for label in labels:
+        known = (registry or {}).get(label.dataset)
         try:
-            record = _checked(label, scale, video_root, follow_links)
+            record = _checked(label, scale, video_root, follow_links, known.video_names if known is not None else ())
             for key in record.keys:
                 if key in seen:
                     raise ValueError(f"the same video as in {seen[key]}")
@@ -58,7 +64,9 @@ def check_labels(
     return records, rejects, missing
 
 
-def _checked(label: RawLabel, scale: tuple[float, float], video_root: Path | None, follow_links: bool) -> Record:
+def _checked(
+    label: RawLabel, scale: tuple[float, float], video_root: Path | None, follow_links: bool, schemes: Sequence[str]
+) -> Record:
     if not label.mos:
         raise ValueError("no MOS; expected a number")
     try:
@@ -69,8 +77,21 @@ def _checked(label: RawLabel, scale: tuple[float, float], video_root: Path | Non
         raise ValueError(f"MOS {label.mos!r} is not finite")
     map_mos(mos, scale)
     video = inside_root(label.video, video_root, follow_links=follow_links)
-    path = video if video_root is None else os.path.join(video_root, *video.split("/"))
+    path = video if video_root is None else _file_of(video, video_root, follow_links, schemes)
     return Record(label, video, path, mos, scale, label.source or video)
+
+
+def _file_of(video: str, video_root: Path, follow_links: bool, schemes: Sequence[str]) -> str:
+    """The video's file: as stated, else in another Unicode form or naming scheme, if there is one."""
+    stated = os.path.join(video_root, *video.split("/"))
+    if os.path.exists(stated):
+        return stated
+    forms = [unicodedata.normalize("NFC", video), unicodedata.normalize("NFD", video)]
+    for name in [*forms, *other_names(video, schemes)]:
+        path = os.path.join(video_root, *inside_root(name, video_root, follow_links=follow_links).split("/"))
+        if os.path.exists(path):
+            return path
+    return stated
 
 
 def _check_regular_file(path: str) -> None:

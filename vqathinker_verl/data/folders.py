@@ -1,14 +1,16 @@
 """A dataset's folder as its authors publish it: the label file found by name, the videos found by name."""
 
 import os
+import unicodedata
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
+from vqathinker_verl.data.naming import normal_name, other_names, without_suffix
 from vqathinker_verl.data.records import LabelError, RawLabel
 from vqathinker_verl.data.registry import Dataset, FolderLayout
 from vqathinker_verl.data.tables import Row, read_rows
-
-VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".wmv", ".ts"})
+from vqathinker_verl.frames.suffixes import VIDEO_SUFFIXES
 
 
 def read_folder(folder: Path, dataset: Dataset, subset: str | None = None) -> list[RawLabel]:
@@ -37,9 +39,21 @@ def read_folder(folder: Path, dataset: Dataset, subset: str | None = None) -> li
     mos_column = _column(columns, layout.mos, label_file)
     videos = _videos_by_stem(files)
     return [
-        RawLabel(where, _find_video(row, video_column, layout, videos), row[mos_column], dataset.name)
+        RawLabel(where, _find_video(row, video_column, dataset, layout, videos), row[mos_column], dataset.name)
         for where, row in _rows_of(rows, subset, layout, label_file)
     ]
+
+
+def left_out(folder: Path, labels: Sequence[RawLabel]) -> tuple[list[str], list[str]]:
+    """Files of a dataset's folder that no label names: videos, and files whose suffix is not a video's.
+
+    Label tables are among the latter; hidden files are left out of both.
+    """
+    named = {normal_name(label.video) for label in labels}
+    files = [file for file in _files_under(folder) if not Path(file).name.startswith(".")]
+    videos = [file for file in files if Path(file).suffix.lower() in VIDEO_SUFFIXES]
+    others = [file for file in files if Path(file).suffix.lower() not in VIDEO_SUFFIXES]
+    return [file for file in videos if normal_name(file) not in named], others
 
 
 def holds_labels_of(folder: Path, dataset: Dataset) -> bool:
@@ -107,21 +121,22 @@ def _videos_by_stem(files: list[str]) -> dict[str, list[str]]:
 
 
 def _stem(file: str) -> str:
-    """A path without its suffix, if that is a video's: names may hold dots ("..._t_20.0")."""
-    stem, suffix = os.path.splitext(file)
-    return stem if suffix.lower() in VIDEO_SUFFIXES else file
+    return without_suffix(unicodedata.normalize("NFC", file))
 
 
-def _find_video(row: Row, video_column: str, layout: FolderLayout, videos: dict[str, list[str]]) -> str:
+def _find_video(
+    row: Row, video_column: str, dataset: Dataset, layout: FolderLayout, videos: dict[str, list[str]]
+) -> str:
     if not row[video_column]:
         return ""
     values = {key: layout.replace.get(key, {}).get(value, value) for key, value in row.items()}
     values["video"] = row[video_column]
     try:
-        names = [_stem(pattern.format_map(values)) for pattern in layout.names]
+        names = [without_suffix(normal_name(pattern.format_map(values))) for pattern in layout.names]
     except (KeyError, IndexError, ValueError) as error:
         raise LabelError(f"names {list(layout.names)} do not fit the columns {list(row)}: {error!r}") from error
-    for name in names:
+    others = [without_suffix(other) for name in names for other in other_names(f"{name}.mp4", dataset.video_names)]
+    for name in [*names, *others]:
         found = [file for file in videos.get(name.rpartition("/")[2], ()) if f"/{_stem(file)}".endswith(f"/{name}")]
         if len(found) > 1:
             raise LabelError(f"two videos are called {name}: {found[0]} and {found[1]}; keep one of them")

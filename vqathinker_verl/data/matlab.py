@@ -67,7 +67,7 @@ def main(path: str, wanted: Sequence[str]) -> None:
         sizes = {name: len(value or ()) for name, value in chosen.items()}
         if len(set(sizes.values())) > 1:
             sys.exit(f"its columns differ in length: {sizes}; choose --video-column and --mos-column that go together")
-        columns = chosen
+        columns = {name: value for name, value in chosen.items() if value is not None}
     else:
         longest = max(map(len, variables.values()), default=0)
         columns = {name: value for name, value in variables.items() if wanted or len(value) == longest}

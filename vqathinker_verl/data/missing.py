@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from vqathinker_verl.data.folders import VIDEO_SUFFIXES
 from vqathinker_verl.data.readers import check_header
 from vqathinker_verl.data.records import LabelError
 from vqathinker_verl.data.registry import Registry, Scale
 from vqathinker_verl.data.sources import LabelSource
 from vqathinker_verl.data.tables import read_rows
+from vqathinker_verl.frames.suffixes import VIDEO_SUFFIXES
 
 # Scales that people rate on; the first that holds all MOS is proposed.
 COMMON_SCALES: tuple[Scale, ...] = ((0, 1), (1, 5), (0, 5), (0, 10), (0, 100))

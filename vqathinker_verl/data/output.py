@@ -113,6 +113,15 @@ def clipped(text: str) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}... ({len(text)} characters)"
 
 
+LISTED = 20  # names in a message
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names for a message; beyond LISTED their number only."""
+    more = len(names) - LISTED
+    return ", ".join(names[:LISTED]) + (f" and {more} more" if more > 0 else "")
+
+
 def write_quarantine(path: Path, rejects: Sequence[Reject]) -> None:
     """Write every rejected row with its reason; without any, remove the list of an earlier run."""
     if not rejects:

@@ -72,6 +72,7 @@ class Dataset:
         annotations: Name of a JSON annotation file -> its scale, which may be another, and its count.
         folder: Its published layout; None: unknown.
         lower_is_better: Its scores are DMOS, of which less is better.
+        video_names: Naming schemes of its videos, if there are several: paths with {id} for what they have in common.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Dataset:
     annotations: Mapping[str, AnnotationFile] = field(default_factory=dict)
     folder: FolderLayout | None = None
     lower_is_better: bool = False
+    video_names: tuple[str, ...] = ()
 
 
 Registry = Mapping[str, Dataset]
@@ -126,6 +128,10 @@ def _dataset(name: str, entry: Any, where: str) -> Dataset:
     _check_count(values.get("videos"), where)
     if not isinstance(values.get("lower_is_better", False), bool):
         raise LabelError(f"{where}: lower_is_better: expected true or false, got {values['lower_is_better']!r}")
+    schemes = values.get("video_names", [])
+    if not isinstance(schemes, list) or not all(isinstance(name, str) and name.count("{id}") == 1 for name in schemes):
+        raise LabelError(f"{where}: video_names: expected a list of paths with one {{id}} each, got {schemes!r}")
+    values["video_names"] = tuple(schemes)
     annotations = {}
     for file, facts in _mapping(values, "annotations", where).items():
         known = _fields(AnnotationFile, facts, f"{where}: {file}")

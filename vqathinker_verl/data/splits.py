@@ -1,6 +1,8 @@
 """A held-out part of the records, chosen by source and seed."""
 
 import hashlib
+import re
+from collections import Counter
 from collections.abc import Sequence
 
 from vqathinker_verl.data.records import LabelError, Record
@@ -44,6 +46,44 @@ def hold_out(records: Sequence[Record], share: float, seed: int) -> tuple[list[R
     if not kept or not out:
         raise LabelError(f"--holdout {share:g}: leaves {len(kept)} videos to train on and {len(out)} held out")
     return kept, out
+
+
+# Names of several versions of one source. Each expression fits every path, so that it can be passed on as it is.
+VERSIONS = (
+    r"(?i)^(.+?)(?:[_-](?:crf|qp|pa|bitrate|level|dist)[_-]?\d[^/]*)?(?:\.\w+)?$",
+    r"(?i)^(.+?)(?:[_-]\d+(?:k|kbps|fps|p)(?![^_.-])[^/]*)?(?:\.\w+)?$",
+    r"^(.+?)(?:[_-]v?\d{1,3})?(?:\.\w+)?$",
+)
+
+
+def versions_apart(kept: Sequence[Record], held: Sequence[Record]) -> list[str]:
+    """Warnings, one per dataset, where versions of one source seem to be on both sides of a split.
+
+    Names tell versions: "_crf23", "_pa2", "_540p", a trailing number. Where a trailing number would make more than half
+    of a dataset's videos versions of one source, as in clip_001.mp4 to clip_999.mp4, it is taken to count sources.
+    """
+    warnings = []
+    for dataset in dict.fromkeys(record.label.dataset for record in kept):
+        sides = [[r for r in side if r.label.dataset == dataset] for side in (kept, held)]
+        if any(record.label.source for side in sides for record in side):
+            continue  # the user named the sources
+        for pattern in VERSIONS:
+            train, val = ({_source(pattern, r): r.video for r in reversed(side)} for side in sides)
+            count = Counter(_source(pattern, record) for side in sides for record in side)
+            both = [source for source in train if source in val]
+            if not both or (pattern == VERSIONS[-1] and 2 * max(count.values()) > count.total()):
+                continue
+            warnings.append(
+                f"{dataset}: {len(both)} sources seem to have versions on both sides of the split, such as "
+                f"{train[both[0]]} and {val[both[0]]}; to keep them together pass --source-pattern '{pattern}'"
+            )
+            break
+    return warnings
+
+
+def _source(pattern: str, record: Record) -> str:
+    found = re.search(pattern, record.label.video)
+    return found.group(1) if found is not None else record.video
 
 
 def _rank(seed: int, dataset: str, source: str) -> bytes:

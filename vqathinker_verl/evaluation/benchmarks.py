@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vqathinker_verl.data.checks import check_labels
+from vqathinker_verl.data.naming import normal_name, other_names, without_suffix
 from vqathinker_verl.data.records import LabelError
 from vqathinker_verl.data.registry import Registry
 from vqathinker_verl.data.sources import LabelSource, load
@@ -32,7 +33,8 @@ def read_benchmarks(sources: Sequence[LabelSource], registry: Registry) -> list[
     for source in sources:
         read = _of_parquet(source.labels) if _is_prepared(source) else _of_label_file(source, registry)
         for name, labels in read.items():
-            found[name] += labels
+            schemes = registry[name].video_names if name in registry else ()
+            found[name] += [replace(label, other_names=tuple(other_names(label.video, schemes))) for label in labels]
     return [_checked(name, labels) for name, labels in found.items()]
 
 
@@ -63,13 +65,18 @@ def with_videos_under(benchmark: Benchmark, root: Path) -> Benchmark:
 
 
 def match(
-    predictions: Sequence[Prediction], benchmarks: Sequence[Benchmark]
+    predictions: Sequence[Prediction], benchmarks: Sequence[Benchmark], *, ignore_suffix: bool = False
 ) -> tuple[dict[str, list[Prediction | None]], list[Prediction]]:
     """Find each label's prediction.
 
     A prediction names its video by the label's id (DATASET/path), its path relative to the benchmark's folder, or the
-    file's full path; nothing looser, since file names recur. A prediction that says its benchmark is looked for there
-    only.
+    file's full path, in one spelling (`normal_name`) or in another naming scheme of the dataset; nothing looser, since
+    file names recur. A prediction that says its benchmark is looked for there only.
+
+    Args:
+        predictions: The predictions.
+        benchmarks: The labels.
+        ignore_suffix: Match names without their suffix where the complete names do not match.
 
     Returns:
         By the benchmark's name, a prediction or None for each of its labels; and the predictions without a label.
@@ -78,19 +85,30 @@ def match(
         EvaluationError: A name fits labels of two benchmarks, or two predictions fit one label.
     """
     places: dict[str, set[tuple[str, int]]] = defaultdict(set)
+    stems: dict[str, set[tuple[str, int]]] = defaultdict(set)
     for benchmark in benchmarks:
         for number, label in enumerate(benchmark.labels):
-            for key in (label.video_id, label.video, label.path):
+            in_schemes = [name for other in label.other_names for name in (other, f"{benchmark.name}/{other}")]
+            for key in (label.video_id, label.video, label.path, *in_schemes):
                 if key is not None:
-                    places[key].add((benchmark.name, number))
+                    places[normal_name(key)].add((benchmark.name, number))
+                    stems[without_suffix(normal_name(key))].add((benchmark.name, number))
     found: dict[str, list[Prediction | None]] = {b.name: [None] * len(b.labels) for b in benchmarks}
     unlabelled = []
     for prediction in predictions:
-        fits = places.get(prediction.video_id) or places.get(prediction.path or "") or set()
+        keys = [normal_name(key) for key in (prediction.video_id, prediction.path) if key]
+        fits = next((places[key] for key in keys if key in places), set())
+        if not fits and ignore_suffix:
+            fits = next((stems[without_suffix(key)] for key in keys if without_suffix(key) in stems), set())
         if prediction.benchmark is not None:
             fits = {place for place in fits if place[0] == prediction.benchmark}
         if len(fits) > 1:
             names = " and ".join(sorted({name for name, _ in fits}))
+            if " and " not in names:
+                raise EvaluationError(
+                    f"{prediction.where}: {prediction.video_id} fits {len(fits)} videos of {names}; expected one: "
+                    "write the video's complete path and suffix"
+                )
             raise EvaluationError(
                 f"{prediction.where}: {prediction.video_id} fits videos of {names}; choose one with BENCHMARK=FILE, or "
                 "write the benchmark in front of the id, as in LIVE-VQC/B155.mp4"
@@ -156,7 +174,7 @@ def _of_label_file(source: LabelSource, registry: Registry) -> dict[str, list[La
         logger.warning("%s: guessed %s", source.labels, guess)
     # Figures are compared over whole benchmarks, so a faulty label stops, where `prepare` would set it aside.
     records, rejects, _ = check_labels(
-        raw, scale, source.video_root, allow_missing=True, follow_links=source.follow_links
+        raw, scale, source.video_root, allow_missing=True, follow_links=source.follow_links, registry=registry
     )
     if rejects:
         first = rejects[0]
@@ -174,9 +192,9 @@ def _of_label_file(source: LabelSource, registry: Registry) -> dict[str, list[La
 def _checked(name: str, labels: list[Label]) -> Benchmark:
     seen: set[str] = set()
     for label in labels:
-        if label.video_id in seen:
+        if normal_name(label.video_id) in seen:
             raise EvaluationError(f"{name}: {label.video_id} is labelled twice; expected one label a video")
-        seen.add(label.video_id)
+        seen.add(normal_name(label.video_id))
         if not math.isfinite(label.mos):
             raise EvaluationError(f"{name}: {label.video_id}: MOS {label.mos}; expected a finite number")
     return Benchmark(name, tuple(labels))

@@ -17,12 +17,14 @@ class Label:
         video: path relative to the folder of the benchmark's videos; the id where labels came without paths.
         mos: mean opinion score, on the scale of the predictions.
         path: where the labels say the file is, or None.
+        other_names: what the video is called in the dataset's other naming schemes.
     """
 
     video_id: str
     video: str
     mos: float
     path: str | None = None
+    other_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

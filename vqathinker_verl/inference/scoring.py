@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from vqathinker_verl.data.folders import VIDEO_SUFFIXES
 from vqathinker_verl.frames import VideoError, probe
+from vqathinker_verl.frames.suffixes import VIDEO_SUFFIXES
 from vqathinker_verl.inference.engines import Answer, Engine, Request
 from vqathinker_verl.parsing import parse_answer
 
@@ -57,6 +57,12 @@ def find_videos(paths: Iterable[Path], root: Path | None = None) -> dict[str, Pa
                     f"{earlier} and {video} would both be called {video_id}; pass --video-root with a folder above both"
                 )
     return found
+
+
+def left_out(paths: Iterable[Path]) -> list[str]:
+    """Files in the folders among `paths` that `find_videos` leaves out for their suffix; hidden ones are not listed."""
+    files = sorted(file for path in paths if path.is_dir() for file in path.rglob("*") if file.is_file())
+    return [str(file) for file in files if not is_video(file) and not file.name.startswith(".")]
 
 
 def check_videos(videos: Iterable[Path]) -> None:
