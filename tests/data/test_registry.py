@@ -248,7 +248,7 @@ class TestFolders:
 
     def test_no_column_says_which_are_there(self, registry, tmp_path):
         (tmp_path / "KoNViD_1k_mos.csv").write_text("id,score\n1,3\n")
-        with pytest.raises(LabelError, match="expected a column flickr_id; its columns are id, score"):
+        with pytest.raises(LabelError, match="flickr_id or file_name or video_name; its columns are id, score"):
             self.read(registry, tmp_path, "KoNViD-1k")
 
     def test_unknown_dataset_lists_the_known(self, registry, tmp_path):
