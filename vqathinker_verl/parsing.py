@@ -109,6 +109,20 @@ def last_answer(text: str) -> str | None:
     return text[begin : text.find(_ANSWER_CLOSE, begin)]
 
 
+def up_to_answer(text: str) -> str | None:
+    """Return a response up to and with the `<answer>` that `last_answer` reads; None if it opens none.
+
+    Of a response that closes no block the last `<answer>` counts.
+
+    >>> up_to_answer("<think>Sharp.</think><answer>3.50</answer>")
+    '<think>Sharp.</think><answer>'
+    """
+    opening = text.rfind(_ANSWER_OPEN, 0, max(text.rfind(_ANSWER_CLOSE), 0))
+    if opening < 0:
+        opening = text.rfind(_ANSWER_OPEN)
+    return None if opening < 0 else text[: opening + len(_ANSWER_OPEN)]
+
+
 def is_well_formed(text: str) -> bool:
     r"""Return whether the whole text matches `<think>.*</think>\s*<answer>.*</answer>`, dot matching newlines.
 
