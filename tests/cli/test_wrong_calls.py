@@ -17,7 +17,7 @@ from vqathinker_verl.cli import score as cli
 from vqathinker_verl.cli import train as train_cli
 from vqathinker_verl.cli.main import main
 from vqathinker_verl.demo.degradations import encode_h264
-from vqathinker_verl.inference import options, scoring
+from vqathinker_verl.inference import model_identity, options, settings
 from vqathinker_verl.inference.engines.contract import EXPORT_FILE, ModelDefaults
 from vqathinker_verl.plan.recipe import RECIPES
 from vqathinker_verl.runner import launch, settings
@@ -147,7 +147,7 @@ def test_27_another_model_is_called_so(folder, monkeypatch, capsys):
     monkeypatch.setattr(cli, "score_videos", lambda *_, **__: iter([line]))
     codes = []
     for digest in ("one", "other"):
-        monkeypatch.setattr(scoring, "_digest", lambda _, digest=digest: digest)
+        monkeypatch.setattr(model_identity, "_digest", lambda _, digest=digest: digest)
         codes.append(main(["score", "a.mp4", "--model", "model", "--output", "predictions.jsonl"]))
     assert codes == [0, 2]
     said = capsys.readouterr().err.splitlines()[-1]
@@ -159,7 +159,7 @@ def test_26_far_more_frames_than_the_model_knows_are_a_warning(folder, monkeypat
 
     (folder / "exported").mkdir()
     (folder / "exported" / EXPORT_FILE).write_text(json.dumps(ModelDefaults().as_json()))
-    monkeypatch.setattr(options, "usable_model", lambda model: model)
+    monkeypatch.setattr(settings, "usable_model", lambda model: model)
     parser = argparse.ArgumentParser()
     options.add_engine_options(parser)
     options.add_question_options(parser)

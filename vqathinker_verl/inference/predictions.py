@@ -28,7 +28,7 @@ class Prediction:
     Attributes:
         where: File and row, or the model, for messages.
         video_id: The video, as the file or the caller names it.
-        pred_mos: Its score in [1, 5], NaN where no response had one; the mean over the scored ones of several responses.
+        pred_mos: Its score in [1, 5], NaN where no response had one; of several the mean over those with one.
         responses: The responses' texts, none where there are none.
         error: Why there is no response at all, or None.
         benchmark: The benchmark it belongs to, where the file says so.

@@ -185,7 +185,7 @@ def _samples_and_temperature(
     if scoring in ("greedy", "expectation"):
         if (num_samples or 1) != 1 or (temperature or 0) != 0:
             raise ValueError(
-                f"scoring {scoring!r} takes the likeliest reasoning; leave out the number of samples and the temperature"
+                f"scoring {scoring!r} takes the likeliest reasoning; leave out number of samples and temperature"
             )
         return 1, 0.0
     samples = num_samples if num_samples is not None else 1 if temperature == 0 else defaults.samples

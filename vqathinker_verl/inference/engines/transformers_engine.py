@@ -116,9 +116,8 @@ class TransformersEngine:
                 cache = copy.deepcopy(shared.past_key_values)
                 cache.batch_repeat_interleave(len(paths))
                 ids = torch.tensor([[characters[one] for one in path] for path in paths], device=self.device)
-                length = inputs["input_ids"].shape[1] + ids.shape[1]
-                mask = torch.ones((len(paths), length), dtype=torch.int64, device=self.device)
-                output = self.model(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True)
+                # Without a mask: nothing is padded, and the positions continue from the prompt's last one.
+                output = self.model(input_ids=ids, past_key_values=cache, use_cache=True)
                 for path, rows in zip(paths, read(output.logits), strict=True):
                     for place, row in enumerate(rows, start=1):
                         table[NODES.index(path[:place])] = row
