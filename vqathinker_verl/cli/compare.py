@@ -55,9 +55,7 @@ def _compare(args: argparse.Namespace) -> int:
         args = argparse.Namespace(**vars(args) | {"scoring": "expectation"})
     settings = asking_from(args)
     if settings.num_samples < 2 and not settings.expectation:
-        raise ValueError(
-            "one response gives no probabilities; expected --scoring expectation or --num-samples K"
-        )
+        raise ValueError("one response gives no probabilities; expected --scoring expectation or --num-samples K")
     requests = {video_id: Request(video, settings.prompt) for video_id, video in videos.items()}
     rows = answer_missing(requests, settings, prediction_row(settings, requests), leave=False, disable=None)
     found = [Prediction.from_json(row) for row in rows]

@@ -90,8 +90,9 @@ def character_tokens(encode: Callable[[str], Sequence[int]], model: str) -> dict
         joined |= ids[:-1] != opening
         tokens[character] = ids[-1]
     single = set(tokens.values())
-    text = "\n".join(f"<answer>{answer}</answer>" for answer in ANSWERS)
-    count = sum(token in single for token in encode(text))
+    texts = [f"<answer>{answer}</answer>" for answer in ANSWERS]
+    lines = ("\n".join(texts[begin : begin + 50]) for begin in range(0, len(texts), 50))
+    count = sum(token in single for text in lines for token in encode(text))
     if joined or len(single) < len(CHARACTERS) or count != sum(map(len, ANSWERS)):
         raise ValueError(
             f"{model}: its vocabulary joins the characters of a number, so the expectation over them cannot be read; "
