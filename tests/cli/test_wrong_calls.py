@@ -17,7 +17,8 @@ from vqathinker_verl.cli import score as cli
 from vqathinker_verl.cli import train as train_cli
 from vqathinker_verl.cli.main import main
 from vqathinker_verl.demo.degradations import encode_h264
-from vqathinker_verl.inference import model_identity, options, settings
+from vqathinker_verl.inference import model_identity, options
+from vqathinker_verl.inference import settings as asking_settings
 from vqathinker_verl.inference.engines.contract import EXPORT_FILE, ModelDefaults
 from vqathinker_verl.plan.recipe import RECIPES
 from vqathinker_verl.runner import launch, settings
@@ -159,7 +160,7 @@ def test_26_far_more_frames_than_the_model_knows_are_a_warning(folder, monkeypat
 
     (folder / "exported").mkdir()
     (folder / "exported" / EXPORT_FILE).write_text(json.dumps(ModelDefaults().as_json()))
-    monkeypatch.setattr(settings, "usable_model", lambda model: model)
+    monkeypatch.setattr(asking_settings, "usable_model", lambda model: model)
     parser = argparse.ArgumentParser()
     options.add_engine_options(parser)
     options.add_question_options(parser)
