@@ -56,14 +56,16 @@ class BatchRewards(Base):
 
     def __init__(self, config: DictConfig) -> None:
         ours = config.vqathinker
-        self.reward_config = reward_config(config)
+        # A wrong field should stop the run here, before the models are loaded.
+        reward_config(config)
+        TemporalConfig.from_config(config)
         self.extra_rewards = extra_rewards(config)
-        TemporalConfig.from_config(config)  # the agent loop reads it; a wrong field should stop the run here
         self.supervision = Supervision(**ours.watchdog)
         with open_dict(config):
             # verl asks for its own names in several places ("sync" chooses the buffer, what a checkpoint holds, ...).
             config.trainer.v1.trainer_mode = self.verl_mode
         super().__init__(config)
+        self.reward_config = reward_config(config, self.processor)
         # verl has no key for this; its 2 s are most of a short step.
         self.replay_buffer.poll_interval = ours.replay_poll_seconds
 
