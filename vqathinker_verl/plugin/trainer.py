@@ -56,16 +56,14 @@ class BatchRewards(Base):
 
     def __init__(self, config: DictConfig) -> None:
         ours = config.vqathinker
-        # A wrong field should stop the run here, before the models are loaded.
-        reward_config(config)
-        TemporalConfig.from_config(config)
+        self.reward_config = reward_config(config)
+        TemporalConfig.from_config(config)  # the agent loop reads it; a wrong field should stop the run here
         self.extra_rewards = extra_rewards(config)
         self.supervision = Supervision(**ours.watchdog)
         with open_dict(config):
             # verl asks for its own names in several places ("sync" chooses the buffer, what a checkpoint holds, ...).
             config.trainer.v1.trainer_mode = self.verl_mode
         super().__init__(config)
-        self.reward_config = reward_config(config, self.processor)
         # verl has no key for this; its 2 s are most of a short step.
         self.replay_buffer.poll_interval = ours.replay_poll_seconds
 
@@ -113,6 +111,10 @@ class BatchRewards(Base):
         # verl averages every number; a mean score or label per data set says nothing, and NaN would spread.
         others = {name: values for name, values in reward_extra_infos_dict.items() if name not in ("pred_mos", "mos")}
         return {**super()._val_metrics_update(data_sources, sample_uids, others, sample_turns, **kwargs), **ours}
+
+    def _init_tokenizer(self) -> None:
+        super()._init_tokenizer()
+        self.reward_config = reward_config(self.config, self.processor)  # the chat template has a say
 
     # The next batch's videos.
 
