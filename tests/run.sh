@@ -22,8 +22,7 @@ export PATH="$PWD/$ENV/bin:$PATH" HF_HUB_OFFLINE=1 OMP_NUM_THREADS=${OMP_NUM_THR
 
 ruff check .
 ruff format --check .
-mypy vqathinker_verl/parsing.py vqathinker_verl/prompts.py vqathinker_verl/metrics \
-  vqathinker_verl/perturbations.py vqathinker_verl/rewards
+mypy vqathinker_verl
 # The units on two cores; the end-to-end runs one after the other, since each of them fills the machine.
 run() { python -m pytest "$@" || [ $? = 5 ]; } # 5: none of them was asked for
 run -m "not e2e and not soak" --numprocesses 2 --dist loadfile "$@"

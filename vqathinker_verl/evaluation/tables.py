@@ -5,7 +5,7 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from vqathinker_verl.evaluation.compare import Difference
@@ -65,9 +65,9 @@ def paper_table(outcome: Outcome, *, raw_plcc: bool = False) -> PaperTable:
             rows.append(
                 PaperRow(model.name, (*cells, _mean_pair(cells, [1.0] * len(cells)), _mean_pair(cells, weights)), True)
             )
-    for model in outcome.models:
-        figures = [*(result.figures for result in model.benchmarks), model.plain.figures, model.weighted.figures]
-        rows.append(PaperRow(model.name, tuple((f["srcc"].value, f[plcc].value) for f in figures), False))
+    for found in outcome.models:
+        figures = [*(result.figures for result in found.benchmarks), found.plain.figures, found.weighted.figures]
+        rows.append(PaperRow(found.name, tuple((f["srcc"].value, f[plcc].value) for f in figures), False))
     notes = [f"SRCC/PLCC; PLCC {'without' if raw_plcc else 'after'} the logistic fit in the evaluated models' rows."]
     if any(row.published for row in rows):
         notes.append(f"Published rows: {table.source}.")
@@ -168,7 +168,7 @@ def terminal_tables(outcome: Outcome, *, raw_plcc: bool = False) -> "list[Table]
         # Narrow enough for ten benchmarks: SRCC above PLCC, names broken at their hyphens.
         columns = ["model", *(name.replace("-", "-\n") for name in paper.columns)]
         table = table_of("SRCC above PLCC, beside published results", columns)
-        for line, following in pairwise([*paper.rows, None]):
+        for line, following in zip_longest(paper.rows, paper.rows[1:]):
             row(table, line.name, *(short_pair(cell).replace("/", "\n") for cell in line.cells))
             if following is not None and following.published != line.published:
                 table.add_section()

@@ -134,7 +134,7 @@ class VideoQualityAgentLoop(AgentLoopBase):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.temporal = TemporalConfig.from_config(self.config)
-        self.reward_config = reward_config(self.config)
+        self.reward_config = reward_config(self.config, self.processor)
         self.sampling_seed: int | None = self.config.vqathinker.sampling_seed
         self.validation_response_length = validation_response_length(self.config)
 
@@ -238,10 +238,11 @@ class VideoQualityAgentLoop(AgentLoopBase):
             response = number if self.temporal.per_response else None
             rng = perturbation_rng(self.temporal.seed, int(row["global_steps"]), video_id, response)
             drawn.append(draw_visible_perturbation(videos[0], rng, self.temporal.perturbations))
-        if None in drawn:  # left out of the comparison, and counted by the trainer
+        visible = [one for one in drawn if one is not None]
+        if len(visible) < copies:  # left out of the comparison, and counted by the trainer
             return plain
         blank = blank_pixel(self.processor, self.temporal.perturbations.drop_fill)
-        return replace(plain, copies=tuple((one, [perturb(videos[0], one, blank)]) for one in drawn))
+        return replace(plain, copies=tuple((one, [perturb(videos[0], one, blank)]) for one in visible))
 
     def _unexpanded(self, messages: list[dict[str, Any]]) -> list[int]:
         """The prompt as the chat template writes it: one placeholder a video, which vLLM expands as the processor does.

@@ -51,7 +51,7 @@ class VideoQualityDataset(RLHFDataset):
             item["split"] = split
         return messages
 
-    def maybe_filter_out_long_prompts(self, dataframe: datasets.Dataset | None = None) -> datasets.Dataset:
+    def maybe_filter_out_long_prompts(self, dataframe: datasets.Dataset) -> datasets.Dataset:
         """Leave out prompts of more than `data.max_prompt_length` tokens, counted without decoding a video.
 
         verl's own filter decodes every video: half an hour for 3,500 rows (verl issue #6145). It is used as it is for

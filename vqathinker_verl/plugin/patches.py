@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tensordict import TensorDict
 
 
-def keep_layout_of_position_ids(tensordict_utils: ModuleType) -> None:
+def keep_layout_of_position_ids(tensordict_utils: Any) -> None:
     """Make `maybe_fix_3d_position_ids` check the layout before it labels it.
 
     For verl 0.9.1 (issue #7899, open pull request #7901). The position ids of one sequence are (C, L): C mRoPE

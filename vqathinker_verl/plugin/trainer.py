@@ -15,7 +15,7 @@ pay.
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas
 import torch
@@ -24,7 +24,7 @@ from omegaconf import DictConfig, open_dict
 from ray.actor import ActorHandle
 from tensordict import TensorDict
 from transfer_queue import KVBatchMeta
-from verl.trainer.ppo.v1.trainer_base import PPOTrainer, register_trainer
+from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.trainer.ppo.v1.trainer_colocate_async import PPOTrainerColocateAsync
 from verl.trainer.ppo.v1.trainer_separate_async import PPOTrainerSeparateAsync
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
@@ -44,20 +44,21 @@ FIELDS = ["uid", "responses", "data_source", "reward_model", "extra_info", "extr
 DECODED = ["response_text", "perturbation", "perturbed_response", "perturbed_tokens"]  # of the agent loop
 
 
-# The mixin stands before any of verl's trainers; type checkers see their common base.
-Base = PPOTrainer if TYPE_CHECKING else object
+Base: Any = object  # the mixin stands before any of verl's trainers, whose types are not checked
 
 
 class BatchRewards(Base):
     """A mixin before one of verl's trainers, `verl_mode` being the name under which verl knows that trainer."""
 
     verl_mode: str
+    train_dataloader: Any  # set by verl's trainers
+    val_dataloader: Any
 
     def __init__(self, config: DictConfig) -> None:
         ours = config.vqathinker
         self.reward_config = reward_config(config)
-        self.extra_rewards = extra_rewards(config)
         TemporalConfig.from_config(config)  # the agent loop reads it; a wrong field should stop the run here
+        self.extra_rewards = extra_rewards(config)
         self.supervision = Supervision(**ours.watchdog)
         with open_dict(config):
             # verl asks for its own names in several places ("sync" chooses the buffer, what a checkpoint holds, ...).
@@ -110,6 +111,10 @@ class BatchRewards(Base):
         # verl averages every number; a mean score or label per data set says nothing, and NaN would spread.
         others = {name: values for name, values in reward_extra_infos_dict.items() if name not in ("pred_mos", "mos")}
         return {**super()._val_metrics_update(data_sources, sample_uids, others, sample_turns, **kwargs), **ours}
+
+    def _init_tokenizer(self) -> None:
+        super()._init_tokenizer()
+        self.reward_config = reward_config(self.config, self.processor)  # the chat template has a say
 
     # The next batch's videos.
 
