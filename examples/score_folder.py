@@ -7,21 +7,19 @@ writes a file that it can resume.
 """
 
 import sys
-from pathlib import Path
 
-from vqathinker_verl.inference.engines import open_engine
-from vqathinker_verl.inference.scoring import find_videos, score_videos
+from vqathinker_verl import VideoScorer
 
 
 def main(folder: str, model: str) -> None:
     """Print score, video and response, worst first, and what could not be scored last."""
-    engine = open_engine(model)  # frames, question and sampling are the model's own
-    lines = list(score_videos(find_videos([Path(folder)]), engine))
-    for line in sorted((line for line in lines if line["pred_mos"] is not None), key=lambda line: line["pred_mos"]):
-        print(f"{line['pred_mos']:.2f}  {line['video_id']}  {line['response']}")
-    for line in lines:
-        if line["pred_mos"] is None:
-            print(f"none  {line['video_id']}  {line['error'] or line['response']}")
+    with VideoScorer(model) as scorer:  # frames, question and sampling are the model's own
+        results = scorer.score(folder)
+    for result in sorted((result for result in results if result.scored), key=lambda result: result.score):
+        print(f"{result.score:.2f}  {result.video_id}  {result.response}")
+    for result in results:
+        if not result.scored:
+            print(f"none  {result.video_id}  {result.error or result.response}")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,6 @@ def same(score, expected):
         ("<answer>5.00</answer>", 5.0, 2),
         ("<answer>about 2.25 of 5</answer>", 2.25, 2),
         ("<answer>3.50/5</answer>", 3.5, 2),
-        ("<answer>3.50-4.00</answer>", 3.5, 2),
         ("<answer>Rating...3.50</answer>", 3.5, 2),
         ("<answer>MOS-3.50</answer>", 3.5, 2),
         ("<answer>+3.50</answer>", 3.5, 2),
@@ -69,6 +68,91 @@ def test_score_and_decimals(text, score, decimals):
     answer = parse_answer(text)
     assert same(answer.score, score)
     assert answer.decimals == decimals
+
+
+@pytest.mark.parametrize(
+    ("answer", "score", "decimals"),
+    [
+        # The marks that people and models write for a decimal point.
+        ("4,20", 4.2, 2),
+        ("4\uff0e20", 4.2, 2),
+        ("\uff14\uff0e\uff12\uff10", 4.2, 2),
+        ("\u0664\u066b\u0662\u0660", 4.2, 2),
+        ("4,2", 4.2, 1),
+        ("4, clear and bright", 4.0, 0),
+        ("4.20, clear", 4.2, 2),
+        # What surrounds a plain number.
+        ("**4.20**", 4.2, 2),
+        (r"\boxed{4.20}", 4.2, 2),
+        (r"$\boxed{4.20}$", 4.2, 2),
+        ("Score: 4.20", 4.2, 2),
+        ("Score: **4.20**.", 4.2, 2),
+        ("4.20 (good)", 4.2, 2),
+        ("[4.20]", 4.2, 2),
+        ("\u8bc4\u5206\uff1a4.20\u5206", 4.2, 2),
+        ("2.00 or 3.00", 2.0, 2),
+        ("3.50 to be fair", 3.5, 2),
+        # A ratio of the scale asked for.
+        ("4.20/5", 4.2, 2),
+        ("4.20 / 5.00", 4.2, 2),
+        ("**4.20**/5", 4.2, 2),
+        ("4.20 out of 5 stars", 4.2, 2),
+        ("4.20 out of five", 4.2, 2),
+        (r"\boxed{4.20}/5", 4.2, 2),
+        # A ratio of another scale, or a percentage.
+        ("4.00/10", NO_SCORE, 0),
+        ("4.00 / 10", NO_SCORE, 0),
+        ("4.00/5.5", NO_SCORE, 0),
+        ("4.00/50", NO_SCORE, 0),
+        ("**4.00**/10", NO_SCORE, 0),
+        (r"\boxed{4.00}/10", NO_SCORE, 0),
+        ("4 out of 10", NO_SCORE, 0),
+        ("4 out of ten", NO_SCORE, 0),
+        ("4\uff0f10", NO_SCORE, 0),
+        ("4%", NO_SCORE, 0),
+        # Ranges.
+        ("3.50-4.00", NO_SCORE, 0),
+        ("3.50 - 4.00", NO_SCORE, 0),
+        ("3.50\u20134.00", NO_SCORE, 0),
+        ("3.50\u22124.00", NO_SCORE, 0),
+        ("3.50~4.00", NO_SCORE, 0),
+        ("3.50\uff5e4.00", NO_SCORE, 0),
+        ("3.50 to 4.00", NO_SCORE, 0),
+        ("3.50...4.00", NO_SCORE, 0),
+        ("**3.50**-**4.00**", NO_SCORE, 0),
+        (r"\boxed{3.50}-\boxed{4.00}", NO_SCORE, 0),
+        ("between 3.50 and 4.00", NO_SCORE, 0),
+        ("3.50/5-4.00/5", NO_SCORE, 0),
+        ("(1-5): 4.20", NO_SCORE, 0),
+        # Numbers of more parts.
+        ("4.2.0", NO_SCORE, 0),
+        ("4,2,0", NO_SCORE, 0),
+        ("4.2,0", NO_SCORE, 0),
+        ("4/5/2024", NO_SCORE, 0),
+        ("4:20", NO_SCORE, 0),
+        ("4,200", NO_SCORE, 0),  # or four thousand two hundred
+        ("1_0", NO_SCORE, 0),
+    ],
+)
+def test_only_a_plain_number_is_a_score(answer, score, decimals):
+    parsed = parse_answer(f"<answer>{answer}</answer>")
+    assert same(parsed.score, score)
+    assert parsed.decimals == decimals
+
+
+@pytest.mark.parametrize(
+    ("answer", "score", "decimals"),
+    [("3.50-4.00", 3.5, 2), ("4.00/10", 4.0, 2), ("4.2.0", 4.2, 1), ("4,20", 4.0, 0), ("4.20", 4.2, 2)],
+)
+def test_the_first_number_as_the_release_reads_it(answer, score, decimals):
+    parsed = parse_answer(f"<answer>{answer}</answer>", numbers="first")
+    assert (parsed.score, parsed.decimals) == (score, decimals)
+
+
+def test_the_scale_of_a_ratio_is_the_highest_score():
+    assert parse_answer("<answer>40/100</answer>", score_range=(0, 100)).score == 40.0
+    assert math.isnan(parse_answer("<answer>4/5</answer>", score_range=(0, 100)).score)
+    assert parse_answer("<answer>4/10</answer>", score_range=None).score == 4.0
 
 
 @pytest.mark.parametrize(
@@ -132,11 +216,29 @@ def test_well_formed(text, well_formed):
     assert parse_answer(text).well_formed is well_formed
 
 
+@pytest.mark.parametrize(
+    ("text", "well_formed"),
+    [
+        ("a\n</think>\n<answer>1</answer>", True),
+        ("</think><answer>1</answer>", True),
+        ("<think>a</think><answer>1</answer>", True),  # the model opens the reasoning once more
+        ("<answer>1</answer>", False),
+        ("a</think>so<answer>1</answer>", False),
+        ("a</think><answer>1</answer>\n", False),
+    ],
+)
+def test_a_response_may_continue_the_reasoning_that_the_prompt_opens(text, well_formed):
+    assert is_well_formed(text, prompt_opens_think=True) is well_formed
+    assert parse_answer(text, prompt_opens_think=True).well_formed is well_formed
+
+
 @given(st.lists(st.sampled_from(["<think>", "</think>", "<answer>", "</answer>", " ", "\n", "a", "3.5"])).map("".join))
 def test_well_formed_is_what_the_pattern_says(text):
     import re
 
-    assert is_well_formed(text) == bool(re.fullmatch(r"<think>.*</think>\s*<answer>.*</answer>", text, re.DOTALL))
+    pattern = re.compile(r"<think>.*</think>\s*<answer>.*</answer>", re.DOTALL)
+    assert is_well_formed(text) == bool(pattern.fullmatch(text))
+    assert is_well_formed(text, prompt_opens_think=True) == bool(pattern.fullmatch("<think>" + text))
 
 
 TAGS_AND_NUMBERS = st.sampled_from(
@@ -174,6 +276,11 @@ HARD_TEXTS = {
     "dots": lambda n: "<answer>" + "." * n + "</answer>",
     "signs": lambda n: "<answer>" + "-" * n + "</answer>",
     "digits and exponents": lambda n: "<answer>" + "x" + "1e" * (n // 2) + "</answer>",
+    "white space after a number": lambda n: "<answer>3.50" + " " * n + "x</answer>",
+    "emphasis after a number": lambda n: "<answer>3.50" + "*`" * (n // 4) + "/" + "*`" * (n // 4) + "</answer>",
+    "between": lambda n: "<answer>" + "between " * (n // 9) + " " * (n // 9) + "3.50</answer>",
+    "ratios": lambda n: "<answer>" + "3/5" * (n // 3) + "</answer>",
+    "a long scale": lambda n: "<answer>3/" + "5" * n + "</answer>",
     "white space": lambda n: "<think></think>" + " " * n + "</answer>",
     "white space in an answer": lambda n: "<answer>" + "\n\t" * (n // 2) + "</answer>",
     "surrogates and NUL": lambda n: "\ud800\x00" * (n // 2),
@@ -198,3 +305,5 @@ def test_unknown_options_are_refused():
         parse_answer("", fallback="random")
     with pytest.raises(ValueError, match="decimals: expected one of 'written', 'value'"):
         parse_answer("", decimals="two")
+    with pytest.raises(ValueError, match="numbers: expected one of 'strict', 'first', got 'last'"):
+        parse_answer("", numbers="last")

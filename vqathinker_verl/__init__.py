@@ -30,11 +30,13 @@ _PUBLIC = {
     "rmse_raw": "metrics",
     "fit_logistic": "metrics",
     "evaluate_predictions": "metrics",
+    "VideoScorer": "inference.scorer",
 }
 
 __all__ = ["__version__", *sorted(_PUBLIC)]
 
 if TYPE_CHECKING:
+    from vqathinker_verl.inference.scorer import VideoScorer
     from vqathinker_verl.metrics import evaluate_predictions, fit_logistic, krcc, plcc, plcc_raw, rmse, rmse_raw, srcc
     from vqathinker_verl.parsing import ParsedAnswer, parse_answer
     from vqathinker_verl.rewards.batch import RewardBatch, score_batch

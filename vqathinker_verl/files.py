@@ -1,7 +1,11 @@
-"""Files that a command will write."""
+"""Files that a command will write: whether they can be, and each one complete or not at all."""
 
+import json
+import os
 import tempfile
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 
 def check_writable(path: Path) -> None:
@@ -15,3 +19,38 @@ def check_writable(path: Path) -> None:
         tempfile.TemporaryFile(dir=path.parent).close()
     except OSError as error:
         raise OSError(error.errno, f"cannot be written ({error.strerror})", str(path)) from error
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a file beside `path`, then move it to `path`; a reader never sees an incomplete file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        write(partial)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text, complete or not at all; line ends stay as they are."""
+    write_atomically(path, lambda partial: _write(partial, text))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write indented JSON, complete or not at all."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
+    """Write one line of JSON per row, complete or not at all."""
+    write_text(path, "".join(json_line(row) for row in rows))
+
+
+def json_line(row: Any) -> str:
+    """One row of a JSONL file, with its line end."""
+    return json.dumps(row, ensure_ascii=False) + "\n"
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8", newline="")

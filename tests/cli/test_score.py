@@ -7,10 +7,10 @@ import pytest
 
 from vqathinker_verl.cli.main import main
 from vqathinker_verl.frames import FrameSpec
-from vqathinker_verl.inference import engines, model_source, options
+from vqathinker_verl.inference import engines, model_source, options, settings
+from vqathinker_verl.inference.answers_file import read_answers as read_predictions
 from vqathinker_verl.inference.engines import EVALUATION_FRAMES, Sampling
 from vqathinker_verl.inference.engines.contract import EXPORT_FILE
-from vqathinker_verl.inference.scoring import read_predictions
 
 SMALL = ["--backend", "transformers", "--num-frames", "2", "--max-pixels", "3136", "--max-tokens", "4"]
 
@@ -101,19 +101,19 @@ FACTS = {
 @pytest.fixture
 def exported(tmp_path, monkeypatch):
     """A folder with what export writes of a run's validation; its weights are not looked at."""
-    monkeypatch.setattr(options, "usable_model", lambda model: model)
+    monkeypatch.setattr(settings, "usable_model", lambda model: model)
     (tmp_path / EXPORT_FILE).write_text(json.dumps(FACTS))
     return tmp_path
 
 
 def test_an_exported_model_brings_its_frames_and_options_change_them(exported):
     def frames(*args):
-        return options.asking_from(parsed(exported, *args)).settings["frames"]
+        return options.asking_from(parsed(exported, *args)).frames
 
     assert frames() == FrameSpec(6, max_pixels=7056)
     assert frames("--num-frames", "8") == FrameSpec(8, max_pixels=7056)
     assert frames("--size", "56", "84") == FrameSpec(6, size=(56, 84))
-    assert options.asking_from(parsed("org/name")).settings["frames"] == EVALUATION_FRAMES
+    assert options.asking_from(parsed("org/name")).frames == EVALUATION_FRAMES
     (exported / EXPORT_FILE).write_text('{"frames": {}}')
     with pytest.raises(ValueError, match="export again"):
         frames()
@@ -121,12 +121,12 @@ def test_an_exported_model_brings_its_frames_and_options_change_them(exported):
 
 def test_an_exported_model_brings_its_question_and_sampling(exported):
     own = options.asking_from(parsed(exported))
-    assert (own.prompt, own.samples) == ("How good is it?", 8)
-    assert own.settings["sampling"] == Sampling(32, 1.0, 0.9)
+    assert (own.prompt, own.num_samples) == ("How good is it?", 8)
+    assert own.sampling == Sampling(32, 1.0, 0.9)
     other = options.asking_from(parsed(exported, "--prompt", "Why?", "--max-tokens", "9", "--samples", "1"))
-    assert (other.prompt, other.samples, other.settings["sampling"]) == ("Why?", 1, Sampling(9, 0.0, 0.9))
-    assert options.asking_from(parsed(exported, "--temperature", "0")).samples == 1
-    assert options.engine_settings(parsed(exported))["sampling"].temperature == 0  # other questions than for a score
+    assert (other.prompt, other.num_samples, other.sampling) == ("Why?", 1, Sampling(9, 0.0, 0.9))
+    assert options.asking_from(parsed(exported, "--temperature", "0")).num_samples == 1
+    assert options.likeliest_from(parsed(exported), "Q").sampling.temperature == 0  # other questions than for a score
 
 
 def test_python_asks_as_the_command_does(exported, monkeypatch):
@@ -137,24 +137,24 @@ def test_python_asks_as_the_command_does(exported, monkeypatch):
     engine = engines.open_engine(str(exported))
     by_command = options.asking_from(parsed(exported))
     assert (engine.defaults.frames, engine.defaults.sampling) == (
-        by_command.settings["frames"],
-        by_command.settings["sampling"],
+        by_command.frames,
+        by_command.sampling,
     )
-    assert (engine.defaults.prompt, engine.defaults.samples) == (by_command.prompt, by_command.samples)
+    assert (engine.defaults.prompt, engine.defaults.samples) == (by_command.prompt, by_command.num_samples)
     # Sampling that is given says how many answers there are, too.
     assert engines.open_engine(str(exported), sampling=Sampling(8)).defaults.samples == 1
 
 
 def test_samples_are_drawn_at_temperature_1_unless_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(options, "usable_model", lambda model: model)
+    monkeypatch.setattr(settings, "usable_model", lambda model: model)
 
     def temperature(*args):
-        return options.asking_from(parsed(tmp_path, *args)).settings["sampling"].temperature
+        return options.asking_from(parsed(tmp_path, *args)).sampling.temperature
 
     assert temperature("--samples", "3") == 1.0
     assert temperature("--samples", "3", "--temperature", "0.5") == 0.5
     assert temperature() == 0.0
-    assert options.engine_settings(parsed(tmp_path, "--no-thinking"))["answer_prefix"] == "<answer>"
+    assert options.likeliest_from(parsed(tmp_path, "--no-thinking"), "Q").answer_prefix == "<answer>"
 
 
 def test_a_training_run_is_exported_once(tmp_path, monkeypatch, capsys):

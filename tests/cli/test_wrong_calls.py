@@ -6,6 +6,7 @@ The rows are those of a trial with about a hundred wrong calls. What a call does
 import json
 import os
 import subprocess
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -13,11 +14,13 @@ import pyarrow.parquet
 import pytest
 from helpers.training_inputs import write_inputs
 
-from vqathinker_verl.cli import score as cli
 from vqathinker_verl.cli import train as train_cli
 from vqathinker_verl.cli.main import main
 from vqathinker_verl.demo.degradations import encode_h264
-from vqathinker_verl.inference import options, scoring
+from vqathinker_verl.frames import FrameSpec
+from vqathinker_verl.inference import model_identity, options
+from vqathinker_verl.inference import settings as asking_settings
+from vqathinker_verl.inference.engines import Answer
 from vqathinker_verl.inference.engines.contract import EXPORT_FILE, ModelDefaults
 from vqathinker_verl.plan.recipe import RECIPES
 from vqathinker_verl.runner import launch, settings
@@ -142,12 +145,11 @@ def test_a_wrong_call(name, capsys):
 
 def test_27_another_model_is_called_so(folder, monkeypatch, capsys):
     """A moved or copied one is the same (tests/inference/test_scoring.py)."""
-    line = {"video_id": "a.mp4", "pred_mos": 3.0, "response": "", "error": None}
-    monkeypatch.setattr(cli, "open_engine", lambda *_, **__: None)
-    monkeypatch.setattr(cli, "score_videos", lambda *_, **__: iter([line]))
+    engine = SimpleNamespace(frames=FrameSpec(4), generate=lambda *_, **__: iter([Answer(("",))]))
+    monkeypatch.setattr(asking_settings, "open_engine", lambda *_, **__: engine)
     codes = []
     for digest in ("one", "other"):
-        monkeypatch.setattr(scoring, "_digest", lambda _, digest=digest: digest)
+        monkeypatch.setattr(model_identity, "_digest", lambda _, digest=digest: digest)
         codes.append(main(["score", "a.mp4", "--model", "model", "--output", "predictions.jsonl"]))
     assert codes == [0, 2]
     said = capsys.readouterr().err.splitlines()[-1]
@@ -159,7 +161,7 @@ def test_26_far_more_frames_than_the_model_knows_are_a_warning(folder, monkeypat
 
     (folder / "exported").mkdir()
     (folder / "exported" / EXPORT_FILE).write_text(json.dumps(ModelDefaults().as_json()))
-    monkeypatch.setattr(options, "usable_model", lambda model: model)
+    monkeypatch.setattr(asking_settings, "usable_model", lambda model: model)
     parser = argparse.ArgumentParser()
     options.add_engine_options(parser)
     options.add_question_options(parser)

@@ -281,8 +281,8 @@ def test_the_exported_model_has_the_trained_weights_and_gives_their_scores(run, 
     untrained.model.load_state_dict(trained)
     videos = find_videos([run.demo / "videos"])
     videos = {name: path for name, path in videos.items() if name.startswith("val_")}
-    before = {line["video_id"]: line for line in score_videos(videos, untrained)}
-    after = {line["video_id"]: line for line in score_videos(videos, exported)}
+    before = {line.video_id: line.as_json() for line in score_videos(videos, untrained)}
+    after = {line.video_id: line.as_json() for line in score_videos(videos, exported)}
     assert after == before
     assert len({line["response"] for line in after.values()}) > 1
 

@@ -6,7 +6,7 @@ from helpers.evaluation_files import evaluate_cli, write_labels
 
 from vqathinker_verl.evaluation import asking
 from vqathinker_verl.frames import FrameSpec
-from vqathinker_verl.inference import options
+from vqathinker_verl.inference import settings as asking_settings
 from vqathinker_verl.inference.engines import Answer
 
 MOS = {f"{k}.mp4": 1 + k / 2 for k in range(8)}
@@ -33,9 +33,9 @@ class KnowingEngine:
 @pytest.fixture
 def engine(monkeypatch):
     engine = KnowingEngine()
-    monkeypatch.setattr(asking, "open_engine", lambda model, **settings: engine)
+    monkeypatch.setattr(asking_settings, "open_engine", lambda model, **settings: engine)
     monkeypatch.setattr(asking, "check_videos", lambda videos: None)  # they are names only
-    monkeypatch.setattr(options, "usable_model", lambda model: model)
+    monkeypatch.setattr(asking_settings, "usable_model", lambda model: model)
     return engine
 
 

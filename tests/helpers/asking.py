@@ -6,9 +6,8 @@ import pytest
 
 from vqathinker_verl.demo.clips import make_split
 from vqathinker_verl.frames import FrameSpec, VideoError, decode
-from vqathinker_verl.inference import options
+from vqathinker_verl.inference import settings as asking_settings
 from vqathinker_verl.inference.engines import Answer
-from vqathinker_verl.understanding import asking
 
 
 @pytest.fixture(scope="session")
@@ -45,8 +44,8 @@ def told(monkeypatch):
 
     def replace(say):
         engine = ToldEngine(say)
-        monkeypatch.setattr(asking, "open_engine", lambda model, **settings: engine)
-        monkeypatch.setattr(options, "usable_model", lambda model: model)
+        monkeypatch.setattr(asking_settings, "open_engine", lambda model, **settings: engine)
+        monkeypatch.setattr(asking_settings, "usable_model", lambda model: model)
         return engine
 
     return replace

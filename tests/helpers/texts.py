@@ -11,7 +11,9 @@ PIECES = [
     "<think>", "</think>", "<answer>", "</answer>", "<answer", "answer>", "</", "<", ">", "<Answer>", "<think/>",
     " ", "\n", "\t", "\r", "\u00a0", "\u200b", "\u2028", "\x0b", "\x1c", "\x85", "\x00", "\ufeff", "\u202e", "\ud800",
     "3.50", "3", "5.01", "0.99", "-3.5", "+4", "\u22122", ".5", "5.", "1e0", "1e999", "4E-1", "1e", "nan", "inf",
-    "-Infinity", "0x3", "1_0", "3,5", "3..5", "\u0663.\u0665", "\uff13", "\u00bd", "²", "1" * 50, "0" * 400, "." * 40,
+    "-Infinity", "0x3", "1_0", "3,5", "3..5", "3.50-4.00", "4.00/10", "4.20/5",
+    "between ", " to ", "4,20", "4\uff0e20", "\u0664\u066b\u0662", "**4.20**", "\\boxed{4.20}",
+    "\u0663.\u0665", "\uff13", "\u00bd", "²", "1" * 50, "0" * 400, "." * 40,
     "-" * 40, "9" * 5000, "A", "b.", "(C)", "D)", "E", "A or B", "yes", "No.", "not", "noise", "blur", "Motion blur",
     "BLUR", "\uff22", "ß", "İ", "grainy", "dark", "压缩伪影", "e\u0301", "\U0001f600", "_", "The quality is ",
     "out of 5", "<script>", "&lt;", "{}", "%s", "\\",
@@ -58,6 +60,10 @@ def check(text):
         assert "<answer>" in text
     unbounded = parse_answer(text, score_range=None)
     assert math.isnan(unbounded.score) or math.isfinite(unbounded.score)
+    first = parse_answer(text, numbers="first")
+    if not math.isnan(strict.score) and "," not in text and "\uff0e" not in text and "\u066b" not in text:
+        assert first == strict  # strict reads no other number, but refuses some
+    assert strict.well_formed <= parse_answer(text, prompt_opens_think=True).well_formed
     assert format_reward([text]).tolist() == [float(strict.well_formed)]
     assert strict.well_formed <= (text.startswith("<think>") and text.endswith("</answer>"))
     choice = parse_choice(text, OPTIONS)

@@ -6,18 +6,20 @@ from pathlib import Path
 import pytest
 
 from vqathinker_verl.frames import FrameSpec
+from vqathinker_verl.inference import scoring
+from vqathinker_verl.inference.answers_file import AnswersFile as PredictionsFile
+from vqathinker_verl.inference.answers_file import ScoringError
+from vqathinker_verl.inference.answers_file import read_answers as read_predictions
 from vqathinker_verl.inference.engines import Answer, ModelDefaults
-from vqathinker_verl.inference.scoring import (
-    PredictionsFile,
-    ScoringError,
-    find_videos,
-    left_out,
-    model_identity,
-    read_predictions,
-    same_model,
-    score_videos,
-)
+from vqathinker_verl.inference.model_identity import model_identity, same_model
+from vqathinker_verl.inference.scoring import find_videos, left_out
 from vqathinker_verl.prompts import QUALITY_PROMPT
+
+
+def score_videos(*args, **options):
+    """The lines that are kept of the predictions."""
+    return (one.as_json() for one in scoring.score_videos(*args, **options))
+
 
 VIDEOS = {"a.mp4": Path("in/a.mp4"), "b.mp4": Path("in/b.mp4"), "c.mp4": Path("in/c.mp4")}
 

@@ -14,6 +14,7 @@ import pytest
 from vqathinker_verl.cli.main import main
 from vqathinker_verl.frames import FrameSpec, VideoError, decode
 from vqathinker_verl.inference.engines import Answer, ModelDefaults
+from vqathinker_verl.inference.predictions import Prediction
 from vqathinker_verl.inference.scoring import reasoning_of
 from vqathinker_verl.inference.ui import build_page, error_card, look_at, score_card, serve
 
@@ -45,24 +46,24 @@ def test_the_frames_shown_are_the_frames_asked_about(clips):
     video = decode(clips[0], NastyEngine.frames)
     np.testing.assert_array_equal(np.stack([frame for frame, _ in frames]), video.frames.transpose(0, 2, 3, 1))
     assert [caption for _, caption in frames] == [f"{index / video.fps:.2f} s" for index in video.indices]
-    assert line["pred_mos"] == 3.42
-    assert reasoning_of(line["response"]) == "Sharp <img src=x onerror=\"document.title='owned'\"> & <b>bold</b>"
+    assert line.pred_mos == 3.42
+    assert reasoning_of(line.response) == "Sharp <img src=x onerror=\"document.title='owned'\"> & <b>bold</b>"
 
 
 def test_the_card_shows_the_score_on_its_scale():
     line = {"video_id": "<b>a</b>.mp4", "pred_mos": 3.0, "samples": [2.0, 4.0, None], "pred_mos_std": 1.0}
-    card = score_card(line)
+    card = score_card(Prediction.from_json(line))
     assert ">3.00<" in card
     assert "± 1.00, mean of 2 answers" in card
     assert 'class="marker" style="left: 50.0%"' in card
     assert 'class="band" style="left: 25.0%; width: 50.0%"' in card
     assert "&lt;b&gt;a&lt;/b&gt;.mp4" in card
     assert "<b>" not in card
-    assert "mean of" not in score_card({"video_id": "a.mp4", "pred_mos": 5.0})
+    assert "mean of" not in score_card(Prediction.from_json({"video_id": "a.mp4", "pred_mos": 5.0}))
 
 
 def test_no_score_is_said_and_never_made_up():
-    card = score_card({"video_id": "a.mp4", "pred_mos": None})
+    card = score_card(Prediction.from_json({"video_id": "a.mp4", "pred_mos": None}))
     assert "no score, the response holds no valid answer" in card
     assert "number" not in card
     assert reasoning_of("") == ""

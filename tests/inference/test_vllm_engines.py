@@ -71,6 +71,19 @@ def test_more_samples_than_one_batch_holds(offline, clips):
 
 
 @pytest.fixture(scope="module")
+def expected_scores(tiny_model, clips):
+    """The expected scores of the transformers engine, which another test compares with brute force."""
+    options = {"frames": FRAMES, "sampling": SAMPLING, "answer_prefix": "<answer>"}
+    engine = open_engine(str(tiny_model), backend="transformers", **options)
+    answers = engine.generate([Request(clip, QUALITY_PROMPT) for clip in clips], expectation=True)
+    return [answer.distribution.mean for answer in answers]
+
+
+def test_the_expectation_offline_is_that_of_transformers(offline, expected_scores):
+    assert offline["expectation"] == pytest.approx(expected_scores, abs=1e-5)
+
+
+@pytest.fixture(scope="module")
 def server(tiny_model, tmp_path_factory):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -122,3 +135,10 @@ def test_a_server_goes_on_from_the_answer_prefix(server, tiny_model, clips):
     assert [whole_characters(answer.responses) for answer in through_server] == [
         whole_characters(answer.responses) for answer in here
     ]
+
+
+def test_the_expectation_of_a_server_is_that_of_transformers(server, tiny_model, clips, expected_scores):
+    options = {"frames": FRAMES, "sampling": SAMPLING, "answer_prefix": "<answer>"}
+    engine = open_engine(str(tiny_model), server=server, **options)
+    answers = engine.generate([Request(clip, QUALITY_PROMPT) for clip in clips], expectation=True)
+    assert [answer.distribution.mean for answer in answers] == pytest.approx(expected_scores, abs=1e-5)

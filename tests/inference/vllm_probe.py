@@ -43,6 +43,10 @@ if __name__ == "__main__":
     sampled = [answer.responses for answer in engine.generate(requests, samples=3)]
     sampled_alone = [next(engine.generate([request], samples=3)).responses for request in requests]
 
+    engine.prompting.answer_prefix, engine.sampling = "<answer>", sampling
+    distributions = [answer.distribution for answer in engine.generate(requests, expectation=True)]
+    engine.prompting.answer_prefix = ""
+
     # More prompts at once than fit into one of vLLM's batches.
     many = [len(answer.responses) for answer in engine.generate(requests, samples=60)]
 
@@ -66,6 +70,7 @@ if __name__ == "__main__":
         "backwards": backwards,
         "sampled": sampled,
         "sampled_alone": sampled_alone,
+        "expectation": [one.mean for one in distributions],
         "many": many,
         "token_ids": [output.prompt_token_ids, features["input_ids"][0].tolist()],
         "positions": positions,

@@ -31,6 +31,8 @@ RELEASE = {
     "vqathinker.reward.eps": 1e-6,
     "vqathinker.reward.fallback": "text",  # the text itself where no answer block matches
     "vqathinker.reward.decimals": "value",  # counted after rstrip("0")
+    "vqathinker.reward.numbers": "first",  # re.search of a number, whatever stands beside it
+    "vqathinker.reward.prompt_opens_think": False,  # format_reward: re.fullmatch with <think>
     "vqathinker.reward.score_range": None,
     "vqathinker.reward.cross_dataset": True,  # data sets are not told apart
     # trainer: the rewards are computed, and the bonuses added, before the processes gather: 8 responses, G = 4.

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from vqathinker_verl.adapters.common import as_mos, video_id_of
-from vqathinker_verl.parsing import ParsedAnswer, parse_answer
+from vqathinker_verl.parsing import ParsedAnswer
 from vqathinker_verl.rewards.config import RewardConfig
 from vqathinker_verl.rewards.extra import BatchReward, ExtraReward
 from vqathinker_verl.rewards.format import format_reward
@@ -112,13 +112,18 @@ class FormatReward:
     """The format reward.
 
     It cannot see: nothing is missing, since this reward looks at single responses.
+
+    Attributes:
+        prompt_opens_think: whether the model's chat template ends the prompt with `<think>`.
     """
 
     __name__ = "format_reward"
+    prompt_opens_think: bool = False
 
     def __call__(self, completions: Sequence[Completion], **kwargs: Any) -> list[float]:
         """Return 1 or 0 per completion; columns of the data set are not used."""
-        rewards: list[float] = format_reward([_text(completion) for completion in completions]).tolist()
+        texts = [_text(completion) for completion in completions]
+        rewards: list[float] = format_reward(texts, prompt_opens_think=self.prompt_opens_think).tolist()
         return rewards
 
 
@@ -230,12 +235,7 @@ def _text(completion: Completion) -> str:
 
 
 def _parse(completions: Sequence[Completion], config: RewardConfig) -> list[ParsedAnswer]:
-    return [
-        parse_answer(
-            _text(completion), fallback=config.fallback, score_range=config.score_range, decimals=config.decimals
-        )
-        for completion in completions
-    ]
+    return [config.parse(_text(completion)) for completion in completions]
 
 
 def _mos(mos: Sequence[float | str]) -> list[float]:

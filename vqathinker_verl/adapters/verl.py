@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from vqathinker_verl.adapters.common import as_mos, video_id_of
-from vqathinker_verl.parsing import parse_answer
 from vqathinker_verl.rewards.batch import score_batch
 from vqathinker_verl.rewards.config import RewardConfig
 from vqathinker_verl.rewards.notices import warn_once
@@ -73,7 +72,7 @@ def score_response(response: str, ground_truth: float | str, config: RewardConfi
         ValueError: if the ground truth is not a MOS.
     """
     mos = as_mos(ground_truth, "ground_truth")
-    answer = parse_answer(response, fallback=config.fallback, score_range=config.score_range, decimals=config.decimals)
+    answer = config.parse(response)
     regression = regression_reward(
         [answer.score],
         [mos],

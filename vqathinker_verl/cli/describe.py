@@ -7,10 +7,11 @@ from pathlib import Path
 from vqathinker_verl.cli.understand import print_faults
 from vqathinker_verl.data.output import listed
 from vqathinker_verl.files import check_writable
+from vqathinker_verl.inference.answers_file import Row
 from vqathinker_verl.inference.engines import Answer, Engine, EngineError, Request
-from vqathinker_verl.inference.options import add_engine_options, add_root_option
-from vqathinker_verl.inference.scoring import find_videos, left_out
-from vqathinker_verl.understanding.asking import Row, ask_all
+from vqathinker_verl.inference.options import add_engine_options, add_root_option, likeliest_from
+from vqathinker_verl.inference.scoring import check_videos, find_videos, left_out
+from vqathinker_verl.understanding.asking import ask_all
 from vqathinker_verl.understanding.describe import DESCRIBE_PROMPT, described, save_frames, write_page
 
 EXAMPLE = "vqathinker describe clips/ --model outputs/model --output descriptions"
@@ -59,16 +60,17 @@ def _describe(args: argparse.Namespace) -> int:
             frames = [path.relative_to(args.output).as_posix() for path in saved]
         return described(answer.responses[0] if answer.responses else None, args.prompt, frames)
 
+    check_videos(videos.values())
+    settings = likeliest_from(args, args.prompt)
     rows = ask_all(
-        args,
+        settings,
         args.output / "descriptions.jsonl",
         {name: Request(video, args.prompt) for name, video in videos.items()},
-        asked=args.prompt,
         key="video_id",
         unit="video",
         make_row=make_row,
     )
-    write_page(args.output / "index.html", rows, args.model)
+    write_page(args.output / "index.html", rows, settings.model)
     errors = [row["error"] for row in rows if row["error"] is not None]
     without = sum(row["error"] is None and row["description"] is None for row in rows)
     print(f"{len(rows) - len(errors)} of {len(rows)} videos answered, {without} of them without an answer block")

@@ -11,7 +11,7 @@ from vqathinker_verl.cli.label_options import add_label_options, label_source
 from vqathinker_verl.data.output import write_atomically
 from vqathinker_verl.data.registry import load_registry
 from vqathinker_verl.data.sources import LabelSource, read_sets
-from vqathinker_verl.evaluation.asking import ask_model
+from vqathinker_verl.evaluation.asking import ask_model, labelled_videos
 from vqathinker_verl.evaluation.benchmarks import labels_of_predictions, match, read_benchmarks, with_videos_under
 from vqathinker_verl.evaluation.compare import compare_models
 from vqathinker_verl.evaluation.outcome import Outcome, as_json
@@ -23,7 +23,7 @@ from vqathinker_verl.evaluation.results import ModelResult, Settings, evaluate_m
 from vqathinker_verl.evaluation.tables import as_csv, as_latex, paper_table, terminal_tables
 from vqathinker_verl.files import check_writable
 from vqathinker_verl.inference.engines import EngineError
-from vqathinker_verl.inference.options import add_engine_options, add_question_options
+from vqathinker_verl.inference.options import add_engine_options, add_question_options, asking_from
 from vqathinker_verl.prompts import SCORE_RANGE
 
 # Columns that the tables need where the terminal does not say its own width.
@@ -213,7 +213,9 @@ def _first_model(args: argparse.Namespace, benchmarks: Sequence[Benchmark]) -> M
         return _read_model(args.predictions, args.name, benchmarks)
     if not benchmarks:
         raise EvaluationError("--model: no videos to ask about; pass --labels FILE")
-    return Model(args.name or Path(args.model).name, [args.model], ask_model(args, benchmarks))
+    videos = labelled_videos(benchmarks)  # before the model is looked at
+    predictions = ask_model(asking_from(args), videos, args.output)
+    return Model(args.name or Path(args.model).name, [args.model], predictions)
 
 
 def _read_model(files: Sequence[str], name: str | None, benchmarks: Sequence[Benchmark]) -> Model:

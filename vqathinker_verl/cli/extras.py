@@ -13,6 +13,7 @@ EXTRA_OF_COMMAND = {
     "summary": "verl",
     "export": "verl",
     "score": "score",
+    "compare": "score",
     "ui": "ui",
     "describe": "score",
     "evaluate": "data",

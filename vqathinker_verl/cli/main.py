@@ -32,6 +32,7 @@ GROUPS = {
     },
     "use": {
         "score": ("vqathinker_verl.cli.score", "score videos, with the model's reasoning"),
+        "compare": ("vqathinker_verl.cli.compare", "tell which of two videos is better, or rank several"),
         "ui": ("vqathinker_verl.cli.ui", "serve a web page that scores and compares videos"),
         "describe": ("vqathinker_verl.cli.describe", "write quality descriptions for a judge to rate"),
     },

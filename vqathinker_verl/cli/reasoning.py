@@ -11,8 +11,7 @@ from vqathinker_verl.cli.understand import print_faults
 from vqathinker_verl.demo.reasoning import Figure, findings, read_reasoning, read_truth, words_table
 from vqathinker_verl.evaluation.predictions import read_predictions
 from vqathinker_verl.evaluation.records import EvaluationError
-from vqathinker_verl.files import check_writable
-from vqathinker_verl.understanding.asking import write_json
+from vqathinker_verl.files import check_writable, write_json
 from vqathinker_verl.understanding.questions import QuestionError
 
 LINES = {

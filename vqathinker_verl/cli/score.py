@@ -7,23 +7,13 @@ from pathlib import Path
 
 from vqathinker_verl.data.output import listed
 from vqathinker_verl.files import check_writable
-from vqathinker_verl.inference.engines import EngineError, open_engine
-from vqathinker_verl.inference.options import (
-    add_engine_options,
-    add_question_options,
-    add_root_option,
-    asking_from,
-    generation_settings,
-)
+from vqathinker_verl.inference.answers_file import AnswersFile, Row
+from vqathinker_verl.inference.asking import answer_missing, prediction_row
+from vqathinker_verl.inference.engines import EngineError, Request
+from vqathinker_verl.inference.options import add_engine_options, add_question_options, add_root_option, asking_from
+from vqathinker_verl.inference.predictions import Prediction
 from vqathinker_verl.inference.quiet import quiet_libraries
-from vqathinker_verl.inference.scoring import (
-    Prediction,
-    PredictionsFile,
-    check_videos,
-    find_videos,
-    left_out,
-    score_videos,
-)
+from vqathinker_verl.inference.scoring import check_videos, find_videos, left_out
 
 EXAMPLE = "vqathinker score clips/ --model outputs/model --output scores.jsonl"
 EXIT_CODES = "0: every video was answered; 1: some could not be used (each is named); 2: nothing could be done"
@@ -59,8 +49,6 @@ def score(args: argparse.Namespace) -> int:
         ValueError: An option, the videos or the output cannot be used.
         EngineError: The model cannot be loaded, or stops answering.
     """
-    from tqdm import tqdm
-
     quiet_libraries()
     videos = find_videos(args.videos, args.root)
     others = left_out(args.videos)
@@ -69,37 +57,41 @@ def score(args: argparse.Namespace) -> int:
     check_videos(videos.values())
     if args.output is not None:
         check_writable(args.output)
-    asking = asking_from(args)
-    output = PredictionsFile(args.output, generation_settings(args.model, asking)) if args.output else None
-    done = output.done if output else {}
-    missing = {video_id: video for video_id, video in videos.items() if video_id not in done}
+    settings = asking_from(args)
+    output = AnswersFile(args.output, settings.as_json()) if args.output else None
     shown = args.format or ("table" if sys.stdout.isatty() else None if output else "json")
-    if output and len(missing) < len(videos):
-        _say(f"{len(videos) - len(missing)} of {len(videos)} videos are in {output.path} already")
-    found = {video_id: done[video_id] for video_id in videos if video_id in done}
-    if missing:
-        engine = open_engine(args.model, **asking.settings)
-        lines = score_videos(missing, engine, prompt=asking.prompt, samples=asking.samples)
-        with tqdm(total=len(videos), initial=len(found), unit="video", file=sys.stderr, leave=False) as bar:
-            for line in output.add(lines) if output else lines:
-                found[line["video_id"]] = line
-                if shown == "json":
-                    tqdm.write(json.dumps(line, ensure_ascii=False), file=sys.stdout)
-                if line["error"] is not None:
-                    tqdm.write(f"vqathinker score: skipped {line['error']}", file=sys.stderr)
-                bar.update()
-    return _report([found[video_id] for video_id in videos], output, shown)
+    if output and (known := sum(video_id in output.done for video_id in videos)):
+        _say(f"{known} of {len(videos)} videos are in {output.path} already")
+    requests = {video_id: Request(video, settings.prompt) for video_id, video in videos.items()}
+    rows = answer_missing(
+        requests,
+        settings,
+        prediction_row(settings, requests),
+        output=output,
+        on_row=lambda row: _show(row, as_json=shown == "json"),
+        leave=False,
+    )
+    return _report([Prediction.from_json(row) for row in rows], output, shown)
 
 
-def _report(lines: list[Prediction], output: PredictionsFile | None, shown: str | None) -> int:
-    failed = sum(line["error"] is not None for line in lines)
+def _show(row: Row, *, as_json: bool) -> None:
+    from tqdm import tqdm
+
+    if as_json:
+        tqdm.write(json.dumps(row, ensure_ascii=False), file=sys.stdout)
+    if row["error"] is not None:
+        tqdm.write(f"vqathinker score: skipped {row['error']}", file=sys.stderr)
+
+
+def _report(lines: list[Prediction], output: AnswersFile | None, shown: str | None) -> int:
+    failed = sum(line.error is not None for line in lines)
     if shown == "table":
         from rich.console import Console
 
         from vqathinker_verl.inference.table import print_predictions
 
         print_predictions(Console(highlight=False, markup=False), lines)
-    unscored = sum(line["error"] is None and line["pred_mos"] is None for line in lines)
+    unscored = sum(line.error is None and not line.scored for line in lines)
     where = f"; predictions in {output.path}" if output else ""
     _say(f"{len(lines) - failed} of {len(lines)} videos answered, {unscored} of the answers have no score{where}")
     if failed:

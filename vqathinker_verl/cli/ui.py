@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from vqathinker_verl.inference.engines import EngineError, open_engine
+from vqathinker_verl.inference.engines import EngineError
 from vqathinker_verl.inference.options import add_engine_options, add_question_options, asking_from
 from vqathinker_verl.inference.quiet import quiet_libraries
 
@@ -31,8 +31,8 @@ def run(args: argparse.Namespace) -> int:
     try:
         model = args.model
         asking = asking_from(args)
-        engine = open_engine(args.model, **asking.settings)
-        page = build_page(engine, model, prompt=asking.prompt, samples=asking.samples)
+        engine = asking.open()
+        page = build_page(engine, model, prompt=asking.prompt, samples=asking.num_samples)
         print(f"vqathinker ui: http://{args.host}:{args.port} (Ctrl-C stops)", flush=True)
         serve(page, args.host, args.port)
     except (ValueError, OSError, EngineError) as error:

@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vqathinker_verl.data.paths import inside_root
-from vqathinker_verl.files import check_writable
+from vqathinker_verl.files import check_writable, write_json, write_jsonl
+from vqathinker_verl.inference.answers_file import Row
 from vqathinker_verl.inference.engines import Answer, Engine, EngineError, Request
-from vqathinker_verl.inference.options import add_engine_options
+from vqathinker_verl.inference.options import add_engine_options, likeliest_from
+from vqathinker_verl.inference.scoring import check_videos
 from vqathinker_verl.understanding.accuracy import accuracy_by_type, accuracy_of, accuracy_table
-from vqathinker_verl.understanding.asking import Row, ask_all, write_json, write_rows
+from vqathinker_verl.understanding.asking import ask_all
 from vqathinker_verl.understanding.questions import Question, QuestionError, QuestionFile, read_questions, read_rows
 
 # Faults of one kind that are named on the terminal; the files name them all.
@@ -62,7 +64,7 @@ def _understand(args: argparse.Namespace) -> int:
             raise QuestionError(f"{args.output}: holds answers of a model; choose another --output")
         rows, unmatched = _of_file(args.answers, found.questions)
         faults["answers that fit no question, or questions without"] = unmatched
-        write_rows(args.output, rows)
+        write_jsonl(args.output, rows)
     else:
         rows = _ask(args, found.questions)
     faults["videos without an answer"] = sorted({row["error"] for row in rows if row["error"] is not None})
@@ -73,14 +75,14 @@ def _understand(args: argparse.Namespace) -> int:
 def _ask(args: argparse.Namespace, questions: Sequence[Question]) -> list[Row]:
     root = args.video_root if args.video_root is not None else args.questions.parent
     by_id = {question.id: question for question in questions}
-    requests = {}
+    requests: dict[str, Request] = {}
     for name, question in by_id.items():
         try:
             video = inside_root(question.video, root, follow_links=args.follow_links)
         except ValueError as error:
             raise QuestionError(f"{args.questions}: question {name!r}: {error}") from None
         requests[name] = Request(root / video, question.prompt())
-    if not any(request.video.is_file() for request in requests.values()):
+    if not any(Path(str(request.video)).is_file() for request in requests.values()):
         first = next(iter(requests.values())).video
         raise QuestionError(f"none of the videos of {len(requests)} questions exists, first {first}; pass --video-root")
     digest = hashlib.sha256(repr([(name, requests[name].prompt, by_id[name].video) for name in by_id]).encode())
@@ -88,10 +90,9 @@ def _ask(args: argparse.Namespace, questions: Sequence[Question]) -> list[Row]:
     def make_row(engine: Engine, name: str, answer: Answer) -> Row:
         return _row(by_id[name], answer.responses[0] if answer.responses else None)
 
-    return ask_all(
-        args, args.output, requests, asked=f"questions {digest.hexdigest()}", key="id", unit="question",
-        make_row=make_row,
-    )  # fmt: skip
+    check_videos(request.video for request in requests.values() if isinstance(request.video, Path))
+    settings = likeliest_from(args, f"questions {digest.hexdigest()}")
+    return ask_all(settings, args.output, requests, key="id", unit="question", make_row=make_row)
 
 
 def _row(question: Question, response: str | None) -> Row:

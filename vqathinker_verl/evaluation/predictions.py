@@ -109,17 +109,17 @@ def prediction_of(where: str, row: Row, benchmark: str | None) -> Prediction:
         benchmark=benchmark or row.get("data_source"),
         path=row.get("video"),
         mos=_mos(where, row.get("mos")),
-        counts=_counts(where, row.get("samples")),
+        samples=_samples(where, row.get("samples")),
     )
 
 
-def _counts(where: str, samples: Any) -> tuple[int, int] | None:
-    """Number of sampled answers, and of those without a score."""
+def _samples(where: str, samples: Any) -> tuple[float, ...] | None:
+    """The score of each of several sampled responses."""
     if samples is None:
         return None
     if not isinstance(samples, Sequence) or isinstance(samples, str):
         raise EvaluationError(f"{where}: samples: expected a list of scores, got {samples!r}")
-    return len(samples), sum(score is None for score in samples)
+    return tuple(_number(where, "samples", score) for score in samples)
 
 
 def _texts(where: str, row: Row) -> tuple[str, ...]:
@@ -182,5 +182,5 @@ def _of_prompt(prompt: str, answers: list[tuple[str, Row]], benchmark: str | Non
         responses=tuple(str(row.get("output", "")) for _, row in answers),
         benchmark=benchmark or first.get("data_source"),
         mos=_mos(where, first["mos"]),
-        counts=(len(scores), len(scores) - len(scored)),
+        samples=tuple(scores),
     )

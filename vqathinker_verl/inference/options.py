@@ -1,24 +1,19 @@
 """The options that `score`, `ui`, `understand` and `describe` share: which model, how it is run, what it is shown."""
 
 import argparse
-import dataclasses
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from vqathinker_verl.frames import FrameSpec
-from vqathinker_verl.inference.engines import EVALUATION_FRAMES, Backend, ModelDefaults, Sampling, read_defaults
-from vqathinker_verl.inference.engines.contract import EXPORT_FILE, check_samples
-from vqathinker_verl.inference.model_source import usable_model
-from vqathinker_verl.inference.scoring import model_identity
+from vqathinker_verl.inference.engines import EVALUATION_FRAMES, Backend, read_defaults
+from vqathinker_verl.inference.engines.contract import EXPORT_FILE
+from vqathinker_verl.inference.settings import AskingSettings, Scoring, asking_settings
 
-ANSWER_ONLY = "<answer>"
 FAR = 2  # times as many frames as the model was validated with are unlike what it has learnt
 
 
 def add_engine_options(parser: argparse.ArgumentParser, *, model_required: bool = True) -> None:
-    """Add the options that `engine_settings` reads."""
+    """Add the options of the model, its responses and its frames."""
     model = parser.add_argument_group("model")
     model.add_argument(
         "--model",
@@ -54,7 +49,18 @@ def add_question_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that only commands that ask for a score have."""
     asked = parser.add_argument_group("question")
     asked.add_argument(
-        "--samples", type=int, metavar="K", help="mean and spread of K sampled responses (default: the model's, or 1)"
+        "--num-samples",
+        "--samples",
+        dest="samples",
+        type=int,
+        metavar="K",
+        help="mean and spread of K sampled responses (default: the model's, or 1)",
+    )
+    asked.add_argument(
+        "--scoring",
+        choices=get_args(Scoring),
+        help="greedy: the likeliest response's number; mean: of K sampled ones; expectation: the expected number after "
+        "the likeliest reasoning, in finer steps (default: the model's, or greedy)",
     )
     asked.add_argument("--prompt", metavar="TEXT", help="the question (default: the model's, or the paper's)")
 
@@ -66,102 +72,36 @@ def add_root_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", dest="root", type=Path, help=argparse.SUPPRESS)
 
 
-@dataclass(frozen=True)
-class Asking:
-    """How a model is asked for scores.
-
-    Attributes:
-        settings: Keyword arguments of `open_engine`.
-        prompt: The question.
-        samples: Responses per video.
-    """
-
-    settings: dict[str, Any]
-    prompt: str
-    samples: int
-
-
-def asking_from(args: argparse.Namespace) -> Asking:
-    """Read the options of both functions above; what is not given comes from the model.
-
-    A training run that is named as the model is exported, and `args.model` then names the exported model.
+def asking_from(args: argparse.Namespace) -> AskingSettings:
+    """Return the settings of a command with the options of both functions above.
 
     Raises:
         ValueError: An option is out of range, or the model cannot be used.
     """
-    defaults = _defaults(args)
-    samples = args.samples if args.samples is not None else 1 if args.temperature == 0 else defaults.samples
-    temperature = args.temperature
-    if temperature is None:
-        own = args.samples is None or args.samples == defaults.samples
-        temperature = defaults.sampling.temperature if own else float(samples > 1)
-    settings = _settings(args, defaults, temperature)
-    check_samples(samples, settings["sampling"])  # before a model is loaded
-    own, shown = defaults.frames.num_frames, settings["frames"].num_frames
-    if shown > FAR * own and (Path(args.model) / EXPORT_FILE).is_file():
+    settings = asking_settings(
+        args.model, **_given(args), prompt=args.prompt, scoring=args.scoring, num_samples=args.samples,
+        temperature=args.temperature,
+    )  # fmt: skip
+    own, shown = read_defaults(settings.model).frames.num_frames, settings.frames.num_frames
+    if shown > FAR * own and (Path(settings.model) / EXPORT_FILE).is_file():
         sys.stderr.write(f"vqathinker: warning: {shown} frames are shown, {own} at the model's validation\n")
-    return Asking(settings, args.prompt if args.prompt is not None else defaults.prompt, samples)
+    return settings
 
 
-def engine_settings(args: argparse.Namespace) -> dict[str, Any]:
-    """Keyword arguments of `open_engine` for other questions than that for a score: one answer, the likeliest.
+def likeliest_from(args: argparse.Namespace, prompt: str) -> AskingSettings:
+    """Return the settings for other questions than that for a score: one response, the likeliest.
+
+    Args:
+        args: The options of `add_engine_options`.
+        prompt: The question, or what tells all questions of a file from those of another.
 
     Raises:
         ValueError: An option is out of range, or the model cannot be used.
     """
-    return _settings(args, _defaults(args), args.temperature if args.temperature is not None else 0.0)
+    temperature = args.temperature if args.temperature is not None else 0.0
+    return asking_settings(args.model, **_given(args), prompt=prompt, num_samples=1, temperature=temperature)
 
 
-def frames_from(args: argparse.Namespace, defaults: FrameSpec) -> FrameSpec:
-    """The frames asked for, over those of the model.
-
-    Raises:
-        ValueError: They contradict each other.
-    """
-    fields = dataclasses.asdict(defaults)
-    if args.size is not None:
-        fields |= {"size": tuple(args.size), "min_pixels": None, "max_pixels": None}
-    elif args.min_pixels is not None or args.max_pixels is not None:
-        fields["size"] = None
-    asked_for = {name: getattr(args, name) for name in ("num_frames", "min_pixels", "max_pixels")}
-    return FrameSpec(**fields | {name: value for name, value in asked_for.items() if value is not None})
-
-
-def _defaults(args: argparse.Namespace) -> ModelDefaults:
-    if args.server is None:
-        args.model = usable_model(args.model)
-    return read_defaults(args.model)
-
-
-def _settings(args: argparse.Namespace, defaults: ModelDefaults, temperature: float) -> dict[str, Any]:
-    own = defaults.sampling
-    sampling = Sampling(
-        args.max_tokens if args.max_tokens is not None else own.max_tokens,
-        temperature,
-        args.top_p if args.top_p is not None else own.top_p,
-        args.seed,
-    )
-    return {
-        "backend": args.backend,
-        "server": args.server,
-        "frames": frames_from(args, defaults.frames),
-        "sampling": sampling,
-        "answer_prefix": ANSWER_ONLY if args.no_thinking else "",
-        "dtype": args.dtype,
-    }
-
-
-def generation_settings(model: str, asking: Asking) -> dict[str, Any]:
-    """All that a response follows from, beside its video: an output made with other settings is not continued."""
-    settings = asking.settings
-    return {
-        "model": model_identity(model),
-        "backend": settings["backend"],
-        "server": settings["server"],
-        "dtype": settings["dtype"],
-        "prompt": asking.prompt,
-        "answer_prefix": settings["answer_prefix"],
-        "frames": dataclasses.asdict(settings["frames"]),
-        "sampling": dataclasses.asdict(settings["sampling"]),
-        "samples": asking.samples,
-    }
+def _given(args: argparse.Namespace) -> dict[str, Any]:
+    names = ("backend", "server", "dtype", "top_p", "max_tokens", "seed", "num_frames", "size", "min_pixels")
+    return {name: getattr(args, name) for name in (*names, "max_pixels")} | {"thinking": not args.no_thinking}

@@ -1,12 +1,13 @@
 """Predictions as a table for the terminal, and what can be said of them as a whole."""
 
+import math
 from collections.abc import Sequence
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from vqathinker_verl.inference.scoring import Prediction, reasoning_of
+from vqathinker_verl.inference.predictions import Prediction
+from vqathinker_verl.inference.scoring import reasoning_of
 from vqathinker_verl.prompts import SCORE_RANGE
 
 BAR_CELLS = 10
@@ -16,7 +17,7 @@ REASONING_CHARACTERS = 200  # more than fits on a line; the table cuts it at the
 
 def print_predictions(console: Console, lines: Sequence[Prediction]) -> None:
     """Print score, bar, video and first words of the reasoning of each prediction, then the summary."""
-    scored = sorted((line for line in lines if line["pred_mos"] is not None), key=lambda line: line["pred_mos"])
+    scored = sorted((line for line in lines if line.scored), key=lambda line: line.pred_mos)
     shown = list(lines)
     if len(lines) > MAX_ROWS:
         shown = [*scored[: MAX_ROWS // 2], *scored[-(MAX_ROWS // 2) :]]
@@ -28,7 +29,7 @@ def print_predictions(console: Console, lines: Sequence[Prediction]) -> None:
 
 def table_of(lines: Sequence[Prediction]) -> Table:
     """One row per prediction, in the order given."""
-    sampled = any("pred_mos_std" in line for line in lines)
+    sampled = any(line.samples is not None or line.legal_mass is not None for line in lines)
     lowest, highest = SCORE_RANGE
     table = Table(box=None, pad_edge=False)
     table.add_column("score", justify="right", no_wrap=True)
@@ -38,12 +39,12 @@ def table_of(lines: Sequence[Prediction]) -> Table:
     table.add_column("video", overflow="fold", min_width=12)
     table.add_column("reasoning", no_wrap=True, overflow="ellipsis", ratio=1)
     for line in lines:
-        score, spread = line["pred_mos"], line.get("pred_mos_std")
+        score, spread = line.pred_mos if line.scored else None, line.pred_mos_std
         cells = ["-" if score is None else f"{score:.2f}"]
         if sampled:
-            cells.append("" if spread is None else f"±{spread:.2f}")
-        text = line["error"] or reasoning_of(line["response"] or "")
-        table.add_row(*cells, bar(score), line["video_id"], " ".join(text.split())[:REASONING_CHARACTERS])
+            cells.append("" if math.isnan(spread) else f"±{spread:.2f}")
+        text = line.error or reasoning_of(line.response or "")
+        table.add_row(*cells, bar(score), line.video_id, " ".join(text.split())[:REASONING_CHARACTERS])
     return table
 
 
@@ -62,18 +63,18 @@ def bar(score: float | None) -> str:
 
 def summary_of(lines: Sequence[Prediction]) -> list[str]:
     """Mean, lowest and highest score; and what should make a reader doubt them."""
-    scored: list[dict[str, Any]] = [line for line in lines if line["pred_mos"] is not None]
-    failed = sum(line["error"] is not None for line in lines)
+    scored = [line for line in lines if line.scored]
+    failed = sum(line.error is not None for line in lines)
     without = len(lines) - len(scored) - failed
     texts = []
     if scored:
-        worst, best = (pick(scored, key=lambda line: line["pred_mos"]) for pick in (min, max))
-        mean = sum(line["pred_mos"] for line in scored) / len(scored)
+        worst, best = (pick(scored, key=lambda line: line.pred_mos) for pick in (min, max))
+        mean = sum(line.pred_mos for line in scored) / len(scored)
         texts.append(
-            f"mean {mean:.2f} of {len(scored)} videos, lowest {worst['pred_mos']:.2f} ({worst['video_id']}), "
-            f"highest {best['pred_mos']:.2f} ({best['video_id']})"
+            f"mean {mean:.2f} of {len(scored)} videos, lowest {worst.pred_mos:.2f} ({worst.video_id}), "
+            f"highest {best.pred_mos:.2f} ({best.video_id})"
         )
-        if len(scored) > 1 and worst["pred_mos"] == best["pred_mos"]:
+        if len(scored) > 1 and worst.pred_mos == best.pred_mos:
             texts.append(f"warning: all {len(scored)} scores are equal; this model does not tell these videos apart")
     if without:
         texts.append(f"warning: {without} of {len(lines)} responses hold no valid score")

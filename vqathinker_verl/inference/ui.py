@@ -1,13 +1,15 @@
 """A page that scores the video dropped on it, or two side by side: score, reasoning, and the frames the model sees."""
 
 import html
+import math
 import os
 from pathlib import Path
 from typing import Any
 
 from vqathinker_verl.frames import VideoError, decode
 from vqathinker_verl.inference.engines import Engine, EngineError
-from vqathinker_verl.inference.scoring import Prediction, reasoning_of, score_videos
+from vqathinker_verl.inference.predictions import Prediction
+from vqathinker_verl.inference.scoring import reasoning_of, score_videos
 from vqathinker_verl.prompts import SCORE_RANGE
 
 # It reports its use to its makers unless told not to.
@@ -55,7 +57,7 @@ def build_page(engine: Engine, model: str, *, prompt: str | None = None, samples
             frames, line = look_at(engine, Path(path), prompt=prompt, samples=samples)
         except (VideoError, EngineError) as error:
             return None, error_card(str(error).replace(path, Path(path).name)), ""
-        return frames, score_card(line), reasoning_of(line["response"])
+        return frames, score_card(line), reasoning_of(line.response or "")
 
     def clear(path: str | None) -> tuple[Any, str, str]:
         return None, WAITING if path is None else SCORING, ""
@@ -119,8 +121,8 @@ def look_at(
     """
     shown = decode(video, engine.frames)
     (line,) = score_videos({video.name: video}, engine, prompt=prompt, samples=samples)
-    if line["error"] is not None:
-        raise VideoError(line["error"])
+    if line.error is not None:
+        raise VideoError(line.error)
     seconds = shown.indices / shown.fps
     frames = [
         (frame.transpose(1, 2, 0), f"{second:.2f} s") for frame, second in zip(shown.frames, seconds, strict=True)
@@ -130,21 +132,21 @@ def look_at(
 
 def score_card(line: Prediction) -> str:
     """The score as HTML: a large number, its spread, and its place between the lowest and the highest."""
-    name = html.escape(line["video_id"])
-    if line["pred_mos"] is None:
-        return error_card(f"{line['video_id']}: no score, the response holds no valid answer")
+    name = html.escape(line.video_id)
+    if not line.scored:
+        return error_card(f"{line.video_id}: no score, the response holds no valid answer")
     lowest, highest = SCORE_RANGE
-    score, spread = line["pred_mos"], line.get("pred_mos_std")
+    score, spread = line.pred_mos, line.pred_mos_std
 
     def place(value: float) -> float:
         return 100 * (min(max(value, lowest), highest) - lowest) / (highest - lowest)
 
     beside, band = "", ""
-    if "samples" in line:
-        known = sum(one is not None for one in line["samples"])
-        beside = f"± {spread:.2f}, " if spread is not None else ""
+    if line.samples is not None:
+        known = sum(not math.isnan(one) for one in line.samples)
+        beside = "" if math.isnan(spread) else f"± {spread:.2f}, "
         beside = f'<span class="spread">{beside}mean of {known} answers</span>'
-    if spread is not None:
+    if not math.isnan(spread):
         left, right = place(score - spread), place(score + spread)
         band = f'<div class="band" style="left: {left:.1f}%; width: {right - left:.1f}%"></div>'
     return (

@@ -4,16 +4,20 @@ Apart from the agent loop, the dataset and the trainer, which read it, so that t
 of them.
 """
 
+import logging
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
 from vqathinker_verl.frames import CacheConfig, FrameSpec
+from vqathinker_verl.parsing import ends_with_think
 from vqathinker_verl.perturbations import PerturbationConfig
 from vqathinker_verl.rewards.config import RewardConfig
 from vqathinker_verl.rewards.extra import ExtraReward, load_extra_rewards
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -76,13 +80,33 @@ def plain(section: DictConfig) -> dict[str, Any]:
     return cast("dict[str, Any]", OmegaConf.to_container(section, resolve=True))
 
 
-def reward_config(config: DictConfig) -> RewardConfig:
+def reward_config(config: DictConfig, processor: Any = None) -> RewardConfig:
     """`vqathinker.reward`, checked.
+
+    Args:
+        config: the run's config.
+        processor: of the model, where it is known. If its chat template ends a prompt with `<think>`, as those of
+            reasoning models do, `prompt_opens_think` is set and the log says so.
 
     Raises:
         ValueError: a value that RewardConfig refuses.
     """
-    return RewardConfig.from_mapping(plain(config.vqathinker.reward))
+    rewards = RewardConfig.from_mapping(plain(config.vqathinker.reward))
+    if processor is None or rewards.prompt_opens_think or not opens_think(processor, config.data):
+        return rewards
+    logger.warning(
+        "the model's chat template ends the prompt with <think>: the format reward accepts a response that continues "
+        "it, without a <think> of its own (vqathinker.reward.prompt_opens_think)"
+    )
+    return replace(rewards, prompt_opens_think=True)
+
+
+def opens_think(processor: Any, data: DictConfig) -> bool:
+    """Whether the chat template ends a prompt with `<think>` (`data` is `config.data`)."""
+    question = [{"role": "user", "content": [{"type": "text", "text": "?"}]}]
+    options = plain(data.apply_chat_template_kwargs) if data.get("apply_chat_template_kwargs") else {}
+    prompt = processor.apply_chat_template(question, add_generation_prompt=True, tokenize=False, **options)
+    return ends_with_think(prompt)
 
 
 def extra_rewards(config: DictConfig) -> dict[str, ExtraReward]:

@@ -57,8 +57,8 @@ class BatchRewards(Base):
     def __init__(self, config: DictConfig) -> None:
         ours = config.vqathinker
         self.reward_config = reward_config(config)
-        self.extra_rewards = extra_rewards(config)
         TemporalConfig.from_config(config)  # the agent loop reads it; a wrong field should stop the run here
+        self.extra_rewards = extra_rewards(config)
         self.supervision = Supervision(**ours.watchdog)
         with open_dict(config):
             # verl asks for its own names in several places ("sync" chooses the buffer, what a checkpoint holds, ...).
@@ -111,6 +111,10 @@ class BatchRewards(Base):
         # verl averages every number; a mean score or label per data set says nothing, and NaN would spread.
         others = {name: values for name, values in reward_extra_infos_dict.items() if name not in ("pred_mos", "mos")}
         return {**super()._val_metrics_update(data_sources, sample_uids, others, sample_turns, **kwargs), **ours}
+
+    def _init_tokenizer(self) -> None:
+        super()._init_tokenizer()
+        self.reward_config = reward_config(self.config, self.processor)  # the chat template has a say
 
     # The next batch's videos.
 

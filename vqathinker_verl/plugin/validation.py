@@ -8,7 +8,6 @@ import numpy as np
 import pandas
 
 from vqathinker_verl.metrics import krcc, plcc_raw, rmse_raw, srcc
-from vqathinker_verl.parsing import parse_answer
 from vqathinker_verl.rewards.config import RewardConfig
 
 
@@ -48,14 +47,7 @@ def validation_metrics(
     )
     perturbed = reward_extra_infos.get("perturbed_response", [])
     if any(text is not None for text in perturbed):
-        responses["perturbed"] = [
-            math.nan
-            if text is None
-            else parse_answer(
-                text, fallback=config.fallback, score_range=config.score_range, decimals=config.decimals
-            ).score
-            for text in perturbed
-        ]
+        responses["perturbed"] = [math.nan if text is None else config.parse(text).score for text in perturbed]
     metrics: dict[str, float] = {"val/failed_responses": float(expected_responses - len(responses))}
     for source, rows in responses.groupby("source"):
         videos = rows.groupby("uid")[["pred_mos", "mos"]].mean().dropna()  # a mean leaves NaN out

@@ -164,7 +164,7 @@ def score_batch(
     on_ranking = {name: getattr(config, name) for name in ("eps", "ranking_chunk_size")}
     regression = batch_regression(batch, **on_regression)
     ranking = batch_ranking(batch, **on_ranking)
-    layout = batch_format(batch)
+    layout = batch_format(batch, prompt_opens_think=config.prompt_opens_think)
     warn_if_unrivalled(batch.pred_mos, ranking)
 
     against = batch if config.perturbed_rivals == "original" else batch.perturbed

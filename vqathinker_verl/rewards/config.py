@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from vqathinker_verl.parsing import Decimals, Fallback, ParsedAnswer, check_choice, parse_answer
+from vqathinker_verl.parsing import Decimals, Fallback, Numbers, ParsedAnswer, check_choice, parse_answer
 from vqathinker_verl.prompts import SCORE_RANGE
 from vqathinker_verl.rewards.temporal import TemporalScope
 
@@ -24,6 +24,9 @@ class RewardConfig:
         eps: keeps the ranking reward's roots and division from 0.
         fallback: what is read where an answer block is missing, see `parse_answer`.
         decimals: how decimals are counted, see `parse_answer`.
+        numbers: which numbers are a score, see `parse_answer`.
+        prompt_opens_think: whether prompts end with `<think>`, so that the format reward accepts a response that
+            continues it. Training finds it out from the model's chat template.
         score_range: lowest and highest score accepted; None accepts any number.
         cross_dataset: whether videos of different data sources are compared in the ranking reward.
         ranking_chunk_size: None compares all videos of the batch. A number cuts the batch, in its order, into parts of
@@ -49,6 +52,8 @@ class RewardConfig:
     eps: float = 1e-6
     fallback: Fallback = "none"
     decimals: Decimals = "written"
+    numbers: Numbers = "strict"
+    prompt_opens_think: bool = False
     score_range: tuple[float, float] | None = SCORE_RANGE
     cross_dataset: bool = False
     ranking_chunk_size: int | None = None
@@ -65,10 +70,12 @@ class RewardConfig:
     def __post_init__(self) -> None:
         check_choice("fallback", self.fallback, Fallback)
         check_choice("decimals", self.decimals, Decimals)
+        check_choice("numbers", self.numbers, Numbers)
         check_choice("temporal_scope", self.temporal_scope, TemporalScope)
         check_choice("perturbed_rivals", self.perturbed_rivals, PerturbedRivals)
-        if not isinstance(self.cross_dataset, bool):
-            raise ValueError(f"cross_dataset: expected true or false, got {self.cross_dataset!r}")
+        for name in ("prompt_opens_think", "cross_dataset"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name}: expected true or false, got {getattr(self, name)!r}")
         parts = self.ranking_chunk_size
         if parts is not None and (not isinstance(parts, int) or isinstance(parts, bool) or parts < 2):
             raise ValueError(f"ranking_chunk_size: expected a whole number of at least 2, or null, got {parts!r}")
@@ -111,6 +118,7 @@ class RewardConfig:
         return cls(
             fallback="text",
             decimals="value",
+            numbers="first",
             score_range=None,
             cross_dataset=True,
             temporal_scope="batch",
@@ -135,7 +143,14 @@ class RewardConfig:
 
     def parse(self, response: str) -> ParsedAnswer:
         """Return what a response says, read by these settings."""
-        return parse_answer(response, fallback=self.fallback, score_range=self.score_range, decimals=self.decimals)
+        return parse_answer(
+            response,
+            fallback=self.fallback,
+            score_range=self.score_range,
+            decimals=self.decimals,
+            numbers=self.numbers,
+            prompt_opens_think=self.prompt_opens_think,
+        )
 
 
 def _is_number(value: object) -> bool:

@@ -47,6 +47,7 @@ def open_engine(
     sampling: Sampling | None = None,
     answer_prefix: str = "",
     dtype: str = "auto",
+    expectation: bool = False,
 ) -> Engine:
     """Load a model, or reach a server that has.
 
@@ -60,6 +61,7 @@ def open_engine(
         sampling: How tokens are drawn. None: as at an exported model's validation, else the likeliest tokens.
         answer_prefix: What every response begins with: "<answer>" leaves the thinking out.
         dtype: A torch dtype's name; "auto" is bfloat16 on a GPU and float32 without one.
+        expectation: Whether distributions of the score will be asked for: vLLM then keeps what prompts share.
 
     Raises:
         ValueError: An option is unknown, the server's address is missing or not asked for, or the model's files
@@ -75,13 +77,19 @@ def open_engine(
         defaults = replace(defaults, sampling=sampling, samples=1)
     if frames is not None:
         defaults = replace(defaults, frames=frames)
-    engine = _opened(model, backend, server, defaults, answer_prefix, dtype)
+    engine = _opened(model, backend, server, defaults, answer_prefix, dtype, expectation)
     engine.defaults = defaults
     return engine
 
 
 def _opened(
-    model: str, backend: Backend, server: str | None, defaults: ModelDefaults, answer_prefix: str, dtype: str
+    model: str,
+    backend: Backend,
+    server: str | None,
+    defaults: ModelDefaults,
+    answer_prefix: str,
+    dtype: str,
+    expectation: bool,
 ) -> Engine:
     frames, sampling = defaults.frames, defaults.sampling
     if backend not in get_args(Backend):
@@ -103,4 +111,4 @@ def _opened(
         return ServerEngine(server, model, frames, sampling, answer_prefix=answer_prefix)
     from vqathinker_verl.inference.engines.vllm_engine import VllmEngine
 
-    return VllmEngine(model, frames, sampling, answer_prefix=answer_prefix, dtype=dtype)
+    return VllmEngine(model, frames, sampling, answer_prefix=answer_prefix, dtype=dtype, prefix_caching=expectation)

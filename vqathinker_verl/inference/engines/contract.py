@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from vqathinker_verl.frames import FrameSpec
+from vqathinker_verl.inference.engines.expectation import ScoreDistribution
+from vqathinker_verl.inference.engines.frame_array import FrameArray
 from vqathinker_verl.prompts import QUALITY_PROMPT
 
 Backend = Literal["auto", "vllm", "transformers", "server"]
@@ -26,11 +28,11 @@ class Request:
     """One question about one video.
 
     Args:
-        video: The video file.
+        video: The video file, or frames in memory.
         prompt: The question as text; the frames come before it, as in training.
     """
 
-    video: Path
+    video: Path | FrameArray
     prompt: str
 
 
@@ -41,10 +43,13 @@ class Answer:
     Args:
         responses: One text a sample, empty where there is none. With an answer prefix they begin with it.
         error: Why there is no response, naming the video; None where there is one.
+        distribution: Of the score, after the response's reasoning; None where it was not asked for, or the response
+            opens no `<answer>`.
     """
 
     responses: tuple[str, ...]
     error: str | None = None
+    distribution: ScoreDistribution | None = None
 
 
 @dataclass(frozen=True)
@@ -111,15 +116,21 @@ class Engine(Protocol):
     frames: FrameSpec  # what the model is shown, with the model's own factor
     defaults: ModelDefaults  # how the model is asked unless told otherwise
 
-    def generate(self, requests: Sequence[Request], *, samples: int = 1) -> Iterator[Answer]:
+    def generate(self, requests: Sequence[Request], *, samples: int = 1, expectation: bool = False) -> Iterator[Answer]:
         """Answer each request `samples` times; yields in the order of the requests, as they become ready.
 
+        With `expectation` an answer also has the distribution of the score after its first response's reasoning.
         A video that cannot be decoded gives an Answer with an error, and the others are answered.
 
         Raises:
-            ValueError: More than one sample is asked for at temperature 0, where all would be equal.
+            ValueError: More than one sample is asked for at temperature 0, where all would be equal; or the
+                vocabulary does not allow the expectation.
             EngineError: No request can be answered.
         """
+        ...
+
+    def close(self) -> None:
+        """Give back the memory of the model; the engine answers no more."""
         ...
 
 

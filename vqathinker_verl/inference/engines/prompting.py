@@ -18,6 +18,8 @@ from vqathinker_verl.frames import DecodedVideo, FrameSpec, VideoError, decode
 from vqathinker_verl.frames.positions import QWEN2_5_VL, check_versions
 from vqathinker_verl.frames.tensors import Video, at_24_fps, frames_and_metadata, vllm_times
 from vqathinker_verl.inference.engines.contract import EXPORT_FILE, EngineError, Request
+from vqathinker_verl.inference.engines.expectation import character_tokens
+from vqathinker_verl.inference.engines.frame_array import FrameArray
 
 logger = logging.getLogger(__name__)
 
@@ -39,28 +41,41 @@ class Prompting:
     """
 
     def __init__(self, model: str, frames: FrameSpec, answer_prefix: str = "") -> None:
+        self.model = model
         self.processor = load_processor(model)
         self.model_type = model_type(model)
         self.frames = dataclasses.replace(frames, factor=frame_factor(self.processor))
         self.answer_prefix = answer_prefix
         self.times = FrameTimes(model, self.model_type)
 
-    def text(self, prompt: str) -> str:
-        """The chat around one prompt, up to where the response begins; one placeholder stands for the video."""
-        text = self.processor.apply_chat_template(chat(prompt), tokenize=False, add_generation_prompt=True)
-        return str(text) + self.answer_prefix
+    def text(self, prompt: str, begin: str | None = None) -> str:
+        """The chat around one prompt, and the response's `begin` (None: the prefix of every response).
 
-    def features(self, prompt: str, video: DecodedVideo) -> Any:
+        One placeholder stands for the video.
+        """
+        text = self.processor.apply_chat_template(chat(prompt), tokenize=False, add_generation_prompt=True)
+        return str(text) + (self.answer_prefix if begin is None else begin)
+
+    def features(self, prompt: str, video: DecodedVideo, begin: str | None = None) -> Any:
         """The processor's output for one prompt: token ids with a placeholder for each video token, and pixels."""
         frames, metadata = self.video(video)
         return self.processor(
-            text=[self.text(prompt)],
+            text=[self.text(prompt, begin)],
             images=None,
             videos=[frames],
             video_metadata=[metadata],
             do_sample_frames=False,  # they are sampled
             return_tensors="pt",
         )
+
+    def characters(self) -> dict[str, int]:
+        """The token of each character of a score.
+
+        Raises:
+            ValueError: The vocabulary joins them.
+        """
+        tokenizer = self.processor.tokenizer
+        return character_tokens(lambda text: tokenizer(text, add_special_tokens=False)["input_ids"], self.model)
 
     def video(self, video: DecodedVideo) -> Video:
         """The frames, with the times that the model was trained with."""
@@ -161,9 +176,7 @@ def decode_ahead(
                 if pending and pending[-1][0].video == request.video:
                     pending.append((request, pending[-1][1]))
                 else:
-                    pending.append(
-                        (request, executor.submit(decode, request.video, frames, timeout_seconds=DECODE_SECONDS))
-                    )
+                    pending.append((request, executor.submit(_decode, request.video, frames)))
                 if len(pending) > ahead:
                     yield _result(*pending.popleft())
             while pending:
@@ -171,6 +184,12 @@ def decode_ahead(
         finally:  # the caller may stop early
             for _, future in pending:
                 future.cancel()
+
+
+def _decode(video: Path | FrameArray, frames: FrameSpec) -> DecodedVideo:
+    if isinstance(video, FrameArray):
+        return video.decoded(frames)
+    return decode(video, frames, timeout_seconds=DECODE_SECONDS)
 
 
 def first_line(error: BaseException) -> str:

@@ -10,6 +10,7 @@ the scores with the offline engine's.
 import base64
 import dataclasses
 import io
+import math
 import os
 import re
 from collections import deque
@@ -28,6 +29,7 @@ from vqathinker_verl.inference.engines.contract import (
     Sampling,
     check_samples,
 )
+from vqathinker_verl.inference.engines.expectation import ANSWERS, CHARACTERS, NODES, character_tokens, distribution_of
 from vqathinker_verl.inference.engines.prompting import (
     FrameTimes,
     decode_ahead,
@@ -37,9 +39,11 @@ from vqathinker_verl.inference.engines.prompting import (
     model_type,
     request_seed,
 )
+from vqathinker_verl.parsing import up_to_answer
 
 CONCURRENT = 32  # requests under way; the server batches them
 RETRIES = 4
+TOP_LOGPROBS = 20  # the most that vLLM's server tells unless it is started with more
 SECONDS = 600.0  # for one request, waiting in the server's queue included
 
 
@@ -93,17 +97,23 @@ class ServerEngine:
         kind = model_type(folder) if here else _model_type_by_name(folder)
         self.times = FrameTimes(folder, kind)
 
-    def generate(self, requests: Sequence[Request], *, samples: int = 1) -> Iterator[Answer]:
+    def generate(self, requests: Sequence[Request], *, samples: int = 1, expectation: bool = False) -> Iterator[Answer]:
         """See `Engine.generate`."""
         check_samples(samples, self.sampling)
-        return self._generate(requests, samples)
+        return self._generate(requests, samples, self._characters() if expectation else None)
 
-    def _generate(self, requests: Sequence[Request], samples: int) -> Iterator[Answer]:
+    def close(self) -> None:
+        """See `Engine.close`; the server itself stays."""
+        self.client.close()
+
+    def _generate(
+        self, requests: Sequence[Request], samples: int, characters: dict[str, int] | None
+    ) -> Iterator[Answer]:
         with ThreadPoolExecutor(CONCURRENT, thread_name_prefix="requests") as executor:
             pending: deque[Future[Answer]] = deque()
             try:
                 for request, video in decode_ahead(requests, self.frames, ahead=2):
-                    pending.append(executor.submit(self._answer, request, video, samples))
+                    pending.append(executor.submit(self._answer, request, video, samples, characters))
                     if len(pending) >= CONCURRENT:
                         yield pending.popleft().result()
                 while pending:
@@ -112,21 +122,82 @@ class ServerEngine:
                 for future in pending:
                     future.cancel()
 
-    def _answer(self, request: Request, video: DecodedVideo | VideoError, samples: int) -> Answer:
+    def _answer(
+        self, request: Request, video: DecodedVideo | VideoError, samples: int, characters: dict[str, int] | None
+    ) -> Answer:
         import openai
 
         if isinstance(video, VideoError):
             return Answer((), str(video))
         try:
             completion = self.client.chat.completions.create(**self.arguments(request.prompt, video, samples))
+            responses = tuple(self.answer_prefix + (choice.message.content or "") for choice in completion.choices)
+            begin = up_to_answer(responses[0]) if characters is not None and responses else None
+            if characters is None or begin is None:
+                return Answer(responses)
+            found = distribution_of(self._next_characters(request.prompt, video, begin, characters))
+            return Answer(responses, distribution=found)
         except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
             return Answer((), f"{request.video}: the server refuses it ({first_line(error)})")
         except openai.OpenAIError as error:
             raise EngineError(f"{self.client.base_url}: {first_line(error)}") from error
-        return Answer(tuple(self.answer_prefix + (choice.message.content or "") for choice in completion.choices))
 
-    def arguments(self, prompt: str, video: DecodedVideo, samples: int) -> dict[str, Any]:
-        """The request for one video. What is not OpenAI's own goes as `extra_body`."""
+    def _characters(self) -> dict[str, int]:
+        """The token of each character of a score, by the server's own tokenizer.
+
+        Raises:
+            ValueError: The vocabulary joins them.
+            EngineError: The server does not tell.
+        """
+        import openai
+
+        root = self.client.with_options(base_url=str(self.client.base_url).rstrip("/").removesuffix("/v1"))
+
+        def encode(text: str) -> list[int]:
+            body = {"model": self.model, "prompt": text, "add_special_tokens": False}
+            found: Any = root.post("/tokenize", body=body, cast_to=object)
+            return [int(token) for token in found["tokens"]]
+
+        try:
+            return character_tokens(encode, self.model)
+        except (openai.OpenAIError, KeyError, TypeError) as error:
+            raise EngineError(
+                f"{root.base_url}: the expectation needs the /tokenize of vLLM's server ({first_line(error)}); score "
+                "with --num-samples K instead"
+            ) from error
+
+    def _next_characters(
+        self, prompt: str, video: DecodedVideo, begin: str, characters: dict[str, int]
+    ) -> list[list[float]]:
+        """Log probabilities (52, 11) of the next character after `begin` and each beginning of an answer.
+
+        A server tells the likeliest tokens only. A legal character that is not among them is forced, since the log
+        probability of the token that is taken is always told, and is the one before anything is forbidden.
+        """
+        following = {node: {answer[len(node)] for answer in ANSWERS if answer.startswith(node)} for node in NODES}
+        names = {f"token_id:{token}": character for character, token in characters.items()}
+
+        def told(node: str, **more: Any) -> dict[str, float]:
+            arguments = self.arguments(prompt, video, 1, begin + node) | {"max_tokens": 1, "temperature": 0.0}
+            arguments |= {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
+            arguments["extra_body"] |= {"return_tokens_as_token_ids": True, **more}
+            (place,) = self.client.chat.completions.create(**arguments).choices[0].logprobs.content
+            return {names[one.token]: one.logprob for one in [*place.top_logprobs, place] if one.token in names}
+
+        table = []
+        for node in NODES:
+            row = told(node)
+            for character in sorted(following[node] - row.keys()):
+                row |= told(node, allowed_token_ids=[characters[character]])
+            table.append([row.get(character, -math.inf) for character in CHARACTERS])
+        return table
+
+    def arguments(self, prompt: str, video: DecodedVideo, samples: int, begin: str | None = None) -> dict[str, Any]:
+        """The request for one video, the response beginning with `begin` (None: the engine's own prefix).
+
+        What is not OpenAI's own goes as `extra_body`.
+        """
+        begin = self.answer_prefix if begin is None else begin
         content = [
             {"type": "video_url", "video_url": {"url": frames_url(video)}},
             {"type": "text", "text": prompt},
@@ -149,8 +220,8 @@ class ServerEngine:
         shown = self.times.of(video)
         if times := self.times.vllm(shown):
             extra["mm_processor_kwargs"] = times
-        if self.answer_prefix:
-            messages.append({"role": "assistant", "content": self.answer_prefix})
+        if begin:
+            messages.append({"role": "assistant", "content": begin})
             extra |= {"continue_final_message": True, "add_generation_prompt": False}
         return {
             "model": self.model,

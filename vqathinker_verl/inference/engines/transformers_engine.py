@@ -1,7 +1,11 @@
 """Answers through transformers, one video at a time: works wherever torch does, and slower than vLLM."""
 
+import copy
 from collections.abc import Iterator, Sequence
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from vqathinker_verl.frames import DecodedVideo, FrameSpec, VideoError
 from vqathinker_verl.frames.positions import in_model_dtype, use_true_times
@@ -13,7 +17,11 @@ from vqathinker_verl.inference.engines.contract import (
     Sampling,
     check_samples,
 )
+from vqathinker_verl.inference.engines.expectation import CHARACTERS, NODES, PATHS, distribution_of
 from vqathinker_verl.inference.engines.prompting import Prompting, decode_ahead, first_line, request_seed
+from vqathinker_verl.parsing import up_to_answer
+
+TREE_ROWS = 8  # beginnings of answers read at once: each holds a copy of the prompt's cache
 
 
 class TransformersEngine:
@@ -51,24 +59,74 @@ class TransformersEngine:
         self.model.to(self.device).eval()
         use_true_times(self.model.model)
 
-    def generate(self, requests: Sequence[Request], *, samples: int = 1) -> Iterator[Answer]:
+    def generate(self, requests: Sequence[Request], *, samples: int = 1, expectation: bool = False) -> Iterator[Answer]:
         """See `Engine.generate`."""
         check_samples(samples, self.sampling)
-        return self._generate(requests, samples)
+        return self._generate(requests, samples, self.prompting.characters() if expectation else None)
 
-    def _generate(self, requests: Sequence[Request], samples: int) -> Iterator[Answer]:
+    def close(self) -> None:
+        """See `Engine.close`."""
+        import torch
+
+        del self.model
+        if self.device == "cuda":
+            torch.cuda.empty_cache()
+
+    def _generate(
+        self, requests: Sequence[Request], samples: int, characters: dict[str, int] | None
+    ) -> Iterator[Answer]:
         for request, video in decode_ahead(requests, self.frames, ahead=2):
             if isinstance(video, VideoError):
                 yield Answer((), str(video))
             else:
-                yield Answer(self._respond(request.prompt, video, samples))
+                responses = self._respond(request.prompt, video, samples)
+                begin = up_to_answer(responses[0]) if characters is not None else None
+                if characters is None or begin is None:
+                    yield Answer(responses)
+                else:
+                    table = self._next_characters(request.prompt, video, begin, characters)
+                    yield Answer(responses, distribution=distribution_of(table))
+
+    def _features(self, prompt: str, video: DecodedVideo, begin: str | None = None) -> Any:
+        inputs = self.prompting.features(prompt, video, begin).to(self.device)
+        if "second_per_grid_ts" in inputs:
+            inputs["second_per_grid_ts"] = in_model_dtype(inputs["second_per_grid_ts"], self.model.dtype)
+        return inputs
+
+    def _next_characters(
+        self, prompt: str, video: DecodedVideo, begin: str, characters: dict[str, int]
+    ) -> NDArray[np.float64]:
+        """Log probabilities (52, 11) of the next character after `begin` and each beginning of an answer.
+
+        The prompt is read once; the beginnings of three characters continue from its cache, some at a time.
+        """
+        import torch
+
+        inputs = self._features(prompt, video, begin)
+        columns = torch.tensor([characters[character] for character in CHARACTERS], device=self.device)
+        table = np.full((len(NODES), len(CHARACTERS)), np.nan)
+
+        def read(logits: Any) -> NDArray[np.float64]:
+            return logits.double().log_softmax(-1).index_select(-1, columns).cpu().numpy()
+
+        with torch.no_grad():
+            shared = self.model(**inputs, use_cache=True, logits_to_keep=1)
+            table[0] = read(shared.logits[0, -1])
+            for paths in (PATHS[start : start + TREE_ROWS] for start in range(0, len(PATHS), TREE_ROWS)):
+                cache = copy.deepcopy(shared.past_key_values)
+                cache.batch_repeat_interleave(len(paths))
+                ids = torch.tensor([[characters[one] for one in path] for path in paths], device=self.device)
+                # Without a mask: nothing is padded, and the positions continue from the prompt's last one.
+                output = self.model(input_ids=ids, past_key_values=cache, use_cache=True)
+                for path, rows in zip(paths, read(output.logits), strict=True):
+                    for place, row in enumerate(rows, start=1):
+                        table[NODES.index(path[:place])] = row
+        return table
 
     def _respond(self, prompt: str, video: DecodedVideo, samples: int) -> tuple[str, ...]:
         import torch
 
-        inputs = self.prompting.features(prompt, video).to(self.device)
-        if "second_per_grid_ts" in inputs:
-            inputs["second_per_grid_ts"] = in_model_dtype(inputs["second_per_grid_ts"], self.model.dtype)
+        inputs = self._features(prompt, video)
         # Draws of a generator of their own, and the caller's put back afterwards.
         devices = [torch.cuda.current_device()] if self.device == "cuda" else []
         with torch.random.fork_rng(devices=devices), torch.no_grad():

@@ -19,12 +19,14 @@ from vqathinker_verl.inference.engines.contract import (
     Sampling,
     check_samples,
 )
+from vqathinker_verl.inference.engines.expectation import CHARACTERS, NODES, ScoreDistribution, distribution_of
 from vqathinker_verl.inference.engines.prompting import (
     Prompting,
     decode_ahead,
     first_line,
     request_seed,
 )
+from vqathinker_verl.parsing import up_to_answer
 
 BATCH = 32  # videos handed to vLLM at once; the next ones are decoded meanwhile
 CPU_BATCH_TOKENS = 4096
@@ -50,6 +52,7 @@ class VllmEngine:
         sampling: How tokens are drawn.
         answer_prefix: What every response begins with.
         dtype: A torch dtype's name; "auto" is bfloat16 on a GPU and float32 without one.
+        prefix_caching: Whether what prompts share is read once, which the expectation needs to be fast.
 
     Raises:
         EngineError: The model cannot be loaded.
@@ -57,7 +60,16 @@ class VllmEngine:
 
     defaults = ModelDefaults()
 
-    def __init__(self, model: str, frames: FrameSpec, sampling: Sampling, *, answer_prefix: str, dtype: str) -> None:
+    def __init__(
+        self,
+        model: str,
+        frames: FrameSpec,
+        sampling: Sampling,
+        *,
+        answer_prefix: str,
+        dtype: str,
+        prefix_caching: bool = False,
+    ) -> None:
         import torch
         from transformers import AutoConfig
 
@@ -89,7 +101,7 @@ class VllmEngine:
                 max_model_len=longest,
                 limit_mm_per_prompt={"video": 1, "image": 0},
                 skip_mm_profiling=not on_gpu,
-                enable_prefix_caching=False,  # its hits would change the batches, and with them the last bits
+                enable_prefix_caching=prefix_caching,  # its hits change the batches, and with them the last bits
                 disable_log_stats=True,
                 use_tqdm_on_load=False,
                 seed=sampling.seed,
@@ -98,18 +110,55 @@ class VllmEngine:
         except (OSError, ValueError, RuntimeError) as error:
             raise EngineError(f"{model}: vLLM cannot load it ({first_line(error)}); its own log says more") from error
 
-    def generate(self, requests: Sequence[Request], *, samples: int = 1) -> Iterator[Answer]:
+    def generate(self, requests: Sequence[Request], *, samples: int = 1, expectation: bool = False) -> Iterator[Answer]:
         """See `Engine.generate`."""
         check_samples(samples, self.sampling)
-        return self._generate(requests, samples)
+        return self._generate(requests, samples, self.prompting.characters() if expectation else None)
 
-    def _generate(self, requests: Sequence[Request], samples: int) -> Iterator[Answer]:
+    def close(self) -> None:
+        """See `Engine.close`."""
+        self.llm.llm_engine.engine_core.shutdown()
+        del self.llm
+
+    def _generate(
+        self, requests: Sequence[Request], samples: int, characters: dict[str, int] | None
+    ) -> Iterator[Answer]:
         decoded = decode_ahead(requests, self.frames, ahead=BATCH)
         while batch := list(islice(decoded, BATCH)):
             shown = [(request.prompt, video) for request, video in batch if not isinstance(video, VideoError)]
-            responses = iter(self._respond(shown, samples) if shown else [])
+            responses = self._respond(shown, samples) if shown else []
+            found: list[ScoreDistribution | None] = [None] * len(responses)
+            if characters is not None:
+                found = self._distributions(shown, [texts[0] for texts in responses], characters)
+            answers = iter(Answer(texts, distribution=one) for texts, one in zip(responses, found, strict=True))
             for _, video in batch:
-                yield Answer((), str(video)) if isinstance(video, VideoError) else Answer(next(responses))
+                yield Answer((), str(video)) if isinstance(video, VideoError) else next(answers)
+
+    def _distributions(
+        self, shown: list[tuple[str, DecodedVideo]], responses: list[str], characters: dict[str, int]
+    ) -> list[ScoreDistribution | None]:
+        """Of the score of each video, after its response's reasoning; None where that opens no answer."""
+        from vllm import SamplingParams
+
+        begins = [up_to_answer(response) for response in responses]
+        tokens = [characters[character] for character in CHARACTERS]
+        reading = SamplingParams(max_tokens=1, temperature=0.0, logprob_token_ids=tokens, detokenize=False)
+        prompts = []
+        for (prompt, video), begin in zip(shown, begins, strict=True):
+            if begin is not None:
+                base = self.prompt(prompt, video, begin)
+                for node in NODES:
+                    ids = base["prompt_token_ids"] + [characters[character] for character in node]
+                    prompts.append({**base, "prompt_token_ids": ids})
+        outputs = iter(self.llm.generate(prompts, reading, use_tqdm=False) if prompts else [])
+        found: list[ScoreDistribution | None] = []
+        for begin in begins:
+            if begin is None:
+                found.append(None)
+                continue
+            read = [next(outputs).outputs[0].logprobs[0] for _ in NODES]
+            found.append(distribution_of([[one[token].logprob for token in tokens] for one in read]))
+        return found
 
     def _respond(self, shown: list[tuple[str, DecodedVideo]], samples: int) -> list[tuple[str, ...]]:
         from vllm import SamplingParams
@@ -135,9 +184,9 @@ class VllmEngine:
             for output in outputs
         ]
 
-    def prompt(self, prompt: str, video: DecodedVideo) -> Any:
-        """What vLLM is given for one request."""
-        token_ids = self.prompting.processor.tokenizer(self.prompting.text(prompt))["input_ids"]
+    def prompt(self, prompt: str, video: DecodedVideo, begin: str | None = None) -> Any:
+        """What vLLM is given for one request whose response begins with `begin` (None: the engine's own prefix)."""
+        token_ids = self.prompting.processor.tokenizer(self.prompting.text(prompt, begin))["input_ids"]
         shown = self.prompting.video(video)
         return {
             "prompt_token_ids": token_ids,

@@ -1,0 +1,197 @@
+"""How a model is run and asked: one frozen record, made once by a command or by `VideoScorer`.
+
+What is not given comes from the model itself (`vqathinker.json`, which `vqathinker export` writes), so that the same
+model and video get the same score from the command line and from Python.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from vqathinker_verl.frames import FrameSpec
+from vqathinker_verl.inference.engines import Backend, Engine, ModelDefaults, Sampling, open_engine, read_defaults
+from vqathinker_verl.inference.engines.contract import check_samples
+from vqathinker_verl.inference.model_identity import model_identity
+from vqathinker_verl.inference.model_source import usable_model
+
+# How a score follows from what the model says (docs/scoring.md).
+Scoring = Literal["greedy", "mean", "expectation"]
+
+ANSWER_ONLY = "<answer>"
+
+
+@dataclass(frozen=True)
+class AskingSettings:
+    """All that decides what a model says about a video.
+
+    Attributes:
+        model: Folder or name that can be loaded, or the name under which a server has the model.
+        frames: What the model is shown.
+        sampling: How tokens are drawn.
+        prompt: The question.
+        num_samples: Responses per video.
+        backend: See `open_engine`.
+        server: Address of a server, or None.
+        dtype: A torch dtype's name, or "auto".
+        answer_prefix: What every response begins with.
+        expectation: Whether the score is the expectation over the score's digits, instead of the number written.
+    """
+
+    model: str
+    frames: FrameSpec
+    sampling: Sampling
+    prompt: str
+    num_samples: int = 1
+    backend: Backend = "auto"
+    server: str | None = None
+    dtype: str = "auto"
+    answer_prefix: str = ""
+    expectation: bool = False
+
+    def open(self) -> Engine:
+        """Load the model, or reach the server that has.
+
+        Raises:
+            ValueError: Backend and server do not go together, or the model's files show that it cannot be used.
+            EngineError: The model cannot be loaded.
+        """
+        return open_engine(
+            self.model,
+            backend=self.backend,
+            server=self.server,
+            frames=self.frames,
+            sampling=self.sampling,
+            answer_prefix=self.answer_prefix,
+            dtype=self.dtype,
+            expectation=self.expectation,
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """What an output file keeps: answers made with other settings are not added to it."""
+        facts = {
+            "model": model_identity(self.model),
+            "backend": self.backend,
+            "server": self.server,
+            "dtype": self.dtype,
+            "prompt": self.prompt,
+            "answer_prefix": self.answer_prefix,
+            "frames": dataclasses.asdict(self.frames),
+            "sampling": dataclasses.asdict(self.sampling),
+            "samples": self.num_samples,
+        }
+        return facts | ({"scoring": "expectation"} if self.expectation else {})
+
+
+def asking_settings(
+    model: str,
+    *,
+    backend: Backend = "auto",
+    server: str | None = None,
+    dtype: str = "auto",
+    prompt: str | None = None,
+    scoring: Scoring | None = None,
+    num_samples: int | None = None,
+    temperature: float | None = None,
+    top_p: float | None = None,
+    max_tokens: int | None = None,
+    seed: int = 0,
+    thinking: bool = True,
+    num_frames: int | None = None,
+    size: tuple[int, int] | None = None,
+    min_pixels: int | None = None,
+    max_pixels: int | None = None,
+) -> AskingSettings:
+    """Return settings; None for an argument means the model's own.
+
+    Args:
+        model: Hugging Face folder or name, or a training run, which is exported; for a server also its name there.
+        backend: See `open_engine`.
+        server: Address of an OpenAI-compatible server.
+        dtype: A torch dtype's name; "auto" is bfloat16 on a GPU and float32 without one.
+        prompt: The question.
+        scoring: "greedy": the number in the likeliest response. "mean": the mean over `num_samples` drawn responses.
+            "expectation": after the likeliest reasoning, the expected value of the number. None: as at the model's
+            validation, or "mean" where several samples are asked for.
+        num_samples: Responses per video.
+        temperature: 0 takes the likeliest tokens; None for several samples that are not the model's own number: 1.
+        top_p: Share of the probability that is drawn from.
+        max_tokens: Longest response, in tokens.
+        seed: Seed of the draws.
+        thinking: False: the responses begin with `<answer>`, without reasoning.
+        num_frames: Frames shown.
+        size: One fixed (height, width) of the frames, in place of a budget of pixels.
+        min_pixels: Fewest pixels of a frame.
+        max_pixels: Most pixels of a frame.
+
+    Raises:
+        ValueError: A value is out of range, values contradict each other, or the model cannot be used.
+    """
+    if server is None:
+        model = usable_model(model)
+    defaults = read_defaults(model)
+    samples, heat = _samples_and_temperature(defaults, scoring, num_samples, temperature)
+    own = defaults.sampling
+    sampling = Sampling(
+        max_tokens if max_tokens is not None else own.max_tokens,
+        heat,
+        top_p if top_p is not None else own.top_p,
+        seed,
+    )
+    frames = frames_from(
+        defaults.frames, num_frames=num_frames, size=size, min_pixels=min_pixels, max_pixels=max_pixels
+    )
+    check_samples(samples, sampling)  # before a model is loaded
+    return AskingSettings(
+        model=model,
+        frames=frames,
+        sampling=sampling,
+        prompt=prompt if prompt is not None else defaults.prompt,
+        num_samples=samples,
+        backend=backend,
+        server=server,
+        dtype=dtype,
+        answer_prefix="" if thinking else ANSWER_ONLY,
+        expectation=scoring == "expectation",
+    )
+
+
+def frames_from(
+    defaults: FrameSpec,
+    *,
+    num_frames: int | None = None,
+    size: tuple[int, int] | None = None,
+    min_pixels: int | None = None,
+    max_pixels: int | None = None,
+) -> FrameSpec:
+    """Return the frames asked for; what is None comes from `defaults`.
+
+    Raises:
+        ValueError: They contradict each other.
+    """
+    fields = dataclasses.asdict(defaults)
+    if size is not None:
+        fields |= {"size": tuple(size), "min_pixels": None, "max_pixels": None}
+    elif min_pixels is not None or max_pixels is not None:
+        fields["size"] = None
+    asked_for = {"num_frames": num_frames, "min_pixels": min_pixels, "max_pixels": max_pixels}
+    return FrameSpec(**fields | {name: value for name, value in asked_for.items() if value is not None})
+
+
+def _samples_and_temperature(
+    defaults: ModelDefaults, scoring: Scoring | None, num_samples: int | None, temperature: float | None
+) -> tuple[int, float]:
+    if scoring is not None and scoring not in get_args(Scoring):
+        raise ValueError(f"scoring: expected one of {', '.join(get_args(Scoring))}, got {scoring!r}")
+    if scoring in ("greedy", "expectation"):
+        if (num_samples or 1) != 1 or (temperature or 0) != 0:
+            raise ValueError(
+                f"scoring {scoring!r} takes the likeliest reasoning; leave out number of samples and temperature"
+            )
+        return 1, 0.0
+    samples = num_samples if num_samples is not None else 1 if temperature == 0 else defaults.samples
+    if scoring == "mean" and samples < 2:
+        raise ValueError("scoring 'mean' averages drawn responses; give a number of samples above 1")
+    if temperature is None:
+        own = num_samples is None or num_samples == defaults.samples
+        temperature = defaults.sampling.temperature if own else float(samples > 1)
+    return samples, temperature
