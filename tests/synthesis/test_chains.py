@@ -7,11 +7,11 @@ from fractions import Fraction
 import numpy as np
 import pyarrow.parquet
 import pytest
-from helpers.clips import encode as encode_scene
-from helpers.clips import scene
+from helpers.clips import encode as encode_gradients
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 
 from vqathinker_verl.cli.main import main
 from vqathinker_verl.frames import VideoError, probe
@@ -21,7 +21,22 @@ from vqathinker_verl.synthesis.encoding import decode, encode, missing_encoders
 from vqathinker_verl.synthesis.similarity import ssim
 
 FPS = Fraction(25)
-FRAMES = np.stack(list(scene()))
+
+
+def texture(num_frames=40, height=96, width=128):
+    """A moving texture with fine and coarse detail, so that every distortion shows."""
+    rng = np.random.default_rng(0)
+    picture = rng.integers(40, 216, (height, width, 3)).astype(float)
+    picture = (gaussian_filter(picture, (1.2, 1.2, 0)) - 128) * 2.5 + 128
+    return np.stack([np.roll(picture, (2 * t, 3 * t), (0, 1)) for t in range(num_frames)]).clip(0, 255).astype(np.uint8)
+
+
+def encode_scene(path, rate=25, **size):
+    path.write_bytes(encode(texture(**size), Fraction(rate)))
+    return path
+
+
+FRAMES = texture()
 COMPARED = np.arange(3, 40, 3)
 
 
@@ -62,7 +77,7 @@ def test_strength_0_is_the_original_whatever_the_distortion():
     ("distortion", "strength"), [("sepia", 0.5), ("blur", 1.5), ("blur", -0.1), ("blur", math.nan)]
 )
 def test_what_is_no_distortion_or_strength_is_refused(distortion, strength):
-    with pytest.raises(ValueError, match="unknown distortion 'sepia'|strength: expected"):
+    with pytest.raises(ValueError, match=r"unknown distortion 'sepia'|strength: expected"):
         distorted_clip(FRAMES, FPS, distortion, strength, [0])
 
 
@@ -130,6 +145,13 @@ def test_a_short_video_is_refused(tmp_path):
     path = encode_scene(tmp_path / "a.mp4", num_frames=5)
     with pytest.raises(VideoError, match=r"a\.mp4: 5 frames, expected at least 12"):
         make_chain(task_of(path, tmp_path / "clips"))
+
+
+def test_a_step_that_differs_by_what_the_encoder_adds_only_is_dropped(tmp_path):
+    path = tmp_path / "a.mp4"
+    encode_gradients(path)  # so smooth that blur changes nothing in them
+    chain = make_chain(task_of(path, tmp_path / "clips", strengths=(0.0, 0.25, 1.0), max_ssim=1.0))
+    assert 1.0 in chain.dropped
 
 
 @given(st.integers(0, 100), st.text(max_size=5), st.integers(1, 14))

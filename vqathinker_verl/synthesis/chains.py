@@ -35,7 +35,8 @@ class ChainTask:
         seed: Of the run.
         max_height: Larger pictures are scaled down to this height.
         max_seconds: Longer videos are cut to their first seconds.
-        max_ssim: A step is dropped if its similarity to the step before is above this.
+        max_ssim: A step is dropped if its similarity to the step before is above this, or if it is no farther from the
+            original than that one.
     """
 
     source: str
@@ -118,25 +119,39 @@ def make_chain(task: ChainTask) -> Chain:
     steps: list[Step] = []
     dropped: list[float] = []
     last: Frames | None = None
+    clean: Frames | None = None
+    to_clean = 1.0  # of the step before
     clips: dict[str, bytes] = {}
     for strength in task.strengths:
         clip = distorted_clip(frames, fps, task.distortion, strength, seed)
         shown = decode(clip, compared)
         similarity = float("nan") if last is None else ssim(last, shown)
-        if similarity > task.max_ssim:
+        now_to_clean = 1.0 if clean is None else ssim(clean, shown)
+        # What an encoder adds differs between any two clips, so a step must also be farther from the original.
+        if similarity > task.max_ssim or (last is not None and now_to_clean >= to_clean):
             dropped.append(strength)
             continue
         video = f"{task.source}/{task.distortion}_{round(1000 * strength):04d}.mp4"
         steps.append(Step(video, strength, similarity))
         clips[video] = clip
-        last = shown
+        last, to_clean = shown, now_to_clean
+        clean = shown if clean is None else clean
     if len(steps) > 1:
         for video, clip in clips.items():
             write_whole(task.folder / video, clip)
     height, width = frames.shape[1:3]
     return Chain(
-        key, task.chain, task.source, task.distortion, tuple(steps), tuple(dropped), float(fps), len(frames), height, width
-    )  # fmt: skip
+        task_key=key,
+        chain=task.chain,
+        source=task.source,
+        distortion=task.distortion,
+        steps=tuple(steps),
+        dropped=tuple(dropped),
+        fps=float(fps),
+        total_frames=len(frames),
+        height=height,
+        width=width,
+    )
 
 
 def read_source(path: str, *, max_height: int, max_seconds: float) -> tuple[Frames, Fraction]:
