@@ -3,6 +3,7 @@
 import bisect
 import itertools
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any

@@ -13,6 +13,7 @@ pay.
 """
 
 import logging
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -211,6 +212,10 @@ def table_of(data: TensorDict) -> pandas.DataFrame:
         video_id=[info["video_id"] for info in column(data, "extra_info")],
         data_source=column(data, "data_source"),
         mos=[float(label["ground_truth"]) for label in column(data, "reward_model")],
+        chain=[info.get("chain") for info in column(data, "extra_info")],
+        strength=[
+            math.nan if (value := info.get("strength")) is None else float(value) for info in column(data, "extra_info")
+        ],
         num_tokens=[len(ids) for ids in data["responses"].unbind()],
     )
 
