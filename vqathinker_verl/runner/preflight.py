@@ -17,6 +17,7 @@ from vqathinker_verl.inference.model_folder import ModelError, check_model
 from vqathinker_verl.plugin.config import (
     TemporalConfig,
     cache_config,
+    chains_share,
     extra_rewards,
     frame_spec,
     reward_config,
@@ -77,6 +78,7 @@ def check_settings(config: DictConfig) -> None:
         TemporalConfig.from_config(config)
         extra_rewards(config)
         validation_response_length(config)
+        chains_share(config.data)
         for split in ("train", "val"):
             frame_spec(split, 1, config.data)  # the model's patch size is not known here, nor needed
         decoder = cache_config(config.data).decoder
