@@ -7,7 +7,6 @@ from fractions import Fraction
 import numpy as np
 import pyarrow.parquet
 import pytest
-from helpers.clips import encode as encode_gradients
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -70,7 +69,8 @@ def test_another_seed_gives_other_bytes(distortion):
 def test_strength_0_is_the_original_whatever_the_distortion():
     clips = {distorted_clip(FRAMES, FPS, distortion, 0.0, [0, 1]) for distortion in DISTORTIONS}
     assert clips == {encode(FRAMES, FPS)}
-    assert ssim(decode(clips.pop(), np.arange(len(FRAMES))), FRAMES) > 0.98
+    shown = decode(clips.pop(), np.arange(len(FRAMES))).astype(float)
+    assert np.abs(shown.mean(-1) - FRAMES.astype(float).mean(-1)).mean() < 3  # 4:2:0 blurs the colours only
 
 
 @pytest.mark.parametrize(
@@ -145,13 +145,6 @@ def test_a_short_video_is_refused(tmp_path):
     path = encode_scene(tmp_path / "a.mp4", num_frames=5)
     with pytest.raises(VideoError, match=r"a\.mp4: 5 frames, expected at least 12"):
         make_chain(task_of(path, tmp_path / "clips"))
-
-
-def test_a_step_that_differs_by_what_the_encoder_adds_only_is_dropped(tmp_path):
-    path = tmp_path / "a.mp4"
-    encode_gradients(path)  # so smooth that blur changes nothing in them
-    chain = make_chain(task_of(path, tmp_path / "clips", strengths=(0.0, 0.25, 1.0), max_ssim=1.0))
-    assert 1.0 in chain.dropped
 
 
 @given(st.integers(0, 100), st.text(max_size=5), st.integers(1, 14))

@@ -36,7 +36,8 @@ def validation_metrics(
         `val/{data_source}/{srcc,plcc_raw,krcc,rmse_raw,parse_failure_rate,scored}` and `val/failed_responses`;
         `scored` counts videos. With perturbed responses also `temporal_gap`, the mean over videos of the original's
         score less the perturbed one's, and `temporal_win_rate`, the share of videos whose original scores higher (equal
-        counts half). A correlation that does not exist (fewer than two scores, constant predictions) is NaN. The rows of chains give `chain_accuracy` in place of all these.
+        counts half). A correlation that does not exist (fewer than two scores, constant predictions) is NaN.
+        The rows of chains give `chain_accuracy` in place of all these.
     """
     responses = pandas.DataFrame(
         {

@@ -153,7 +153,8 @@ def score_batch(
     Raises:
         ValueError: for lengths that differ, a missing group id, a perturbed group id unknown to `group_ids`, a MOS
             of a labelled video that is not finite or outside `config.score_range`, a missing strength, or a group with
-            more than one MOS, data source, chain or strength; for an extra reward that cannot be loaded, or returns anything but one finite number or NaN per response.
+            more than one MOS, data source, chain or strength; for an extra reward that cannot be loaded, or returns
+            anything but one finite number or NaN per response.
         RuntimeError: for an extra reward that fails.
 
     >>> responses = ["<think>Sharp.</think><answer>4.00</answer>", "<think>Noise.</think><answer>2</answer>"]
