@@ -136,7 +136,8 @@ def batch_videos(
         sources, _ = label_index("data_sources", data_sources, len(scores))
     chain, strength = _chains(chains, strengths, len(scores))
     chained = chain >= 0
-    labels = np.where(chained, 0.0, as_vector("mos", np.where(chained, 0.0, mos), length=len(scores)))
+    labels = as_vector("mos", mos, length=len(scores), nan_allowed=bool(chained.any()))
+    labels = as_vector("mos", np.where(chained, 0.0, labels))
     video_mos = constant_in_group("mos", labels, index, ids)
     video_source = constant_in_group("data_sources", sources, index, ids)
     video_chain = constant_in_group("chains", chain, index, ids)
