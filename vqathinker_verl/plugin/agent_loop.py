@@ -121,7 +121,7 @@ def video_id_of(row: dict[str, Any]) -> str:
 
 def chain_of(row: dict[str, Any]) -> str | None:
     """The chain that a row's video belongs to, None for a labelled video."""
-    return row["extra_info"].get("chain")
+    return (row.get("extra_info") or {}).get("chain")
 
 
 def response_seed(sampling_seed: int, global_step: int, video_id: str, session_id: int, perturbed: bool) -> int:
@@ -224,7 +224,7 @@ class VideoQualityAgentLoop(AgentLoopBase):
             "video_id": video_id_of(row),
             "data_source": row["data_source"],
             "chain": chain_of(row),
-            "strength": row["extra_info"].get("strength"),
+            "strength": (row.get("extra_info") or {}).get("strength"),
             "perturbation": fields["perturbation"],
             "perturbed_response": fields["perturbed_response"],
         }
