@@ -123,7 +123,8 @@ def test_the_dump_holds_every_component_of_every_response(tmp_path):
     dump_rollouts(rollouts, rewards, tmp_path / "new" / "1.jsonl")
     lines = read_lines(tmp_path / "new" / "1.jsonl")
     assert list(lines[0]) == [
-        *("update", "uid", "video_id", "data_source", "mos", "response", "perturbation", "perturbed_response"),
+        *("update", "uid", "video_id", "data_source", "mos", "chain", "strength"),
+        *("response", "perturbation", "perturbed_response"),
         *("pred_mos", "regression", "ranking", "temporal", "format", "total"),
     ]
     for name in ("uid", "video_id", "mos", "response"):
