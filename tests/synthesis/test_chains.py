@@ -155,7 +155,11 @@ def test_the_drawn_distortions_are_known_distinct_and_the_same_each_time(seed, s
 
 
 def bytes_of(folder):
-    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in (folder / "clips").rglob("*.mp4")}
+    return {
+        file.relative_to(folder).as_posix(): file.read_bytes()
+        for file in (folder / "clips").rglob("*.mp4")
+        if file.is_file()
+    }
 
 
 def test_the_command_makes_rows_a_sheet_and_a_summary_and_resumes(tmp_path, capsys):
