@@ -7,7 +7,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
-ROW = re.compile(r"^\| `((?:vqathinker|data\.frames)\.[\w.]+)` \| `([^`]*)` \| .+ \|$", re.MULTILINE)
+ROW = re.compile(r"^\| `((?:vqathinker|data\.frames|data\.chains)\.[\w.]+)` \| `([^`]*)` \| .+ \|$", re.MULTILINE)
 
 
 def stated():
@@ -21,7 +21,7 @@ def parse(text):
 
 def config():
     tree = parse((ROOT / "vqathinker_verl" / "config" / "vqathinker.yaml").read_text(encoding="utf-8"))
-    return {"vqathinker": tree["vqathinker"], "data": {"frames": tree["data"]["frames"]}}
+    return {"vqathinker": tree["vqathinker"], "data": {name: tree["data"][name] for name in ("frames", "chains")}}
 
 
 def leaves(tree, prefix=""):

@@ -17,7 +17,7 @@ HEAVY = ("torch", "verl", "ray", "vllm", "transformers", "trl", "accelerate")
 LAYERS = [
     {"parsing", "prompts", "checks", "files", "seeding", "config"},
     {"rewards", "perturbations", "metrics"},
-    {"adapters", "data", "frames"},
+    {"adapters", "data", "frames", "synthesis"},
     {"plugin", "cpu"},
     {"runner", "inference", "evaluation", "understanding", "plan", "demo"},
     {"cli"},

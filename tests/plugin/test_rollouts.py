@@ -1,4 +1,5 @@
 import json
+import math
 
 import numpy as np
 import pandas
@@ -22,6 +23,8 @@ def table(**changes):
         "video_id": ["demo/a", "demo/b", "demo/a", "demo/a"],
         "data_source": ["demo"] * 4,
         "mos": [4.0, 2.0, 4.0, 4.0],
+        "chain": [None] * 4,
+        "strength": [math.nan] * 4,
         "response": [answer(4.0), answer(2.5), "no answer", answer(3.6)],
         "num_tokens": [9, 9, 2, 9],
         "perturbation": ["reverse", None, "reverse", None],
@@ -120,7 +123,8 @@ def test_the_dump_holds_every_component_of_every_response(tmp_path):
     dump_rollouts(rollouts, rewards, tmp_path / "new" / "1.jsonl")
     lines = read_lines(tmp_path / "new" / "1.jsonl")
     assert list(lines[0]) == [
-        *("update", "uid", "video_id", "data_source", "mos", "response", "perturbation", "perturbed_response"),
+        *("update", "uid", "video_id", "data_source", "mos", "chain", "strength"),
+        *("response", "perturbation", "perturbed_response"),
         *("pred_mos", "regression", "ranking", "temporal", "format", "total"),
     ]
     for name in ("uid", "video_id", "mos", "response"):

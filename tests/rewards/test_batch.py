@@ -50,10 +50,12 @@ def test_a_batch_by_hand():
             "overall": batch.total.mean(),
             "regression": batch.regression.mean(),
             "ranking": 2 * fidelity / 3,
+            "chain_ranking": NAN,  # no chains
             "temporal": 0.3,
             "format": 2 / 3,
             "parse_failure_rate": 1 / 3,
             "group_std": NAN,  # no group of two
+            "chain_accuracy": NAN,
             "ranking_accuracy": 1.0,  # of one pair: c has no score
             "srcc": 1.0,
             "temporal_win_rate": 0.75,

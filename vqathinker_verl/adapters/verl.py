@@ -60,27 +60,30 @@ def compute_score(
     return score_response(solution_str, ground_truth, _config(kwargs))
 
 
-def score_response(response: str, ground_truth: float | str, config: RewardConfig) -> dict[str, float]:
+def score_response(
+    response: str, ground_truth: float | str, config: RewardConfig, *, chained: bool = False
+) -> dict[str, float]:
     """Return what `compute_score` returns; the plugin's agent loop scores validation with it.
 
     Args:
         response: text of the response.
         ground_truth: MOS of the video.
         config: settings of the rewards.
+        chained: the video is of a chain: it has no MOS (NaN is returned) and gets no regression reward.
 
     Raises:
         ValueError: if the ground truth is not a MOS.
     """
-    mos = as_mos(ground_truth, "ground_truth")
+    mos = math.nan if chained else as_mos(ground_truth, "ground_truth")
     answer = config.parse(response)
     regression = regression_reward(
         [answer.score],
-        [mos],
+        [0.0 if chained else mos],
         sigma=config.sigma,
         decimals=[answer.decimals],
         decimal_penalty=config.decimal_penalty,
         min_decimals=config.min_decimals,
-    ).item()
+    ).item() * (not chained)
     layout = float(answer.well_formed)
     return {
         "score": config.regression_weight * regression + config.format_weight * layout,

@@ -5,6 +5,7 @@ from importlib.util import find_spec
 # The extra that each command needs. It brings all that the command imports, so one installation is enough.
 EXTRA_OF_COMMAND = {
     "prepare": "data",
+    "synthesize": "data",
     "demo": "demo",
     "plan": "verl",
     "doctor": "verl",

@@ -20,6 +20,7 @@ from vqathinker_verl.cli.extras import missing_dependency
 GROUPS = {
     "data": {
         "prepare": ("vqathinker_verl.cli.prepare", "check label files and videos, write the parquet to train on"),
+        "synthesize": ("vqathinker_verl.cli.synthesize", "make chains of known order, to train on without labels"),
         "demo": ("vqathinker_verl.cli.demo", "make a tiny model and clips, to try everything without a GPU or data"),
     },
     "train": {

@@ -4,12 +4,14 @@
 scores to metrics with intervals that the API, `vqathinker evaluate` and the comparison of models share.
 """
 
+from vqathinker_verl.metrics.chains import chain_accuracy
 from vqathinker_verl.metrics.correlation import krcc, plcc_raw, rmse_raw, srcc
 from vqathinker_verl.metrics.evaluate import evaluate_predictions
 from vqathinker_verl.metrics.logistic import LogisticFit, fit_logistic, plcc, rmse
 
 __all__ = [
     "LogisticFit",
+    "chain_accuracy",
     "evaluate_predictions",
     "fit_logistic",
     "krcc",

@@ -119,6 +119,11 @@ def video_id_of(row: dict[str, Any]) -> str:
     return extra_info["video_id"]
 
 
+def chain_of(row: dict[str, Any]) -> str | None:
+    """The chain that a row's video belongs to, None for a labelled video."""
+    return (row.get("extra_info") or {}).get("chain")
+
+
 def response_seed(sampling_seed: int, global_step: int, video_id: str, session_id: int, perturbed: bool) -> int:
     """The seed that vLLM samples one response with, the same in a resumed run and on every machine: 32 bits."""
     key = json.dumps([int(sampling_seed), int(global_step), str(video_id), int(session_id), bool(perturbed)]).encode()
@@ -164,6 +169,8 @@ class VideoQualityAgentLoop(AgentLoopBase):
                 sampling_params = {**sampling_params, "max_tokens": self.validation_response_length}
         else:
             sessions = self.temporal.perturbed_per_group(self.rollout_config.n)
+        if chain_of(kwargs) is not None:  # a chain is compared with itself, not with perturbed copies
+            sessions = 0
         copies = sessions if self.temporal.per_response else min(sessions, 1)
         prepare = partial(self._prepare, kwargs, copies=copies, trained_on=not is_validation)
         async with self.prompts.use(kwargs["uid"], prepare) as prompt:
@@ -205,12 +212,19 @@ class VideoQualityAgentLoop(AgentLoopBase):
     def _score(self, output: AgentLoopOutput, row: dict[str, Any]) -> None:
         """Set the score of a response in validation, and what verl writes to `trainer.validation_data_dir`."""
         fields = output.extra_fields
-        result = score_response(fields["response_text"], row["reward_model"]["ground_truth"], self.reward_config)
+        result = score_response(
+            fields["response_text"],
+            row["reward_model"]["ground_truth"],
+            self.reward_config,
+            chained=chain_of(row) is not None,
+        )
         output.reward_score = result["score"]
         fields["reward_extra_info"] = {
             **result,
             "video_id": video_id_of(row),
             "data_source": row["data_source"],
+            "chain": chain_of(row),
+            "strength": (row.get("extra_info") or {}).get("strength"),
             "perturbation": fields["perturbation"],
             "perturbed_response": fields["perturbed_response"],
         }

@@ -136,6 +136,18 @@ def validation_response_length(config: DictConfig) -> int | None:
     return length
 
 
+def chains_share(config: DictConfig) -> float:
+    """`data.chains.share`: the share of each training batch that chains fill (`config` is `data`).
+
+    Raises:
+        ValueError: it is not a number from 0 to 1.
+    """
+    share = OmegaConf.select(config, "chains.share", default=0.25)
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+        raise ValueError(f"data.chains.share: expected a number from 0 to 1, got {share!r}")
+    return float(share)
+
+
 def frame_spec(split: str, image_patch_size: int, config: DictConfig) -> FrameSpec:
     """Which frames a row of `split` gives, from `data.frames.train` or `data.frames.val`.
 

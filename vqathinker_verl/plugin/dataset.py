@@ -20,9 +20,12 @@ A spec takes `size: [height, width]`, or `min_pixels` and `max_pixels` per frame
 
 import json
 import logging
+import tempfile
 from typing import Any
 
 import datasets
+import pyarrow
+import pyarrow.parquet
 from omegaconf import DictConfig
 from verl.utils.dataset.rl_dataset import RLHFDataset
 
@@ -50,6 +53,25 @@ class VideoQualityDataset(RLHFDataset):
         for item in _video_items(messages):
             item["split"] = split
         return messages
+
+    def _read_files_and_tokenize(self) -> None:
+        """Read the files; those of chains have columns in `extra_info` that others lack, and these become null."""
+        files = [path for path in self.data_files if path.endswith(".parquet")]
+        schemas = [pyarrow.parquet.read_schema(path) for path in files]
+        if len(files) < len(self.data_files) or all(schema.equals(schemas[0]) for schema in schemas):
+            super()._read_files_and_tokenize()
+            return
+        table = pyarrow.concat_tables(
+            [pyarrow.parquet.read_table(path) for path in files], promote_options="permissive"
+        )
+        with tempfile.TemporaryDirectory() as folder:
+            merged = f"{folder}/merged.parquet"
+            pyarrow.parquet.write_table(table.replace_schema_metadata(None), merged)
+            given, self.data_files = self.data_files, [merged]
+            try:
+                super()._read_files_and_tokenize()
+            finally:
+                self.data_files = given
 
     def maybe_filter_out_long_prompts(self, dataframe: datasets.Dataset) -> datasets.Dataset:
         """Leave out prompts of more than `data.max_prompt_length` tokens, counted without decoding a video.

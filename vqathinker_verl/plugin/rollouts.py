@@ -6,7 +6,8 @@ the columns
     uid                 the prompt's id: responses with one uid form a group
     video_id            `extra_info.video_id` of the prompt
     data_source         the data set, whose MOS share a scale
-    mos                 the label, in [1, 5]
+    mos                 the label, in [1, 5]; NaN for a video of a chain
+    chain, strength     of a video without a label (docs/generalization.md); None and NaN for a labelled one
     response            text
     perturbation        name of the perturbation that was drawn with this response, or None
     perturbed_response  text of the response to the perturbed video, or None
@@ -24,7 +25,17 @@ from vqathinker_verl.rewards.batch import RewardBatch, score_batch
 from vqathinker_verl.rewards.config import RewardConfig
 from vqathinker_verl.rewards.extra import ExtraReward
 
-DUMPED = ["uid", "video_id", "data_source", "mos", "response", "perturbation", "perturbed_response"]
+DUMPED = [
+    "uid",
+    "video_id",
+    "data_source",
+    "mos",
+    "chain",
+    "strength",
+    "response",
+    "perturbation",
+    "perturbed_response",
+]
 
 
 def score_rollouts(
@@ -41,6 +52,8 @@ def score_rollouts(
         perturbations=copies["perturbation"].tolist(),
         data_sources=rollouts["data_source"].tolist(),
         video_ids=rollouts["video_id"].tolist(),
+        chains=[name if isinstance(name, str) else None for name in rollouts["chain"]],
+        strengths=rollouts["strength"].to_numpy(np.float64),
         config=config,
         extra_rewards=extra_rewards,
     )
@@ -53,12 +66,13 @@ def rollout_metrics(rollouts: pandas.DataFrame, rewards: RewardBatch, expected_r
     "total" and takes the mean of the others.
     """
     copies = rollouts.groupby("uid")["perturbed_response"].count()
+    labelled = rollouts[rollouts["chain"].isna()].groupby("uid")["perturbed_response"].count()
     return {
         **{f"reward/{name}": float(value) for name, value in rewards.metrics().items()},
         "rollout/total_original_tokens": float(rollouts["num_tokens"].sum()),
         "rollout/total_perturbed_tokens": float(rollouts["perturbed_tokens"].sum()),
         "rollout/total_perturbed_responses": float(copies.sum()),
-        "rollout/total_videos_without_perturbed": float((copies == 0).sum()),
+        "rollout/total_videos_without_perturbed": float((labelled == 0).sum()),
         "rollout/total_failed_responses": float(expected_responses - len(rollouts)),
     }
 

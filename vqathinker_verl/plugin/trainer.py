@@ -13,6 +13,7 @@ pay.
 """
 
 import logging
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ import transfer_queue as tq
 from omegaconf import DictConfig, open_dict
 from ray.actor import ActorHandle
 from tensordict import TensorDict
+from torchdata.stateful_dataloader import StatefulDataLoader
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.trainer.ppo.v1.trainer_colocate_async import PPOTrainerColocateAsync
@@ -31,7 +33,8 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils import tensordict_utils as tu
 from verl.utils.debug import marked_timer
 
-from vqathinker_verl.plugin.config import TemporalConfig, extra_rewards, reward_config
+from vqathinker_verl.plugin.chains import ChainSampler
+from vqathinker_verl.plugin.config import TemporalConfig, chains_share, extra_rewards, reward_config
 from vqathinker_verl.plugin.frame_actor import frame_metrics
 from vqathinker_verl.plugin.look_ahead import LookAheadLoader, decode_ahead
 from vqathinker_verl.plugin.rollouts import dump_rollouts, rollout_metrics, score_rollouts
@@ -120,8 +123,33 @@ class BatchRewards(Base):
 
     def _init_dataloader(self) -> None:
         super()._init_dataloader()
+        self._keep_chains_together()
         if self.trainer_mode == "sync":  # the others generate while they update, and frames are read then
             self.train_dataloader = LookAheadLoader(self.train_dataloader)
+
+    def _keep_chains_together(self) -> None:
+        """Replace verl's sampler where rows of chains are among the data."""
+        infos = list(self.train_dataset.dataframe["extra_info"])
+        chains = [info.get("chain") for info in infos]
+        if not any(chains):
+            return
+        data, loader = self.config.data, self.train_dataloader
+        sampler = ChainSampler(
+            chains,
+            [info.get("strength") for info in infos],
+            batch_size=data.train_batch_size,
+            share=chains_share(data),
+            seed=data.get("seed") or 0,
+            shuffle=data.shuffle,
+        )
+        self.train_dataloader = StatefulDataLoader(
+            dataset=loader.dataset,
+            batch_size=loader.batch_size,
+            num_workers=loader.num_workers,
+            drop_last=True,
+            collate_fn=loader.collate_fn,
+            sampler=sampler,
+        )
 
     def _decode_ahead(self) -> None:
         """Have the next batch's videos decoded during the update."""
@@ -216,6 +244,10 @@ def table_of(data: TensorDict) -> pandas.DataFrame:
         video_id=[info["video_id"] for info in column(data, "extra_info")],
         data_source=column(data, "data_source"),
         mos=[float(label["ground_truth"]) for label in column(data, "reward_model")],
+        chain=[info.get("chain") for info in column(data, "extra_info")],
+        strength=[
+            math.nan if (value := info.get("strength")) is None else float(value) for info in column(data, "extra_info")
+        ],
         num_tokens=[len(ids) for ids in data["responses"].unbind()],
     )
 

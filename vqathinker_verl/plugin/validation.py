@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas
 
-from vqathinker_verl.metrics import krcc, plcc_raw, rmse_raw, srcc
+from vqathinker_verl.metrics import chain_accuracy, krcc, plcc_raw, rmse_raw, srcc
 from vqathinker_verl.rewards.config import RewardConfig
 
 
@@ -36,6 +36,7 @@ def validation_metrics(
         `scored` counts videos. With perturbed responses also `temporal_gap`, the mean over videos of the original's
         score less the perturbed one's, and `temporal_win_rate`, the share of videos whose original scores higher (equal
         counts half). A correlation that does not exist (fewer than two scores, constant predictions) is NaN.
+        The rows of chains give `chain_accuracy` in place of all these.
     """
     responses = pandas.DataFrame(
         {
@@ -49,7 +50,20 @@ def validation_metrics(
     if any(text is not None for text in perturbed):
         responses["perturbed"] = [math.nan if text is None else config.parse(text).score for text in perturbed]
     metrics: dict[str, float] = {"val/failed_responses": float(expected_responses - len(responses))}
-    for source, rows in responses.groupby("source"):
+    chains = reward_extra_infos.get("chain", [None] * len(responses))
+    responses["chain"] = [name if isinstance(name, str) else None for name in chains]
+    responses["strength"] = [
+        math.nan if value is None else value for value in reward_extra_infos.get("strength", [None] * len(responses))
+    ]
+    chained = responses["chain"].notna()
+    for source, rows in responses[chained].groupby("source"):
+        videos = rows.groupby("uid").agg({"chain": "first", "strength": "first", "pred_mos": "mean"}).dropna()
+        metrics[f"val/{source}/chain_accuracy"] = chain_accuracy(
+            videos["pred_mos"].to_numpy(), videos["chain"].tolist(), videos["strength"].to_numpy()
+        )
+        metrics[f"val/{source}/parse_failure_rate"] = float(rows["pred_mos"].isna().mean())
+        metrics[f"val/{source}/scored"] = float(len(videos))
+    for source, rows in responses[~chained].groupby("source"):
         videos = rows.groupby("uid")[["pred_mos", "mos"]].mean().dropna()  # a mean leaves NaN out
         pred_mos, mos = videos["pred_mos"].to_numpy(), videos["mos"].to_numpy()
         for name, function in (("srcc", srcc), ("plcc_raw", plcc_raw), ("krcc", krcc), ("rmse_raw", rmse_raw)):

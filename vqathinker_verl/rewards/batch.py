@@ -4,7 +4,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from vqathinker_verl.checks import FloatArray, IntArray
 from vqathinker_verl.rewards.config import RewardConfig
@@ -49,7 +49,11 @@ class RewardBatch:
     def metrics(self) -> dict[str, float]:
         """Return what is worth logging of the batch, always under the same keys; NaN where it is undefined.
 
-        - overall (the totals), regression, ranking, temporal, format: means over all responses.
+        - overall (the totals), format: means over all responses.
+        - regression, ranking, temporal: means over the responses to labelled videos, which are of no chain.
+        - chain_ranking: mean ranking reward over the responses to videos of chains.
+        - chain_accuracy: share of the pairs of one chain, of different strength, whose mean scores put the weaker
+          distortion first; an equal mean counts half.
         - parse_failure_rate: share of the responses without a score.
         - group_std: unbiased standard deviation of `total` inside a group, mean over the groups of at least two; at 0
           there is nothing for GRPO to learn from.
@@ -67,21 +71,27 @@ class RewardBatch:
         num_videos = len(self.videos.ids)
         sizes = np.bincount(self.group_index, minlength=num_videos)
         stds = np.sqrt(group_variance(self.total, self.group_index, num_videos))[sizes > 1]
-        scored = ~np.isnan(self.videos.mean)
+        chained = self.videos.chained
+        labelled = ~chained[self.group_index]
+        scored = ~np.isnan(self.videos.mean) & ~chained
         compared = np.concatenate([comparison.compared for comparison in self.comparisons])
         won = np.concatenate([comparison.won for comparison in self.comparisons])
         return {
             "overall": _mean(self.total),
-            "regression": _mean(self.regression),
-            "ranking": _mean(self.ranking),
-            "temporal": _mean(self.temporal),
+            "regression": _mean(self.regression[labelled]),
+            "ranking": _mean(self.ranking[labelled]),
+            "chain_ranking": _mean(self.ranking[~labelled]),
+            "temporal": _mean(self.temporal[labelled]),
             "format": _mean(self.format),
             "parse_failure_rate": _mean(np.isnan(self.pred_mos)),
             "group_std": _mean(stds),
-            "ranking_accuracy": _ranking_accuracy(self.videos),
+            "ranking_accuracy": _ranking_accuracy(self.videos, ~chained),
+            "chain_accuracy": _ranking_accuracy(self.videos, chained),
             "srcc": srcc(self.videos.mean[scored], self.videos.mos[scored]),
             "temporal_win_rate": _mean(won[compared]),
-            "temporal_excluded": float(np.sum(~(self.comparisons[0].compared | self.comparisons[1].compared))),
+            "temporal_excluded": float(
+                np.sum(~chained & ~(self.comparisons[0].compared | self.comparisons[1].compared))
+            ),
             **{name: _mean(values[~np.isnan(values)]) for name, values in self.extra.items()},
         }
 
@@ -91,11 +101,11 @@ def _mean(values: ArrayLike) -> float:
     return float(array.mean()) if array.size else float("nan")
 
 
-def _ranking_accuracy(videos: Videos) -> float:
+def _ranking_accuracy(videos: Videos, among: NDArray[np.bool_]) -> float:
     right = pairs = 0.0
-    for video in np.flatnonzero(~np.isnan(videos.mean)):  # a row at a time: memory stays linear in the videos
+    for video in np.flatnonzero(~np.isnan(videos.mean) & among):  # a row at a time: memory stays linear in the videos
         # Each pair is met once, from the side of the better video.
-        comparable = (videos.mos < videos.mos[video]) & (videos.source == videos.source[video])
+        comparable = among & (videos.order < videos.order[video]) & (videos.source == videos.source[video])
         worse = videos.mean[comparable & ~np.isnan(videos.mean)]
         right += float(np.sum(worse < videos.mean[video]) + 0.5 * np.sum(worse == videos.mean[video]))
         pairs += len(worse)
@@ -114,6 +124,8 @@ def score_batch(
     extra_rewards: ExtraRewards | None = None,
     video_ids: Sequence[Hashable] | None = None,
     perturbations: Sequence[str | None] | None = None,
+    chains: Sequence[str | None] | None = None,
+    strengths: ArrayLike | None = None,
 ) -> RewardBatch:
     """Return the rewards of a whole training batch (docs/rewards.md).
 
@@ -128,6 +140,10 @@ def score_batch(
         extra_rewards: rewards of one's own by name, as ExtraReward or as the configuration gives them
             (docs/custom_rewards.md).
         video_ids: (N,) name of each response's video, for the extra rewards; None means the group's id.
+        chains: (N,) the chain that each response's video belongs to, None for a labelled video. A video of a chain has
+            no MOS (its `mos` is not read). It is ranked against the other videos of its chain and nothing else, gets no
+            regression reward and no temporal bonus, and has no part in what labelled videos get.
+        strengths: (N,) strength of the distortion of each response's video; read where `chains` names one.
         perturbations: (M,) how the video of each perturbed response was perturbed, for the extra rewards.
 
     Returns:
@@ -136,8 +152,9 @@ def score_batch(
 
     Raises:
         ValueError: for lengths that differ, a missing group id, a perturbed group id unknown to `group_ids`, a MOS
-            that is not finite or outside `config.score_range`, or a group with more than one MOS or data source; for
-            an extra reward that cannot be loaded, or returns anything but one finite number or NaN per response.
+            of a labelled video that is not finite or outside `config.score_range`, a missing strength, or a group with
+            more than one MOS, data source, chain or strength; for an extra reward that cannot be loaded, or returns
+            anything but one finite number or NaN per response.
         RuntimeError: for an extra reward that fails.
 
     >>> responses = ["<think>Sharp.</think><answer>4.00</answer>", "<think>Noise.</think><answer>2</answer>"]
@@ -158,6 +175,8 @@ def score_batch(
         data_sources=data_sources,
         video_ids=video_ids,
         cross_dataset=config.cross_dataset,
+        chains=chains,
+        strengths=strengths,
     )
     _check_range(batch.videos, config)
     on_regression = {name: getattr(config, name) for name in ("sigma", "decimal_penalty", "min_decimals")}
@@ -170,14 +189,16 @@ def score_batch(
     against = batch if config.perturbed_rivals == "original" else batch.perturbed
     p_regression = batch_regression(batch.perturbed, **on_regression)
     p_ranking = batch_ranking(batch.perturbed, against=against, **on_ranking)
+    labelled, p_labelled = (~batch.videos.chained[side.group_index] for side in (batch, batch.perturbed))
     comparisons, bonuses = [], []
     for reward, perturbed, threshold in (
         (ranking, p_ranking, config.ranking_threshold),
         (regression, p_regression, config.regression_threshold),
     ):
+        reward = np.where(labelled, reward, np.nan)
         comparison = compare_temporally(
             reward,
-            perturbed,
+            np.where(p_labelled, perturbed, np.nan),
             batch.group_index,
             batch.perturbed.group_index,
             len(batch.videos),

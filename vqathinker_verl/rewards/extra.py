@@ -27,7 +27,18 @@ BatchReward = Callable[..., ArrayLike]
 TAKEN = frozenset(
     (
         *("regression", "ranking", "temporal", "format", "total", "overall"),
-        *("parse_failure_rate", "group_std", "ranking_accuracy", "srcc", "temporal_win_rate", "temporal_excluded"),
+        *(
+            "parse_failure_rate",
+            "group_std",
+            "ranking_accuracy",
+            "srcc",
+            "chain_accuracy",
+            "chain_ranking",
+            "chain",
+            "strength",
+            "temporal_win_rate",
+            "temporal_excluded",
+        ),
         *("update", "uid", "video_id", "data_source", "mos", "response", "perturbation", "perturbed_response"),
         *("pred_mos", "score", "parse_failure"),
     )

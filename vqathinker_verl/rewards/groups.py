@@ -94,8 +94,10 @@ class Videos:
 
     Attributes:
         ids: the group id of each video, in the order in which they first occur.
-        mos: its MOS.
-        source: index of its data source; only videos of equal index are compared.
+        mos: its MOS; NaN for a video of a chain.
+        source: index of its data source, or of its chain; only videos of equal index are compared.
+        order: what a better video has more of: its MOS, or less its strength for a video of a chain.
+        chained: whether it is of a chain (docs/generalization.md).
         mean: mean score of its responses; NaN if none has a score.
         variance: unbiased variance of these scores; 0 with fewer than two.
     """
@@ -105,6 +107,8 @@ class Videos:
     source: IntArray
     mean: FloatArray
     variance: FloatArray
+    order: FloatArray
+    chained: NDArray[np.bool_]
 
     def __post_init__(self) -> None:
         make_read_only(self)
@@ -114,14 +118,59 @@ class Videos:
 
 
 def batch_videos(
-    scores: FloatArray, mos: ArrayLike, group_ids: GroupIds, data_sources: GroupIds | None
+    scores: FloatArray,
+    mos: ArrayLike,
+    group_ids: GroupIds,
+    data_sources: GroupIds | None,
+    chains: Sequence[str | None] | None = None,
+    strengths: ArrayLike | None = None,
 ) -> tuple[IntArray, Videos]:
-    """Return the index of each response's video (N,), and the videos."""
+    """Return the index of each response's video (N,), and the videos.
+
+    Raises:
+        ValueError: as `score_batch`.
+    """
     index, ids = label_index("group_ids", group_ids, len(scores))
     sources = np.zeros(len(scores), dtype=np.int64)
     if data_sources is not None:
         sources, _ = label_index("data_sources", data_sources, len(scores))
-    video_mos = constant_in_group("mos", as_vector("mos", mos, length=len(scores)), index, ids)
+    chain, strength = _chains(chains, strengths, len(scores))
+    chained = chain >= 0
+    labels = as_vector("mos", mos, length=len(scores), nan_allowed=bool(chained.any()))
+    labels = as_vector("mos", np.where(chained, 0.0, labels))
+    video_mos = constant_in_group("mos", labels, index, ids)
     video_source = constant_in_group("data_sources", sources, index, ids)
+    video_chain = constant_in_group("chains", chain, index, ids)
+    video_strength = constant_in_group("strengths", strength, index, ids)
+    of_chain = video_chain >= 0
     mean = group_mean(scores, index, len(ids))
-    return index, Videos(tuple(ids), video_mos, video_source, mean, group_variance(scores, index, len(ids)))
+    return index, Videos(
+        ids=tuple(ids),
+        mos=np.where(of_chain, np.nan, video_mos),
+        source=np.where(of_chain, int(sources.max(initial=0)) + 1 + video_chain, video_source),
+        mean=mean,
+        variance=group_variance(scores, index, len(ids)),
+        order=np.where(of_chain, -video_strength, video_mos),
+        chained=of_chain,
+    )
+
+
+def _chains(
+    chains: Sequence[str | None] | None, strengths: ArrayLike | None, length: int
+) -> tuple[IntArray, FloatArray]:
+    """Return the number of each response's chain (N,), -1 for none, and its strength (N,), 0 for none."""
+    if chains is None:
+        return np.full(length, -1), np.zeros(length)
+    if len(chains) != length:
+        raise ValueError(f"chains: expected {length} values, one per response, got {len(chains)}")
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(name for name in chains if name is not None))}
+    chain = np.array([-1 if name is None else numbers[name] for name in chains], dtype=np.int64)
+    if not numbers:
+        return chain, np.zeros(length)
+    if strengths is None:
+        raise ValueError("strengths: missing; each response to a video of a chain needs its strength")
+    strength = as_vector("strengths", strengths, length=length, nan_allowed=True)
+    lacking = (chain >= 0) & np.isnan(strength)
+    if lacking.any():
+        raise ValueError(f"strengths[{int(np.argmax(lacking))}]: expected a number for a video of a chain, got NaN")
+    return chain, np.where(chain >= 0, strength, 0.0)

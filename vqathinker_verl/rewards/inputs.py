@@ -1,7 +1,7 @@
 """What a reward function gets: the responses of a batch, parsed, with their videos; read-only."""
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -21,7 +21,7 @@ class Responses:
         responses: the texts.
         pred_mos: (N,) float64, the score that each response gives, NaN for none.
         decimals: (N,) float64, digits after the point of that score, as `RewardConfig.decimals` counts them.
-        mos: (N,) float64, MOS of the response's video.
+        mos: (N,) float64, MOS of the response's video; NaN for a video of a chain, which has none.
         group_index: (N,) int64, the response's video: an index into the arrays of `videos`.
         video_ids: the name of the response's video.
         data_sources: data set of the response's video; None where the caller named none.
@@ -70,6 +70,8 @@ def make_inputs(
     data_sources: GroupIds | None = None,
     video_ids: Sequence[Hashable] | None = None,
     cross_dataset: bool = False,
+    chains: Sequence[str | None] | None = None,
+    strengths: ArrayLike | None = None,
 ) -> RewardInputs:
     """Return the batch that reward functions get, parsed and checked.
 
@@ -77,7 +79,7 @@ def make_inputs(
     videos are of one scale, and `videos.source` is 0 for all.
     """
     scores, decimals = _parsed("responses", responses, parse)
-    index, videos = batch_videos(scores, mos, group_ids, None if cross_dataset else data_sources)
+    index, videos = batch_videos(scores, mos, group_ids, None if cross_dataset else data_sources, chains, strengths)
     count = len(scores)
 
     texts = perturbed_responses if perturbed_responses is not None else ()
@@ -110,12 +112,10 @@ def make_inputs(
             video_ids=tuple(names[row] for row in first[p_index]),
             data_sources=tuple(sources[row] for row in first[p_index]),
             perturbations=_labels("perturbations", perturbations, len(p_scores)),  # type: ignore[arg-type]
-            videos=Videos(
-                videos.ids,
-                videos.mos,
-                videos.source,
-                group_mean(p_scores, p_index, len(videos)),
-                group_variance(p_scores, p_index, len(videos)),
+            videos=replace(
+                videos,
+                mean=group_mean(p_scores, p_index, len(videos)),
+                variance=group_variance(p_scores, p_index, len(videos)),
             ),
         ),
     )

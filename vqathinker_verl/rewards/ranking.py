@@ -73,8 +73,10 @@ def batch_ranking(
             only videos of one part are compared.
     """
     videos = (batch if against is None else against).videos
-    # Compared are videos of one source, so each part gets source numbers of its own.
-    videos = replace(videos, source=videos.source * (len(videos) + 1) + part_index(len(videos), ranking_chunk_size))
+    # Compared are videos of one source, so each part gets source numbers of its own. A chain is in no part.
+    parts = np.zeros(len(videos), dtype=np.int64)
+    parts[~videos.chained] = part_index(int(np.sum(~videos.chained)), ranking_chunk_size)
+    videos = replace(videos, source=videos.source * (len(videos) + 1) + parts)
     return mean_fidelity(batch.pred_mos, batch.group_index, batch.videos.variance[batch.group_index], videos, eps=eps)
 
 
@@ -116,7 +118,7 @@ def mean_fidelity(
         own = index[rows]
         spread = np.sqrt(variance[rows, None] + videos.variance[rivals] + eps)
         prob = ndtr((scores[rows, None] - videos.mean[rivals]) / spread)
-        truth = 0.5 * (1.0 + np.sign(videos.mos[own, None] - videos.mos[rivals]))
+        truth = 0.5 * (1.0 + np.sign(videos.order[own, None] - videos.order[rivals]))
         fidelity = np.sqrt(prob * truth + eps) + np.sqrt((1.0 - prob) * (1.0 - truth) + eps)
         compared = (videos.source[own, None] == videos.source[rivals]) & (own[:, None] != rivals)
         count = compared.sum(axis=1)

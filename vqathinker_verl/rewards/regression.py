@@ -51,13 +51,14 @@ def regression_reward(
 def batch_regression(
     batch: Responses, *, sigma: float = 0.5, decimal_penalty: float = 0.8, min_decimals: int = 2
 ) -> FloatArray:
-    """Return the regression reward (N,) of a batch; NaN for a response without a score."""
+    """Return the regression reward (N,) of a batch; NaN for a response without a score or to a video of a chain."""
+    chained = batch.videos.chained[batch.group_index]
     reward = regression_reward(
         batch.pred_mos,
-        batch.mos,
+        np.where(chained, 0.0, batch.mos),
         sigma=sigma,
         decimals=batch.decimals,
         decimal_penalty=decimal_penalty,
         min_decimals=min_decimals,
     )
-    return np.where(np.isnan(batch.pred_mos), np.nan, reward)
+    return np.where(np.isnan(batch.pred_mos) | chained, np.nan, reward)

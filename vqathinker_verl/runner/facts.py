@@ -114,7 +114,7 @@ def _data(config: DictConfig) -> str:
         for table in tables:
             sources |= set(table["data_source"].to_pylist())
             labels += [row.get("ground_truth") for row in table["reward_model"].to_pylist() if row]
-    mos = [label for label in labels if isinstance(label, int | float)]
+    mos = [label for label in labels if isinstance(label, int | float) and label == label]
     span = f"; MOS {min(mos):.2f}-{max(mos):.2f}" if mos else ""
     return f"{counts[0]} training, {counts[1]} validation videos; {', '.join(sorted(map(str, sources)))}{span}"
 

@@ -3,6 +3,7 @@
 Hydra, NumPy and pyarrow only: verl, torch and vLLM take minutes to start, and a mistyped field should not cost those.
 """
 
+import math
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from vqathinker_verl.inference.model_folder import ModelError, check_model
 from vqathinker_verl.plugin.config import (
     TemporalConfig,
     cache_config,
+    chains_share,
     extra_rewards,
     frame_spec,
     reward_config,
@@ -76,6 +78,7 @@ def check_settings(config: DictConfig) -> None:
         TemporalConfig.from_config(config)
         extra_rewards(config)
         validation_response_length(config)
+        chains_share(config.data)
         for split in ("train", "val"):
             frame_spec(split, 1, config.data)  # the model's patch size is not known here, nor needed
         decoder = cache_config(config.data).decoder
@@ -185,7 +188,11 @@ def fault_of(row: dict[str, Any]) -> str | None:
     """What is wrong with one row, or None."""
     low, high = SCORE_RANGE
     mos = (row["reward_model"] or {}).get("ground_truth")
-    if not isinstance(mos, int | float) or not low <= mos <= high:
+    chain, strength = ((row["extra_info"] or {}).get(name) for name in ("chain", "strength"))
+    if chain is not None:
+        if not isinstance(strength, int | float) or not math.isfinite(strength):
+            return f"strength {strength!r} of chain {chain!r}, expected a number"
+    elif not isinstance(mos, int | float) or not low <= mos <= high:
         return f"MOS {mos!r}, expected a number in [{low:g}, {high:g}]"
     if not (row["extra_info"] or {}).get("video_id"):
         return "no extra_info.video_id"

@@ -1,0 +1,136 @@
+"""`vqathinker synthesize`: chains of known order from any folder of decent videos, to train on without labels."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from vqathinker_verl.data.folders import VIDEO_SUFFIXES
+from vqathinker_verl.files import check_writable
+from vqathinker_verl.prompts import QUALITY_PROMPT
+from vqathinker_verl.synthesis.chains import ChainTask, choose_distortions, strengths_of
+from vqathinker_verl.synthesis.distortions import DISTORTIONS
+from vqathinker_verl.synthesis.encoding import missing_encoders
+from vqathinker_verl.synthesis.making import make_chains
+from vqathinker_verl.synthesis.output import chain_rows, draw_contact_sheet, summary_lines, write_rejects, write_rows
+
+EXAMPLE = "vqathinker synthesize clips/ --output-dir outputs/chains --strengths 5"
+EXIT_CODES = "0: all videos were used; 1: some could not be used (see DIR/rejected.csv); 2: nothing was written"
+
+
+class SynthesisError(ValueError):
+    """Nothing can be made; the message names the option or folder and says what to do."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `vqathinker synthesize`."""
+    parser.add_argument("videos", nargs="+", type=Path, metavar="VIDEO|DIR", help="videos, or folders of them")
+    output = parser.add_argument_group("output")
+    output.add_argument(
+        "--output-dir", type=Path, required=True, metavar="DIR",
+        help="where clips/, chains.parquet and contact_sheet.jpg go; the same command resumes",
+    )  # fmt: skip
+    output.add_argument("--dataset", default="chains", metavar="NAME", help="name that becomes verl's data_source")
+    output.add_argument("--split", default="train", metavar="NAME", help="name of the split, in extra_info.split")
+    output.add_argument("--prompt", default=QUALITY_PROMPT, metavar="TEXT", help="the question (default: the paper's)")
+    chains = parser.add_argument_group("chains")
+    chains.add_argument(
+        "--distortions", nargs="+", default=list(DISTORTIONS), metavar="NAME",
+        help=f"what chains are made of (default: all: {', '.join(DISTORTIONS)})",
+    )  # fmt: skip
+    chains.add_argument("--chains-per-video", type=int, metavar="N", help="distortions drawn for each video "
+                        "(default: all that are given)")  # fmt: skip
+    chains.add_argument("--strengths", type=int, default=5, metavar="K", help="strengths of a chain, 0 included")
+    chains.add_argument("--max-ssim", type=float, default=0.98, metavar="X", help="a step is dropped if its SSIM to "
+                        "the step before is above this")  # fmt: skip
+    chains.add_argument("--max-height", type=int, default=540, metavar="PIXELS", help="larger pictures are scaled down")
+    chains.add_argument("--max-seconds", type=float, default=5.0, metavar="SECONDS", help="longer videos are cut")
+    chains.add_argument("--seed", type=int, default=0, metavar="N", help="the same seed makes the same clips")
+    chains.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (default: one "
+                        "per CPU)")  # fmt: skip
+
+
+def run(args: argparse.Namespace) -> int:
+    """Make the chains; 0 all videos were used, 1 some were not, 2 nothing was written."""
+    try:
+        return _synthesize(args)
+    except (SynthesisError, RuntimeError) as error:
+        print(f"vqathinker synthesize: {error}", file=sys.stderr)
+        return 2
+
+
+def _synthesize(args: argparse.Namespace) -> int:
+    _check(args)
+    sources = _sources(args.videos)
+    folder = args.output_dir.resolve()
+    check_writable(folder / "chains.parquet")
+    tasks = [
+        ChainTask(
+            source, str(path), folder / "clips", distortion, strengths_of(args.strengths), args.seed,
+            args.max_height, args.max_seconds, args.max_ssim,
+        )
+        for source, path in sources.items()
+        for distortion in choose_distortions(
+            source, args.distortions, args.chains_per_video or len(args.distortions), args.seed
+        )
+    ]  # fmt: skip
+    if not sys.stderr.isatty():
+        print(f"vqathinker synthesize: {len(tasks)} chains of {len(sources)} videos", file=sys.stderr)
+    made, failed = make_chains(tasks, folder / "chains.jsonl", workers=args.workers)
+    write_rejects(folder / "rejected.csv", failed)
+    kept = [chain for chain in made if len(chain.steps) > 1]
+    if not kept:
+        first = next(iter(failed.values()), f"all steps look alike (SSIM above {args.max_ssim:g})")
+        raise SynthesisError(f"no chain could be made of {len(sources)} videos; the first reason: {first}")
+    rows = chain_rows(kept, folder / "clips", dataset=args.dataset, split=args.split, prompt=args.prompt)
+    draw_contact_sheet(folder / "contact_sheet.jpg", kept, folder / "clips")
+    write_rows(folder / "chains.parquet", rows)
+    print("\n".join(summary_lines(made, kept)))
+    dropped = sum(len(chain.dropped) for chain in made)
+    print(f"{folder / 'chains.parquet'}: {len(rows)} rows, {len(kept)} chains, no MOS")
+    print(f"{folder / 'contact_sheet.jpg'}: contact sheet")
+    print(f"{dropped} steps were dropped, as they look like the step before (SSIM above {args.max_ssim:g})")
+    if failed:
+        print(f"{len(failed)} videos were left out, the first: {next(iter(failed.values()))}; all in "
+              f"{folder / 'rejected.csv'}")  # fmt: skip
+    return 1 if failed else 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    for name, least in (("strengths", 2), ("workers", 1), ("max_height", 64), ("chains_per_video", 1), ("seed", 0)):
+        value = getattr(args, name)
+        if value is not None and value < least:
+            raise SynthesisError(f"--{name.replace('_', '-')}: expected at least {least}, got {value}")
+    if not args.max_seconds > 0:
+        raise SynthesisError(f"--max-seconds: expected a number above 0, got {args.max_seconds:g}")
+    if not 0 < args.max_ssim <= 1:
+        raise SynthesisError(f"--max-ssim: expected a number above 0 and at most 1, got {args.max_ssim:g}")
+    args.distortions = list(dict.fromkeys(args.distortions))
+    unknown = [name for name in args.distortions if name not in DISTORTIONS]
+    if unknown:
+        raise SynthesisError(f"--distortions {unknown[0]}: unknown; expected some of {', '.join(DISTORTIONS)}")
+    lacking = [name for name in missing_encoders() if name in args.distortions]
+    if lacking:
+        raise SynthesisError(f"--distortions {lacking[0]}: this build of PyAV cannot encode it; leave it out")
+
+
+def _sources(paths: list[Path]) -> dict[str, Path]:
+    """The videos by their ids: the path below the folder that was given, or the file's name."""
+    found: dict[str, Path] = {}
+    for path in paths:
+        if path.is_dir():
+            videos = sorted(
+                file for file in path.rglob("*") if file.suffix.lower() in VIDEO_SUFFIXES and file.is_file()
+            )
+        else:
+            videos = [path]
+        if not videos:
+            raise SynthesisError(
+                f"{path}: no video in this folder; expected files ending in {', '.join(VIDEO_SUFFIXES)}"
+            )
+        for video in videos:
+            source = video.relative_to(path).as_posix() if path.is_dir() else path.name
+            earlier = found.setdefault(source, video.absolute())
+            if earlier != video.absolute():
+                raise SynthesisError(f"{earlier} and {video} would both be called {source}; give one folder above both")
+    return found

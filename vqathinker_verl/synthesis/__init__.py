@@ -1,0 +1,1 @@
+"""Chains of known order: one source video at several strengths of one distortion, made without any label."""
