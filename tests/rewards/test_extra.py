@@ -112,7 +112,7 @@ class TestTheBatch:
                         value[:] = 0
                 elif entry.name not in ("videos", "perturbed"):
                     assert type(value) is tuple, entry.name
-        assert arrays == 16
+        assert arrays == 20
 
     def test_the_callers_arrays_stay_writable(self):
         mos = BATCH["mos"].copy()

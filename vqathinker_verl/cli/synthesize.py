@@ -5,8 +5,8 @@ import os
 import sys
 from pathlib import Path
 
-from vqathinker_verl.data.folders import VIDEO_SUFFIXES
 from vqathinker_verl.files import check_writable
+from vqathinker_verl.frames.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from vqathinker_verl.prompts import QUALITY_PROMPT
 from vqathinker_verl.synthesis.chains import ChainTask, choose_distortions, strengths_of
 from vqathinker_verl.synthesis.distortions import DISTORTIONS
@@ -14,6 +14,7 @@ from vqathinker_verl.synthesis.encoding import missing_encoders
 from vqathinker_verl.synthesis.making import make_chains
 from vqathinker_verl.synthesis.output import chain_rows, draw_contact_sheet, summary_lines, write_rejects, write_rows
 
+SUFFIXES = VIDEO_SUFFIXES - IMAGE_SUFFIXES
 EXAMPLE = "vqathinker synthesize clips/ --output-dir outputs/chains --strengths 5"
 EXIT_CODES = "0: all videos were used; 1: some could not be used (see DIR/rejected.csv); 2: nothing was written"
 
@@ -119,14 +120,12 @@ def _sources(paths: list[Path]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in paths:
         if path.is_dir():
-            videos = sorted(
-                file for file in path.rglob("*") if file.suffix.lower() in VIDEO_SUFFIXES and file.is_file()
-            )
+            videos = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
         else:
             videos = [path]
         if not videos:
             raise SynthesisError(
-                f"{path}: no video in this folder; expected files ending in {', '.join(VIDEO_SUFFIXES)}"
+                f"{path}: no video in this folder; expected files ending in {', '.join(sorted(SUFFIXES))}"
             )
         for video in videos:
             source = video.relative_to(path).as_posix() if path.is_dir() else path.name

@@ -69,7 +69,7 @@ def _endless(items: Sequence[Any], rng: np.random.Generator | None) -> Iterator[
     """The items in random order, and again in another."""
     while items:
         numbers = np.arange(len(items)) if rng is None else rng.permutation(len(items))
-        yield from (items[number] for number in numbers)
+        yield from (items[number] for number in numbers.tolist())
 
 
 class ChainSampler(Sampler[int]):

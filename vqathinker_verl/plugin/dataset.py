@@ -43,6 +43,8 @@ COUNTED_PROCESSORS = ("Qwen2VLProcessor", "Qwen2_5_VLProcessor")
 class VideoQualityDataset(RLHFDataset):
     """RLHFDataset whose videos are decoded by `vqathinker_verl.frames` (verl/utils/dataset/rl_dataset.py)."""
 
+    data_files: list[str]  # set by verl
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._counted: dict[str, int] = {}
         super().__init__(*args, **kwargs)

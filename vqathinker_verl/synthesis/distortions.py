@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,17 +98,19 @@ def _colour_cast(frames: Frames, fps: Fraction, strength: float, rng: np.random.
     return np.stack([(levels * g).astype(np.uint8)[frames[..., c]] for c, g in enumerate(gain)], axis=-1)
 
 
-def _by_level(frames: Frames, change: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> Frames:
+def _by_level(frames: Frames, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Frames:
     """Apply a function of the level of a channel."""
     table: Frames = np.clip(np.round(change(np.arange(256.0))), 0, 255).astype(np.uint8)
-    return table[frames]
+    changed: Frames = table[frames]
+    return changed
 
 
 def _frame_drops(frames: Frames, fps: Fraction, strength: float, rng: np.random.Generator) -> Frames:
     """A lower frame rate: a frame is held while others are dropped, for up to a second."""
     held = max(2, round(float(fps) * strength))
     times = np.arange(len(frames))
-    return frames[times // held * held]
+    chosen: Frames = frames[times // held * held]
+    return chosen
 
 
 def _stutter(frames: Frames, fps: Fraction, strength: float, rng: np.random.Generator) -> Frames:
@@ -116,7 +119,8 @@ def _stutter(frames: Frames, fps: Fraction, strength: float, rng: np.random.Gene
     frozen = max(1, round(0.95 * strength * period))
     times = np.arange(len(frames))
     phase = (times + int(rng.integers(period))) % period
-    return frames[np.where(phase < frozen, np.maximum(times - phase, 0), times)]
+    chosen: Frames = frames[np.where(phase < frozen, np.maximum(times - phase, 0), times)]
+    return chosen
 
 
 def _judder(frames: Frames, fps: Fraction, strength: float, rng: np.random.Generator) -> Frames:
@@ -125,7 +129,8 @@ def _judder(frames: Frames, fps: Fraction, strength: float, rng: np.random.Gener
     shift = max(1, round(0.5 * float(fps) * strength))
     times = np.arange(len(frames))
     late = (times // length + int(rng.integers(2))) % 2
-    return frames[np.clip(times + np.where(late, -shift, shift), 0, len(frames) - 1)]
+    chosen: Frames = frames[np.clip(times + np.where(late, -shift, shift), 0, len(frames) - 1)]
+    return chosen
 
 
 _CHANGES: dict[str, Callable[[Frames, Fraction, float, np.random.Generator], Frames]] = {
