@@ -238,7 +238,7 @@ class TestFinished:
     def test_a_last_checkpoint_that_is_cut_off_does_not_count(self, finished_run, tmp_path, capsys):
         (tmp_path / "run" / "checkpoints" / "global_step_30" / "data.pt").write_bytes(b"")
         assert main(["train", *finished_run]) == 2
-        assert "no whole checkpoint" in capsys.readouterr().err
+        assert "no complete checkpoint" in capsys.readouterr().err
 
     def test_epochs_are_counted_as_verl_does(self, finished_run):
         # 16 rows, 16 a step: one step per epoch

@@ -271,6 +271,8 @@ def test_validation_is_scored_without_a_reward_worker(config, processor, monkeyp
             "data_source": "demo",
             "perturbation": None,
             "perturbed_response": None,
+            "chain": None,
+            "strength": None,
         }
     )
 

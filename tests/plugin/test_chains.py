@@ -24,7 +24,7 @@ def rows_of(num_labelled, num_chains, length):
 def test_each_batch_has_its_share_and_chains_of_two_or_more(num_labelled, num_chains, length, size, share, seed):
     chains, strengths = rows_of(num_labelled, num_chains, length)
     rng = np.random.default_rng(seed)
-    order = batch_order(chains, strengths, batch_size=size, share=share, rng=rng)
+    order = batch_order(chains, strengths, batch_size=size, chain_share=share, rng=rng)
     assert len(order) % size == 0
     for begin in range(0, len(order), size):
         batch = [chains[row] for row in order[begin : begin + size]]
@@ -42,7 +42,7 @@ def test_each_batch_has_its_share_and_chains_of_two_or_more(num_labelled, num_ch
 
 def test_whole_chains_stay_together():
     chains, strengths = rows_of(12, 3, 4)
-    order = batch_order(chains, strengths, batch_size=8, share=0.5, rng=np.random.default_rng(0))
+    order = batch_order(chains, strengths, batch_size=8, chain_share=0.5, rng=np.random.default_rng(0))
     for begin in range(0, len(order), 8):
         names = [chains[row] for row in order[begin : begin + 8] if chains[row]]
         assert len(names) == 4
@@ -54,7 +54,7 @@ def test_a_run_resumes_in_the_middle_of_an_epoch_and_epochs_differ():
     chains, strengths = rows_of(12, 3, 4)
 
     def loader():
-        sampler = ChainSampler(chains, strengths, batch_size=8, share=0.5, seed=3)
+        sampler = ChainSampler(chains, strengths, batch_size=8, chain_share=0.5, seed=3)
         return StatefulDataLoader(list(range(len(chains))), batch_size=8, sampler=sampler, drop_last=True)
 
     plain = loader()

@@ -105,7 +105,10 @@ def _guessed(lines: list[str], usual: str) -> str:
     """The usual delimiter unless another one splits the lines more evenly: a comma may be the decimal sign."""
     best, best_rank = usual, (-1.0, False, False)
     for delimiter in dict.fromkeys((usual, *DELIMITERS)):
-        counts = [len(row) for row in csv.reader(lines, delimiter=delimiter)]
+        try:
+            counts = [len(row) for row in csv.reader(lines, delimiter=delimiter)]
+        except csv.Error:  # a field without end; reading reports it with its line
+            continue
         common = max(set(counts), key=counts.count) if counts else 1
         if common < 2:
             continue

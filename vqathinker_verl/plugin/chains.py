@@ -16,7 +16,7 @@ def batch_order(
     strengths: Sequence[float | None],
     *,
     batch_size: int,
-    share: float,
+    chain_share: float,
     rng: np.random.Generator | None,
 ) -> list[int]:
     """Return the rows of one epoch, batch after batch.
@@ -29,7 +29,7 @@ def batch_order(
         chains: The chain of each row, None for a labelled row.
         strengths: The strength of each row of a chain.
         batch_size: Rows of a batch.
-        share: Share in [0, 1] of a batch that chains fill. With chains alone it is 1.
+        chain_share: Share in [0, 1] of a batch that chains fill. With chains alone it is 1.
         rng: Shuffles rows and chains; None keeps their order.
     """
     labelled = [row for row, chain in enumerate(chains) if chain is None]
@@ -40,10 +40,10 @@ def batch_order(
         members.setdefault(str(chains[row]), []).append(row)
     groups = [rows for rows in members.values() if len(rows) > 1]
     if not groups:
-        share = 0.0
+        chain_share = 0.0
     elif not labelled:
-        share = 1.0
-    places = round(share * batch_size)
+        chain_share = 1.0
+    places = round(chain_share * batch_size)
     if labelled and places < batch_size:
         num_batches = len(labelled) // (batch_size - places)
     else:
@@ -79,7 +79,7 @@ class ChainSampler(Sampler[int]):
         chains: The chain of each row, None for a labelled row.
         strengths: The strength of each row of a chain.
         batch_size: Rows of a training batch.
-        share: Share of a batch that chains fill.
+        chain_share: Share of a batch that chains fill.
         seed: Of the order.
         shuffle: Whether rows and chains are shuffled.
     """
@@ -90,19 +90,21 @@ class ChainSampler(Sampler[int]):
         strengths: Sequence[float | None],
         *,
         batch_size: int,
-        share: float,
+        chain_share: float,
         seed: int,
         shuffle: bool = True,
     ) -> None:
         self.chains, self.strengths = list(chains), list(strengths)
-        self.batch_size, self.share, self.seed, self.shuffle = batch_size, share, seed, shuffle
+        self.batch_size, self.chain_share, self.seed, self.shuffle = batch_size, chain_share, seed, shuffle
         self.epoch = 0
         self._length = len(self.order(0))
 
     def order(self, epoch: int) -> list[int]:
         """The rows of an epoch."""
         rng = np.random.default_rng([self.seed, epoch]) if self.shuffle else None
-        return batch_order(self.chains, self.strengths, batch_size=self.batch_size, share=self.share, rng=rng)
+        return batch_order(
+            self.chains, self.strengths, batch_size=self.batch_size, chain_share=self.chain_share, rng=rng
+        )
 
     def __len__(self) -> int:
         return self._length

@@ -138,7 +138,7 @@ class BatchRewards(Base):
             chains,
             [info.get("strength") for info in infos],
             batch_size=data.train_batch_size,
-            share=chains_share(data),
+            chain_share=chains_share(data),
             seed=data.get("seed") or 0,
             shuffle=data.shuffle,
         )
