@@ -24,7 +24,7 @@ def add_label_options(labels: Any) -> None:
                         help="lowest and highest MOS that a viewer could give")  # fmt: skip
     direction = labels.add_mutually_exclusive_group()
     direction.add_argument("--higher-is-better", dest="lower_is_better", action="store_false", default=None,
-                           help="more is better, as of MOS; without either, the registry decides, and else more is better")  # fmt: skip
+                           help="more is better, as of MOS (this too where neither is given)")  # fmt: skip
     direction.add_argument("--lower-is-better", dest="lower_is_better", action="store_true", default=None,
                            help="less is better, as of DMOS")  # fmt: skip
     labels.add_argument("--video-root", type=Path, metavar="DIR",

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-
 from vqathinker_verl.frames.processes import decode
 from vqathinker_verl.frames.spec import FrameSpec
 from vqathinker_verl.frames.video import DecodedVideo, Decoder, VideoError, check_decoder
