@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from vqathinker_verl.cli.understand import print_faults
+from vqathinker_verl.cli.faults import print_faults
 from vqathinker_verl.data.output import listed
 from vqathinker_verl.files import check_writable
 from vqathinker_verl.inference.answers_file import Row

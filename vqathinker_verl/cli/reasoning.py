@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vqathinker_verl.cli.understand import print_faults
+from vqathinker_verl.cli.faults import print_faults
 from vqathinker_verl.demo.reasoning import Figure, findings, read_reasoning, read_truth, words_table
 from vqathinker_verl.evaluation.predictions import read_predictions
 from vqathinker_verl.evaluation.records import EvaluationError

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from vqathinker_verl.cli.faults import print_faults
 from vqathinker_verl.data.paths import inside_root
 from vqathinker_verl.files import check_writable, write_json, write_jsonl
 from vqathinker_verl.inference.answers_file import Row
@@ -15,9 +16,6 @@ from vqathinker_verl.inference.scoring import check_videos
 from vqathinker_verl.understanding.accuracy import accuracy_by_type, accuracy_of, accuracy_table
 from vqathinker_verl.understanding.asking import ask_all
 from vqathinker_verl.understanding.questions import Question, QuestionError, QuestionFile, read_questions, read_rows
-
-# Faults of one kind that are named on the terminal; the files name them all.
-MAX_NAMED = 20
 
 EXAMPLE = "vqathinker understand questions.jsonl --video-root clips/ --model outputs/model --output answers.jsonl"
 EXIT_CODES = """0: done; 1: done, but questions were left out or videos could not be read (each is named)
@@ -158,13 +156,3 @@ def _report(args: argparse.Namespace, found: QuestionFile, rows: list[Row], faul
     print(f"{args.output}: answers\n{summary}: accuracies")
     for kind, messages in faults.items():
         print_faults(kind, messages)
-
-
-def print_faults(kind: str, messages: Sequence[str]) -> None:
-    """Name and count faults of one kind on the standard error."""
-    if messages:
-        print(f"{kind}: {len(messages)}", file=sys.stderr)
-    for message in messages[:MAX_NAMED]:
-        print(f"  {message}", file=sys.stderr)
-    if len(messages) > MAX_NAMED:
-        print(f"  and {len(messages) - MAX_NAMED} more", file=sys.stderr)

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from vqathinker_verl.demo.degradations import DISTORTION_WORDS
 from vqathinker_verl.demo.scenes import SIZE
-from vqathinker_verl.frames.positions import use_true_times
 from vqathinker_verl.prompts import QUALITY_PROMPT
 
 # Pixels are divided by this (on the scale 0 to 1) and the patch filters are that much larger in turn. An optimizer of
@@ -158,6 +157,8 @@ def build_model(tokenizer: Any, seed: int) -> Any:
         tie_word_embeddings=False,
         dtype="float32",
     )
+    from vqathinker_verl.frames.positions import use_true_times
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = Qwen2_5_VLForConditionalGeneration(config)

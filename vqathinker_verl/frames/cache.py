@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
+from cachetools import LRUCache
+
 from vqathinker_verl.frames.processes import decode
 from vqathinker_verl.frames.spec import FrameSpec
 from vqathinker_verl.frames.video import DecodedVideo, Decoder, VideoError, check_decoder
@@ -63,8 +65,6 @@ class FrameCache:
     """
 
     def __init__(self, config: CacheConfig) -> None:
-        from cachetools import LRUCache  # here, since commands without the data extra import this room
-
         self.config = config
         self._executor = ThreadPoolExecutor(config.workers, thread_name_prefix="frames")
         self._lock = threading.Lock()

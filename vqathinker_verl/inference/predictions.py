@@ -13,12 +13,14 @@ probability that the model writes a number of the form asked for at all.
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vqathinker_verl.inference.engines import Answer
 from vqathinker_verl.parsing import parse_answer
+
+if TYPE_CHECKING:
+    from vqathinker_verl.inference.engines import Answer
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ class Prediction:
 
 
 def predicted(
-    video_id: str, path: str | None, answer: Answer, *, num_frames: int, num_samples: int, expectation: bool = False
+    video_id: str, path: str | None, answer: "Answer", *, num_frames: int, num_samples: int, expectation: bool = False
 ) -> Prediction:
     """Return the prediction that an answer of an engine makes.
 
