@@ -47,7 +47,8 @@ def test_each_batch_has_its_share_of_chains_and_they_are_ranked(run):
     for step in range(1, STEPS + 1):
         lines = read_jsonl(run / "rollouts" / f"{step}.jsonl")
         chained = [line for line in lines if line["chain"] is not None]
-        assert len({line["uid"] for line in chained}) == VIDEOS_A_STEP // 2
+        # A place is left to a labelled row where less than two of a chain would fit into it.
+        assert len({line["uid"] for line in chained}) in (VIDEOS_A_STEP // 2 - 1, VIDEOS_A_STEP // 2)
         assert all(line["mos"] is None and line["regression"] == 0 and line["temporal"] == 0 for line in chained)
         assert all(line["perturbed_response"] is None for line in chained)
         assert all(math.isfinite(line["total"]) for line in lines)
