@@ -32,9 +32,14 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         partial.unlink(missing_ok=True)
 
 
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write bytes, complete or not at all."""
+    write_atomically(path, lambda partial: _write(partial, data))
+
+
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text, complete or not at all; line ends stay as they are."""
-    write_atomically(path, lambda partial: _write(partial, text))
+    write_bytes(path, text.encode())
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -52,5 +57,5 @@ def json_line(row: Any) -> str:
     return json.dumps(row, ensure_ascii=False) + "\n"
 
 
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8", newline="")
+def _write(path: Path, data: bytes) -> None:
+    path.write_bytes(data)

@@ -5,13 +5,13 @@ import json
 import sys
 from pathlib import Path
 
-from vqathinker_verl.data.output import listed
+from vqathinker_verl.cli.faults import print_left_out
 from vqathinker_verl.inference.asking import answer_missing, prediction_row
-from vqathinker_verl.inference.comparison import MIN_PROB, Ranked, preference_prob, rank
+from vqathinker_verl.inference.comparison import MIN_PROB, Ranked, check_min_prob, preference_prob, rank
 from vqathinker_verl.inference.engines import EngineError, Request
 from vqathinker_verl.inference.options import add_engine_options, add_question_options, add_root_option, asking_from
 from vqathinker_verl.inference.predictions import Prediction
-from vqathinker_verl.inference.scoring import check_videos, find_videos, left_out
+from vqathinker_verl.inference.scoring import check_videos, find_videos
 
 EXAMPLE = "vqathinker compare a.mp4 b.mp4 --model outputs/model"
 EXIT_CODES = """0: compared; 1: compared, but some videos have no score (each is named)
@@ -28,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=MIN_PROB,
         metavar="P",
-        help="two videos are told apart if one is better with at least this probability",
+        help="a pair is decided if one of the two is better with at least this probability",
     )
     add_root_option(parser)
     add_engine_options(parser)
@@ -45,21 +45,16 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _compare(args: argparse.Namespace) -> int:
-    rank([], min_prob=args.min_prob)  # before a model is loaded
+    check_min_prob(args.min_prob)  # before a model is loaded
     videos = find_videos(args.videos, args.root)
-    others = left_out(args.videos)
-    if others:
-        print(
-            f"vqathinker compare: left out {len(others)} files that are not videos, by their suffix: {listed(others)}",
-            file=sys.stderr,
-        )
+    print_left_out("compare", args.videos)
     if len(videos) < 2:
         raise ValueError(f"expected at least two videos to compare, got {len(videos)}")
     check_videos(videos.values())
     if args.scoring == "greedy":
         raise ValueError("--scoring greedy gives no probabilities; expected expectation, or mean with --num-samples K")
     if args.scoring is None and args.samples is None:
-        args = argparse.Namespace(**vars(args) | {"scoring": "expectation"})
+        args.scoring = "expectation"
     settings = asking_from(args)
     if settings.num_samples < 2 and not settings.expectation:
         raise ValueError("one response gives no probabilities; expected --scoring expectation or --num-samples K")
@@ -102,7 +97,8 @@ def _lines(ranking: list[Ranked]) -> list[str]:
 
 
 def _as_json(found: list[Prediction], ranking: list[Ranked]) -> dict[str, object]:
-    scored = [one for one in found if any(place.prediction is one for place in ranking)]
+    ranked = {place.prediction.video_id for place in ranking}
+    scored = [one for one in found if one.video_id in ranked]
     pairs = [
         {"a": a.video_id, "b": b.video_id, "preference_prob": preference_prob(a, b)}
         for number, a in enumerate(scored)

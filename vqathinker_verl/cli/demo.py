@@ -12,9 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vqathinker_verl.demo.clips import SPLITS, ClipLabel, make_split, write_whole
+from vqathinker_verl.demo.clips import SPLITS, ClipLabel, make_split
 from vqathinker_verl.demo.questions import write_questions
-from vqathinker_verl.files import check_writable
+from vqathinker_verl.files import check_writable, write_bytes
 
 SCENES_A_BATCH = 4  # each with all nine distortions
 # The warm-up's parts (see warmup.py): share of the steps, learning rate. GRPO was fastest after much of the first and
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     if "measured" not in facts:
         facts["mos_histogram"] = {split: _histogram(labels[split]) for split in SPLITS}
         facts["measured"] = _measure(folder, labels["val"], settings["seed"])
-        write_whole(folder / "demo.json", json.dumps(facts, indent=2).encode())
+        write_bytes(folder / "demo.json", json.dumps(facts, indent=2).encode())
     _print_summary(folder, facts)
     return 0
 
@@ -86,7 +86,7 @@ def _known_facts(folder: Path, settings: dict[str, int]) -> dict[str, Any]:
         return facts
     folder.mkdir(parents=True, exist_ok=True)
     facts = {"settings": settings, "mos": "stand-in: 95 - 90 x strength, given by no viewer"}
-    write_whole(path, json.dumps(facts, indent=2).encode())
+    write_bytes(path, json.dumps(facts, indent=2).encode())
     return facts
 
 

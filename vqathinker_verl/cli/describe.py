@@ -4,13 +4,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from vqathinker_verl.cli.faults import print_faults
-from vqathinker_verl.data.output import listed
+from vqathinker_verl.cli.faults import print_faults, print_left_out
 from vqathinker_verl.files import check_writable
 from vqathinker_verl.inference.answers_file import Row
 from vqathinker_verl.inference.engines import Answer, Engine, EngineError, Request
 from vqathinker_verl.inference.options import add_engine_options, add_root_option, likeliest_from
-from vqathinker_verl.inference.scoring import check_videos, find_videos, left_out
+from vqathinker_verl.inference.scoring import check_videos, find_videos
 from vqathinker_verl.understanding.asking import ask_all
 from vqathinker_verl.understanding.describe import DESCRIBE_PROMPT, described, save_frames, write_page
 
@@ -45,12 +44,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _describe(args: argparse.Namespace) -> int:
     videos = find_videos(args.videos, args.root)
-    others = left_out(args.videos)
-    if others:
-        print(
-            f"vqathinker describe: left out {len(others)} files that are not videos, by their suffix: {listed(others)}",
-            file=sys.stderr,
-        )
+    print_left_out("describe", args.videos)
     check_writable(args.output / "index.html")
 
     def make_row(engine: Engine, name: str, answer: Answer) -> Row:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vqathinker_verl.cli.label_options import add_label_options, label_source
-from vqathinker_verl.data.output import write_atomically
 from vqathinker_verl.data.registry import load_registry
 from vqathinker_verl.data.sources import LabelSource, read_sets
 from vqathinker_verl.evaluation.asking import ask_model, labelled_videos
@@ -21,7 +20,7 @@ from vqathinker_verl.evaluation.reference import published
 from vqathinker_verl.evaluation.report import write_html
 from vqathinker_verl.evaluation.results import ModelResult, Settings, evaluate_model
 from vqathinker_verl.evaluation.tables import as_csv, as_latex, paper_table, terminal_tables
-from vqathinker_verl.files import check_writable
+from vqathinker_verl.files import check_writable, write_atomically, write_text
 from vqathinker_verl.inference.engines import EngineError
 from vqathinker_verl.inference.options import add_engine_options, add_question_options, asking_from
 from vqathinker_verl.prompts import SCORE_RANGE
@@ -135,7 +134,7 @@ def write_outputs(outcome: Outcome, folder: Path, *, num_worst: int = 6, raw_plc
     """Write evaluation.json, evaluation.csv, table.tex and report.html into `folder`; returns their paths."""
 
     def write(name: str, text: str) -> Path:
-        write_atomically(folder / name, lambda partial: _written(partial, text))
+        write_text(folder / name, text)
         return folder / name
 
     def page(partial: Path) -> None:
@@ -148,10 +147,6 @@ def write_outputs(outcome: Outcome, folder: Path, *, num_worst: int = 6, raw_plc
     ]
     write_atomically(folder / "report.html", page)
     return [*paths, folder / "report.html"]
-
-
-def _written(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
 
 
 def _settings(args: argparse.Namespace) -> Settings:

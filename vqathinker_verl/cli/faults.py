@@ -1,7 +1,11 @@
 """Faults of the input, named and counted on the terminal."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from vqathinker_verl.data.output import listed
+from vqathinker_verl.inference.scoring import left_out
 
 # Faults of one kind that are named on the terminal; the files name them all.
 MAX_NAMED = 20
@@ -15,3 +19,10 @@ def print_faults(kind: str, messages: Sequence[str]) -> None:
         print(f"  {message}", file=sys.stderr)
     if len(messages) > MAX_NAMED:
         print(f"  and {len(messages) - MAX_NAMED} more", file=sys.stderr)
+
+
+def print_left_out(command: str, paths: Iterable[Path]) -> None:
+    """Name the files in the folders among `paths` that a command leaves out."""
+    if others := left_out(paths):
+        count = f"left out {len(others)} files that are not videos, by their suffix"
+        print(f"vqathinker {command}: {count}: {listed(others)}", file=sys.stderr)

@@ -5,7 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-from vqathinker_verl.data.output import listed
+from vqathinker_verl.cli.faults import print_left_out
 from vqathinker_verl.files import check_writable
 from vqathinker_verl.inference.answers_file import AnswersFile, Row
 from vqathinker_verl.inference.asking import answer_missing, prediction_row
@@ -13,7 +13,7 @@ from vqathinker_verl.inference.engines import EngineError, Request
 from vqathinker_verl.inference.options import add_engine_options, add_question_options, add_root_option, asking_from
 from vqathinker_verl.inference.predictions import Prediction
 from vqathinker_verl.inference.quiet import quiet_libraries
-from vqathinker_verl.inference.scoring import check_videos, find_videos, left_out
+from vqathinker_verl.inference.scoring import check_videos, find_videos
 
 EXAMPLE = "vqathinker score clips/ --model outputs/model --output scores.jsonl"
 EXIT_CODES = "0: every video was answered; 1: some could not be used (each is named); 2: nothing could be done"
@@ -51,9 +51,7 @@ def score(args: argparse.Namespace) -> int:
     """
     quiet_libraries()
     videos = find_videos(args.videos, args.root)
-    others = left_out(args.videos)
-    if others:
-        _say(f"left out {len(others)} files that are not videos, by their suffix: {listed(others)}")
+    print_left_out("score", args.videos)
     check_videos(videos.values())
     if args.output is not None:
         check_writable(args.output)

@@ -5,6 +5,7 @@ import os
 import sys
 from pathlib import Path
 
+from vqathinker_verl.data.output import write_rejects, write_rows
 from vqathinker_verl.files import check_writable
 from vqathinker_verl.frames.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from vqathinker_verl.prompts import QUALITY_PROMPT
@@ -12,7 +13,7 @@ from vqathinker_verl.synthesis.chains import ChainTask, choose_distortions, stre
 from vqathinker_verl.synthesis.distortions import DISTORTIONS
 from vqathinker_verl.synthesis.encoding import missing_encoders
 from vqathinker_verl.synthesis.making import make_chains
-from vqathinker_verl.synthesis.output import chain_rows, draw_contact_sheet, summary_lines, write_rejects, write_rows
+from vqathinker_verl.synthesis.output import CHAIN_FIELDS, chain_rows, draw_contact_sheet, summary_lines
 
 SUFFIXES = VIDEO_SUFFIXES - IMAGE_SUFFIXES
 EXAMPLE = "vqathinker synthesize clips/ --output-dir outputs/chains --strengths 5"
@@ -78,14 +79,14 @@ def _synthesize(args: argparse.Namespace) -> int:
     if not sys.stderr.isatty():
         print(f"vqathinker synthesize: {len(tasks)} chains of {len(sources)} videos", file=sys.stderr)
     made, failed = make_chains(tasks, folder / "chains.jsonl", workers=args.workers)
-    write_rejects(folder / "rejected.csv", failed)
+    write_rejects(folder / "rejected.csv", ("video", "reason"), list(failed.items()))
     kept = [chain for chain in made if len(chain.steps) > 1]
     if not kept:
         first = next(iter(failed.values()), f"all steps look alike (SSIM above {args.max_ssim:g})")
         raise SynthesisError(f"no chain could be made of {len(sources)} videos; the first reason: {first}")
     rows = chain_rows(kept, folder / "clips", dataset=args.dataset, split=args.split, prompt=args.prompt)
     draw_contact_sheet(folder / "contact_sheet.jpg", kept, folder / "clips")
-    write_rows(folder / "chains.parquet", rows)
+    write_rows(folder / "chains.parquet", rows, CHAIN_FIELDS)
     print("\n".join(summary_lines(made, kept)))
     dropped = sum(len(chain.dropped) for chain in made)
     print(f"{folder / 'chains.parquet'}: {len(rows)} rows, {len(kept)} chains, no MOS")

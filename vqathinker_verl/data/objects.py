@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vqathinker_verl.data.records import LabelError, RawLabel
+from vqathinker_verl.data.records import LabelError, RawLabel, dataset_of
 from vqathinker_verl.data.tables import read_lines
 
 LEVELS = {"bad": 1, "poor": 2, "fair": 3, "good": 4, "excellent": 5}
@@ -115,11 +115,7 @@ def read_fields(
         for option, field in (("--video-column", video_column), ("--mos-column", mos_column)):
             if field is not None and not _has(entry, field):
                 raise LabelError(f"{where}: no field {field!r} ({option}); its fields are {', '.join(map(str, entry))}")
-        name = dataset or entry.get("dataset_name")
-        if not name:
-            raise LabelError(f"{where}: no dataset_name; name the dataset with --dataset")
-        if not isinstance(name, str) or not name.isprintable():
-            raise LabelError(f"{where}: dataset_name: expected printable text, got {name!r:.80}")
+        name = dataset_of(where, entry, dataset)
         videos = entry.get(video_field)
         if mos_field == ANSWER and video_column is None and isinstance(videos, list) and len(videos) > 1:
             # One answer about several videos is a comparison more often than a MOS.

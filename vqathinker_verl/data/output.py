@@ -1,40 +1,44 @@
 """Checked records out: verl's parquet and the quarantine file, each written whole or not at all."""
 
 import csv
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from vqathinker_verl.data.records import LabelError, Record, Reject
+from vqathinker_verl.files import write_atomically
 from vqathinker_verl.prompts import video_messages
 
-
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a file beside `path`, then put it in its place; a reader never sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        write(partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+INFO_FIELDS = {  # of `extra_info`, in order, with their Arrow types
+    "index": "int64", "split": "string", "video": "string", "path": "string", "mos_raw": "float64",
+    "mos_min": "float64", "mos_max": "float64", "video_id": "string", "total_frames": "int64", "fps": "float64",
+    "height": "int64", "width": "int64",
+}  # fmt: skip
 
 
-def verl_row(record: Record, index: int, split: str, prompt: str) -> dict[str, Any]:
-    """One row of verl's RLHF parquet (docs/data.md)."""
-    info = record.info
+def verl_row(dataset: str, path: str, mos: float, prompt: str, info: Mapping[str, Any]) -> dict[str, Any]:
+    """One row of verl's RLHF parquet (docs/data.md); `info` has INFO_FIELDS."""
     return {
-        "data_source": record.label.dataset,
+        "data_source": dataset,
         "prompt": video_messages(prompt),
-        "videos": [{"video": record.path}],
+        "videos": [{"video": path}],
         "ability": "video_quality",
-        "reward_model": {"style": "rule", "ground_truth": record.mos},
-        "extra_info": {
+        "reward_model": {"style": "rule", "ground_truth": mos},
+        "extra_info": {"path": path, **info},
+    }
+
+
+def _row_of(record: Record, index: int, split: str, prompt: str) -> dict[str, Any]:
+    info = record.info
+    return verl_row(
+        record.label.dataset,
+        record.path,
+        record.mos,
+        prompt,
+        {
             "index": index,
             "split": split,
             "video": record.video,
-            "path": record.path,
             "mos_raw": record.mos_raw,
             "mos_min": record.scale[0],
             "mos_max": record.scale[1],
@@ -45,15 +49,21 @@ def verl_row(record: Record, index: int, split: str, prompt: str) -> dict[str, A
             "height": info.height if info else None,
             "width": info.width if info else None,
         },
-    }
+    )
 
 
-def write_parquet(path: Path, records: Sequence[Record], split: str, prompt: str) -> None:
-    """Write verl's RLHF parquet; equal records give equal bytes."""
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]], more_info: Mapping[str, str] | None = None) -> None:
+    """Write rows of verl's RLHF parquet; equal rows give equal bytes.
+
+    Args:
+        path: The file.
+        rows: As of `verl_row`.
+        more_info: Further fields of `extra_info`, with their Arrow types.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    text, number, integer = pa.string(), pa.float64(), pa.int64()
+    text, number = pa.string(), pa.float64()
     # Stated in full, so that files with and without a null column can be read as one set.
     schema = pa.schema(
         {
@@ -63,26 +73,17 @@ def write_parquet(path: Path, records: Sequence[Record], split: str, prompt: str
             "ability": text,
             "reward_model": pa.struct({"style": text, "ground_truth": number}),
             "extra_info": pa.struct(
-                {
-                    "index": integer,
-                    "split": text,
-                    "video": text,
-                    "path": text,
-                    "mos_raw": number,
-                    "mos_min": number,
-                    "mos_max": number,
-                    "video_id": text,
-                    "total_frames": integer,
-                    "fps": number,
-                    "height": integer,
-                    "width": integer,
-                }
+                {name: pa.type_for_alias(kind) for name, kind in {**INFO_FIELDS, **(more_info or {})}.items()}
             ),
         }
     )
-    rows = [verl_row(record, index, split, prompt) for index, record in enumerate(records)]
-    table = pa.Table.from_pylist(rows, schema=schema)
+    table = pa.Table.from_pylist(list(rows), schema=schema)
     write_atomically(path, lambda partial: pq.write_table(table, partial, compression="zstd"))
+
+
+def write_parquet(path: Path, records: Sequence[Record], split: str, prompt: str) -> None:
+    """Write verl's RLHF parquet; equal records give equal bytes."""
+    write_rows(path, [_row_of(record, index, split, prompt) for index, record in enumerate(records)])
 
 
 def read_keys(paths: Sequence[Path]) -> dict[str, str]:
@@ -124,7 +125,16 @@ def listed(names: Sequence[str]) -> str:
 
 def write_quarantine(path: Path, rejects: Sequence[Reject]) -> None:
     """Write every rejected row with its reason; without any, remove the list of an earlier run."""
-    if not rejects:
+    rows = []
+    for reject in rejects:
+        label = reject.label
+        rows.append([clipped(cell) for cell in (label.where, label.dataset, label.video, label.mos, reject.reason)])
+    write_rejects(path, ("where", "dataset", "video", "mos", "reason"), rows)
+
+
+def write_rejects(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Write what was rejected as CSV; without any, remove the list of an earlier run."""
+    if not rows:
         path.unlink(missing_ok=True)
         return
 
@@ -132,10 +142,7 @@ def write_quarantine(path: Path, rejects: Sequence[Reject]) -> None:
         # A rejected row may hold what is no valid text; it must be listed all the same.
         with partial.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["where", "dataset", "video", "mos", "reason"])
-            for reject in rejects:
-                label = reject.label
-                cells = [label.where, label.dataset, label.video, label.mos, reject.reason]
-                writer.writerow([clipped(cell) for cell in cells])
+            writer.writerow(header)
+            writer.writerows(rows)
 
     write_atomically(path, write)

@@ -4,8 +4,8 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from vqathinker_verl.data.output import write_atomically
 from vqathinker_verl.data.records import LabelError
+from vqathinker_verl.files import write_bytes
 
 # How a video container begins: bytes at an offset, and the suffix of the file to write.
 MAGIC = ((4, b"ftyp", ".mp4"), (0, b"\x1a\x45\xdf\xa3", ".mkv"), (0, b"RIFF", ".avi"), (0, b"FLV", ".flv"))
@@ -70,9 +70,5 @@ def _written(data: bytes, name: str | None, folder: Path | None) -> str:
     suffix = suffix or (Path(name).suffix.lower() if name else "") or ".mp4"
     name = f"{hashlib.sha256(data).hexdigest()}{suffix}"
     if folder is not None and not (folder / name).exists():
-        write_atomically(folder / name, lambda partial: _write(partial, data))
+        write_bytes(folder / name, data)
     return name
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.write_bytes(data)

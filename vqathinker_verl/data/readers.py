@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vqathinker_verl.data.records import LabelError, RawLabel
+from vqathinker_verl.data.records import LabelError, RawLabel, dataset_of
 from vqathinker_verl.data.tables import Row, TableForm, read_lines, read_rows
 
 Rows = list[tuple[str, Row]]
@@ -58,11 +58,7 @@ def read_conversations(path: Path, dataset: str | None) -> list[RawLabel]:
             ) from error
         if len(videos) != 1 or len(answers) != 1:
             raise LabelError(f"{where}: expected one video and one gpt turn, got {len(videos)} and {len(answers)}")
-        name = dataset or entry.get("dataset_name")
-        if not name:
-            raise LabelError(f"{where}: no dataset_name; name the dataset with --dataset")
-        if not isinstance(name, str) or not name.isprintable():
-            raise LabelError(f"{where}: dataset_name: expected printable text, got {name!r:.80}")
+        name = dataset_of(where, entry, dataset)
         labels.append(RawLabel(where, _text(videos[0]), _text(answers[0]), name))
     return labels
 

@@ -1,6 +1,8 @@
 """What passes between the steps of `vqathinker prepare`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from vqathinker_verl.data.scale import map_mos
 from vqathinker_verl.frames import VideoInfo
@@ -29,6 +31,20 @@ class RawLabel:
     dataset: str
     source: str | None = None
     lower_is_better: bool = False
+
+
+def dataset_of(where: str, entry: Mapping[str, Any], dataset: str | None) -> str:
+    """Return the dataset's name for one JSON row: the one given for all rows, else the row's `dataset_name`.
+
+    Raises:
+        LabelError: There is none, or it cannot be shown in a table.
+    """
+    name = dataset or entry.get("dataset_name")
+    if not name:
+        raise LabelError(f"{where}: no dataset_name; name the dataset with --dataset")
+    if not isinstance(name, str) or not name.isprintable():
+        raise LabelError(f"{where}: dataset_name: expected printable text, got {name!r:.80}")
+    return name
 
 
 @dataclass(frozen=True)

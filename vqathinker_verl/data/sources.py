@@ -19,7 +19,7 @@ from vqathinker_verl.data.readers import (
     with_sources,
 )
 from vqathinker_verl.data.records import LabelError, RawLabel
-from vqathinker_verl.data.registry import Registry, Scale, dataset_of_annotations
+from vqathinker_verl.data.registry import AnnotationFile, Registry, Scale, dataset_of_annotations
 from vqathinker_verl.data.tables import TableForm
 from vqathinker_verl.data.text_table import TextForm
 from vqathinker_verl.prompts import SCORE_RANGE
@@ -212,11 +212,14 @@ def _load_annotations(source: LabelSource, registry: Registry) -> tuple[list[Raw
     labels = read_annotations(source.labels, name)
     if known is None:
         return labels, _registered_scale(name, registry)
-    # The scale of a known file holds for that file, whatever the user calls the dataset.
-    expected = known[1].videos
-    if expected is not None and len(labels) != expected:
-        logger.warning("%s: %d labels; the file is known to hold %d", source.labels, len(labels), expected)
-    return labels, known[1].scale
+    return labels, _scale_of_known(known[1], source.labels, len(labels))
+
+
+def _scale_of_known(file: AnnotationFile, path: Path, count: int) -> Scale:
+    """The scale of a known file, which holds whatever the user calls the dataset; another number of labels is said."""
+    if file.videos is not None and count != file.videos:
+        logger.warning("%s: %d labels; the file is known to hold %d", path, count, file.videos)
+    return file.scale
 
 
 def _load_conversations(source: LabelSource, _registry: Registry) -> tuple[list[RawLabel], Scale | None]:
@@ -236,10 +239,7 @@ def _load_json(source: LabelSource, registry: Registry) -> tuple[list[RawLabel],
         levels=source.levels,
     )
     if known is not None:
-        expected = known[1].videos
-        if expected is not None and len(labels) != expected:
-            logger.warning("%s: %d labels; the file is known to hold %d", source.labels, len(labels), expected)
-        return labels, known[1].scale
+        return labels, _scale_of_known(known[1], source.labels, len(labels))
     if on_answers:  # MOS that are already mapped
         return labels, SCORE_RANGE
     return labels, _registered_scale(name, registry) if name else None

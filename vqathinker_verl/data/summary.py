@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from vqathinker_verl.data.missing import proposed_scale
-from vqathinker_verl.data.output import write_atomically
 from vqathinker_verl.data.records import Record, Reject
+from vqathinker_verl.files import write_atomically
 from vqathinker_verl.prompts import SCORE_RANGE
 
 HEADINGS = ("dataset", "split", "rows", "missing", "rejected", "scale", "raw MOS", "MOS mean", "MOS std")

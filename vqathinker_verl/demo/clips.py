@@ -1,6 +1,5 @@
 """The demo's clips and their labels: degraded scenes as H.264 files, and one CSV a split."""
 
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from vqathinker_verl.demo.scenes import (
     crop_real_clip,
     draw_scene,
 )
+from vqathinker_verl.files import write_bytes
 
 SPLITS = ("train", "val")
 _REAL_EVERY = 4  # every fourth scene is a crop of a real clip
@@ -82,15 +82,8 @@ def make_split(split: str, num_clips: int, seed: int, folder: Path, on_clip: Cal
     for number, label in enumerate(labels):
         path = folder / "videos" / label.video
         if not path.exists():
-            write_whole(path, make_clip(label, split, number, seed))
+            write_bytes(path, make_clip(label, split, number, seed))
         on_clip()
     table = pd.DataFrame([asdict(label) for label in labels])
-    write_whole(folder / "labels" / f"{split}.csv", table.to_csv(index=False).encode())
+    write_bytes(folder / "labels" / f"{split}.csv", table.to_csv(index=False).encode())
     return labels
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all, whenever the process is killed."""
-    draft = path.with_name(f".{path.name}.part")
-    draft.write_bytes(content)
-    os.replace(draft, path)

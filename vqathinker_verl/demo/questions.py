@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from vqathinker_verl.demo.clips import ClipLabel, write_whole
+from vqathinker_verl.demo.clips import ClipLabel
 from vqathinker_verl.demo.degradations import DISTORTION_WORDS, DISTORTIONS
+from vqathinker_verl.files import write_bytes
 from vqathinker_verl.parsing import LETTERS
 
 # distortion -> what a viewer sees, as an option to choose
@@ -64,7 +65,7 @@ def plan_questions(labels: Sequence[ClipLabel], seed: int) -> list[dict[str, obj
 def write_questions(labels: Sequence[ClipLabel], seed: int, path: Path) -> None:
     """Write `plan_questions` as JSON lines; the same arguments give the same bytes."""
     rows = plan_questions(labels, seed)
-    write_whole(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
+    write_bytes(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
 
 def _yes_no(distortion: str) -> str:

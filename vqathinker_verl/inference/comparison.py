@@ -8,7 +8,7 @@ from vqathinker_verl.inference.predictions import Prediction
 
 # Keeps the division from 0, as in the ranking reward.
 EPS = 1e-6
-# Two videos are told apart from this probability on: half way between a guess (0.5) and certainty, where a just
+# A pair is decided from this probability on: half way between a guess (0.5) and certainty, where a just
 # noticeable difference is usually placed in paired comparisons.
 MIN_PROB = 0.75
 
@@ -47,18 +47,23 @@ class Ranked:
     unclear: tuple[str, ...]
 
 
+def check_min_prob(min_prob: float) -> None:
+    """Raise ValueError if `min_prob` is out of range, as `rank` does."""
+    if not 0.5 <= min_prob <= 1:
+        raise ValueError(f"min_prob: expected a probability in [0.5, 1], got {min_prob}")
+
+
 def rank(predictions: Sequence[Prediction], *, min_prob: float = MIN_PROB) -> list[Ranked]:
     """Return the videos that have a score, best first; each with those that it cannot be told apart from.
 
     Args:
         predictions: Scores with their spread.
-        min_prob: A pair is told apart if one of the two is better with at least this probability, in [0.5, 1].
+        min_prob: A pair is decided if one of the two is better with at least this probability, in [0.5, 1].
 
     Raises:
         ValueError: `min_prob` is out of range.
     """
-    if not 0.5 <= min_prob <= 1:
-        raise ValueError(f"min_prob: expected a probability in [0.5, 1], got {min_prob}")
+    check_min_prob(min_prob)
     scored = [one for one in predictions if one.scored and not math.isnan(one.pred_mos_std)]
     order = sorted(scored, key=lambda one: (-one.pred_mos, one.video_id))
 

@@ -118,7 +118,7 @@ class VideoScorer:
         Args:
             videos: See `__call__`.
             fps: See `__call__`.
-            min_prob: A pair is told apart if one of the two is better with at least this probability; None: 0.75.
+            min_prob: A pair is decided if one of the two is better with at least this probability; None: 0.75.
         """
         from vqathinker_verl.inference.comparison import MIN_PROB, rank
 

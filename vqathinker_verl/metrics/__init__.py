@@ -4,10 +4,10 @@
 scores to metrics with intervals that the API, `vqathinker evaluate` and the comparison of models share.
 """
 
-from vqathinker_verl.metrics.chains import chain_accuracy
 from vqathinker_verl.metrics.correlation import krcc, plcc_raw, rmse_raw, srcc
 from vqathinker_verl.metrics.evaluate import evaluate_predictions
 from vqathinker_verl.metrics.logistic import LogisticFit, fit_logistic, plcc, rmse
+from vqathinker_verl.metrics.pairs import chain_accuracy, pair_accuracy
 
 __all__ = [
     "LogisticFit",
@@ -15,6 +15,7 @@ __all__ = [
     "evaluate_predictions",
     "fit_logistic",
     "krcc",
+    "pair_accuracy",
     "plcc",
     "plcc_raw",
     "rmse",

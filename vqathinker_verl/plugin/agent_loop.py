@@ -139,7 +139,7 @@ class VideoQualityAgentLoop(AgentLoopBase):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.temporal = TemporalConfig.from_config(self.config)
-        self.reward_config = reward_config(self.config, self.processor)
+        self.reward_config = reward_config(self.config)
         self.sampling_seed: int | None = self.config.vqathinker.sampling_seed
         self.validation_response_length = validation_response_length(self.config)
 

@@ -14,13 +14,13 @@ the columns
     num_tokens, perturbed_tokens  lengths of the two, 0 where there is none
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas
 
+from vqathinker_verl.files import json_line, write_text
 from vqathinker_verl.rewards.batch import RewardBatch, score_batch
 from vqathinker_verl.rewards.config import RewardConfig
 from vqathinker_verl.rewards.extra import ExtraReward
@@ -93,9 +93,5 @@ def dump_rollouts(rollouts: pandas.DataFrame, rewards: RewardBatch, path: Path, 
     )
     table.insert(0, "update", update)
     rows = table.astype(object).where(table.notna(), None).to_dict("records")  # JSON has no NaN
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")  # a run may be killed here, and a file's updates are complete or absent
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(path.read_text(encoding="utf-8") if update else "")
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    partial.replace(path)
+    before = path.read_text(encoding="utf-8") if update else ""
+    write_text(path, before + "".join(map(json_line, rows)))  # a run may be killed here: complete or absent

@@ -118,6 +118,8 @@ class BatchRewards(Base):
     def _init_tokenizer(self) -> None:
         super()._init_tokenizer()
         self.reward_config = reward_config(self.config, self.processor)  # the chat template has a say
+        # The agent loop is made anew for each response and reads the config.
+        self.config.vqathinker.reward.prompt_opens_think = self.reward_config.prompt_opens_think
 
     # The next batch's videos.
 
@@ -129,7 +131,10 @@ class BatchRewards(Base):
 
     def _keep_chains_together(self) -> None:
         """Replace verl's sampler where rows of chains are among the data."""
-        infos = list(self.train_dataset.dataframe["extra_info"])
+        rows = self.train_dataset.dataframe
+        if "chain" not in rows.features["extra_info"]:
+            return
+        infos = list(rows["extra_info"])
         chains = [info.get("chain") for info in infos]
         if not any(chains):
             return

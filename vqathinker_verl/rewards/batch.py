@@ -102,14 +102,9 @@ def _mean(values: ArrayLike) -> float:
 
 
 def _ranking_accuracy(videos: Videos, among: NDArray[np.bool_]) -> float:
-    right = pairs = 0.0
-    for video in np.flatnonzero(~np.isnan(videos.mean) & among):  # a row at a time: memory stays linear in the videos
-        # Each pair is met once, from the side of the better video.
-        comparable = among & (videos.order < videos.order[video]) & (videos.source == videos.source[video])
-        worse = videos.mean[comparable & ~np.isnan(videos.mean)]
-        right += float(np.sum(worse < videos.mean[video]) + 0.5 * np.sum(worse == videos.mean[video]))
-        pairs += len(worse)
-    return right / pairs if pairs else float("nan")
+    from vqathinker_verl.metrics import pair_accuracy
+
+    return pair_accuracy(videos.mean[among], videos.order[among], videos.source[among])
 
 
 def score_batch(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vqathinker_verl.files import write_bytes
 from vqathinker_verl.frames.container import open_video, shown_picture, shown_size
 from vqathinker_verl.frames.spec import segment_centres
 from vqathinker_verl.frames.video import VideoError
@@ -138,7 +139,7 @@ def make_chain(task: ChainTask) -> Chain:
         clean = shown if clean is None else clean
     if len(steps) > 1:
         for video, clip in clips.items():
-            write_whole(task.folder / video, clip)
+            write_bytes(task.folder / video, clip)
     height, width = frames.shape[1:3]
     return Chain(
         task_key=key,
@@ -209,11 +210,3 @@ def choose_distortions(source: str, distortions: Sequence[str], count: int, seed
     digest = hashlib.sha256(f"{seed}/{source}".encode()).digest()
     drawn = np.random.default_rng(int.from_bytes(digest[:8], "big")).choice(len(distortions), count, replace=False)
     return [distortions[number] for number in sorted(drawn)]
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all, whenever the process is killed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)

@@ -67,10 +67,8 @@ def make_chains(
                         file.write(json.dumps(asdict(chain)) + "\n")
                         file.flush()
                     bar.update()
-            except BaseException:
-                executor.shutdown(wait=False, cancel_futures=True)  # what is queued must not be made first
-                raise
             finally:
+                executor.shutdown(wait=False, cancel_futures=True)  # what is queued must not be made first
                 bar.close()
     return [made[task.chain] for task in tasks if task.chain in made], failed
 

@@ -1,17 +1,17 @@
 """What is written of the chains beside their clips: verl's parquet, a contact sheet, and a summary."""
 
-import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vqathinker_verl.data.output import write_atomically
-from vqathinker_verl.prompts import video_messages
+from vqathinker_verl.data.output import verl_row
+from vqathinker_verl.files import write_atomically
 from vqathinker_verl.synthesis.chains import Chain
 from vqathinker_verl.synthesis.encoding import decode
 
+CHAIN_FIELDS = {"chain": "string", "strength": "float64", "distortion": "string"}  # beside those of labelled rows
 _SHEET_ROWS, _SHEET_HEIGHT = 56, 120  # chains on the contact sheet, and pixels per picture
 
 
@@ -20,22 +20,16 @@ def chain_rows(chains: Sequence[Chain], folder: Path, *, dataset: str, split: st
     rows: list[dict[str, Any]] = []
     for chain in chains:
         for step in chain.steps:
-            path = str(folder / step.video)
             rows.append(
-                {
-                    "data_source": dataset,
-                    "prompt": video_messages(prompt),
-                    "videos": [{"video": path}],
-                    "ability": "video_quality",
-                    "reward_model": {"style": "rule", "ground_truth": float("nan")},
-                    "extra_info": {
+                verl_row(
+                    dataset,
+                    str(folder / step.video),
+                    float("nan"),
+                    prompt,
+                    {
                         "index": len(rows),
                         "split": split,
                         "video": step.video,
-                        "path": path,
-                        "mos_raw": None,
-                        "mos_min": None,
-                        "mos_max": None,
                         "video_id": f"{dataset}/{step.video}",
                         "total_frames": chain.total_frames,
                         "fps": chain.fps,
@@ -45,49 +39,9 @@ def chain_rows(chains: Sequence[Chain], folder: Path, *, dataset: str, split: st
                         "strength": step.strength,
                         "distortion": chain.distortion,
                     },
-                }
+                )
             )
     return rows
-
-
-def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write the parquet; equal rows give equal bytes."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    text, number, integer = pa.string(), pa.float64(), pa.int64()
-    info = {
-        **dict.fromkeys(("split", "video", "path", "video_id", "chain", "distortion"), text),
-        **dict.fromkeys(("mos_raw", "mos_min", "mos_max", "fps", "strength"), number),
-        **dict.fromkeys(("index", "total_frames", "height", "width"), integer),
-    }
-    schema = pa.schema(
-        {
-            "data_source": text,
-            "prompt": pa.list_(pa.struct({"role": text, "content": text})),
-            "videos": pa.list_(pa.struct({"video": text})),
-            "ability": text,
-            "reward_model": pa.struct({"style": text, "ground_truth": number}),
-            "extra_info": pa.struct({name: info[name] for name in (rows[0]["extra_info"] if rows else info)}),
-        }
-    )
-    table = pa.Table.from_pylist(list(rows), schema=schema)
-    write_atomically(path, lambda partial: pq.write_table(table, partial, compression="zstd"))
-
-
-def write_rejects(path: Path, failed: Mapping[str, str]) -> None:
-    """List the source videos that failed, with the reason; without any, remove the list of an earlier run."""
-    if not failed:
-        path.unlink(missing_ok=True)
-        return
-
-    def write(partial: Path) -> None:
-        with partial.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["video", "reason"])
-            writer.writerows(failed.items())
-
-    write_atomically(path, write)
 
 
 def draw_contact_sheet(path: Path, chains: Sequence[Chain], folder: Path) -> None:

@@ -1,0 +1,61 @@
+"""Accuracy of the order of pairs: of labelled videos, and inside chains, whose order is known and whose MOS is not."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from vqathinker_verl.checks import FloatArray, IntArray, as_vector
+
+
+def pair_accuracy(scores: FloatArray, order: FloatArray, groups: IntArray) -> float:
+    """Return the share of the pairs of one group that the scores put in the right order; NaN without pairs.
+
+    A pair is two videos of one group with different values of `order`. Equal scores count half. Videos without a score
+    are in no pair.
+
+    Args:
+        scores: (N,) NaN for none.
+        order: (N,) what a better video has more of, such as its MOS.
+        groups: (N,) the group of each video.
+
+    >>> pair_accuracy(np.array([4.0, 3.0, 3.5]), np.array([5.0, 3.0, 1.0]), np.array([0, 0, 0]))
+    0.6666666666666666
+    """
+    known = ~np.isnan(scores)
+    scores, order, groups = scores[known], order[known], groups[known]
+    right = pairs = 0.0
+    for video in range(len(scores)):  # a row at a time: memory stays linear in the videos
+        # Each pair is met once, from the side of the better video.
+        worse = scores[(order < order[video]) & (groups == groups[video])]
+        right += float(np.sum(worse < scores[video]) + 0.5 * np.sum(worse == scores[video]))
+        pairs += len(worse)
+    return right / pairs if pairs else float("nan")
+
+
+def chain_accuracy(pred_mos: ArrayLike, chains: Sequence[str], strengths: ArrayLike) -> float:
+    """Return the share of the pairs of one chain that the scores put in the right order.
+
+    A pair is two videos of one chain with different strengths. It is right if the weaker distortion has the higher
+    score; equal scores count half. Videos without a score (NaN) are in no pair.
+
+    Args:
+        pred_mos: (N,) scores, NaN for none.
+        chains: (N,) the chain of each video.
+        strengths: (N,) the strength of its distortion.
+
+    Returns:
+        A number in [0, 1]; NaN without pairs.
+
+    Raises:
+        ValueError: for lengths that differ, or a strength that is not finite.
+
+    >>> chain_accuracy([4.0, 3.0, 3.5], ["a", "a", "a"], [0.0, 0.5, 1.0])
+    0.6666666666666666
+    """
+    scores = as_vector("pred_mos", pred_mos, nan_allowed=True)
+    strength = as_vector("strengths", strengths, length=len(scores))
+    if len(chains) != len(scores):
+        raise ValueError(f"chains: expected {len(scores)} values, one per response, got {len(chains)}")
+    _, index = np.unique(np.asarray(chains, dtype=str), return_inverse=True)
+    return pair_accuracy(scores, -strength, index)
