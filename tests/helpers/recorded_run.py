@@ -4,6 +4,8 @@ import json
 import time
 from pathlib import Path
 
+from vqathinker_verl.files import write_json
+
 FACTS = {
     "title": "VQAThinker 0.1.0, GRPO on verl 0.9.1",
     "model": "outputs/demo/model: qwen2_5_vl, 0.57 M parameters, vision tower frozen",
@@ -67,8 +69,8 @@ def write_metrics(folder: Path, name: str, lines: list[tuple[int, dict]]) -> Non
 
 
 def write_record(folder: Path, *starts: dict, facts: dict | None = None) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "run.json").write_text(json.dumps({"facts": FACTS if facts is None else facts, "starts": list(starts)}))
+    # As a run writes it: a screen that reads it meanwhile must not find half of it.
+    write_json(folder / "run.json", {"facts": FACTS if facts is None else facts, "starts": list(starts)})
 
 
 def start(began: float, name: str = "0000", **more) -> dict:
