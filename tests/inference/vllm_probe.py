@@ -43,12 +43,12 @@ if __name__ == "__main__":
     sampled = [answer.responses for answer in engine.generate(requests, samples=3)]
     sampled_alone = [next(engine.generate([request], samples=3)).responses for request in requests]
 
+    # More prompts at once than fit into one of vLLM's batches.
+    many = [len(answer.responses) for answer in engine.generate(requests, samples=60)]
+
     engine.prompting.answer_prefix, engine.sampling = "<answer>", sampling
     distributions = [answer.distribution for answer in engine.generate(requests, expectation=True)]
     engine.prompting.answer_prefix = ""
-
-    # More prompts at once than fit into one of vLLM's batches.
-    many = [len(answer.responses) for answer in engine.generate(requests, samples=60)]
 
     Qwen2VLVideoProcessor.preprocess = watched
     engine.llm.reset_mm_cache()
