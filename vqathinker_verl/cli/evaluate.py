@@ -185,7 +185,7 @@ def _label_sources(args: argparse.Namespace) -> list[LabelSource]:
 
 def _arranged(benchmarks: list[Benchmark], args: argparse.Namespace) -> list[Benchmark]:
     """The benchmarks in the order of the paper's table, others behind as they came, their videos where they are."""
-    order = list(published().num_videos)
+    order = published().benchmarks
     benchmarks = sorted(benchmarks, key=lambda found: order.index(found.name) if found.name in order else len(order))
     if args.video_root is None:
         return benchmarks

@@ -41,7 +41,8 @@ class FolderLayout:
         labels: Names of the label file, the first found is read; `*` stands for anything.
         video: Columns that may hold the video's name, the first that exists is read.
         mos: Columns that may hold the MOS, likewise.
-        names: File names without suffix that a video may have, with columns in braces; {video} is the video column.
+        names: File names without suffix that a video may have, with columns in braces; {video} is the video column and
+            {basename} its last part.
         header: Names of the columns when the file does not state them.
         replace: Column -> value in the file -> value to use in `names`.
         transposed: The table's columns are its rows.
