@@ -60,6 +60,16 @@ def test_what_does_not_match_is_counted_named_and_told_by_the_exit_code(files, t
     assert counts["missing"] == ["mine/000.mp4", "mine/001.mp4", "mine/002.mp4"]
 
 
+def test_names_that_differ_in_their_suffix_are_reported_with_the_option(files, tmp_path, capsys):
+    labels, rows = files
+    rows[3]["video_id"] = rows[3]["video_id"].replace(".mp4", ".mkv")
+    path = write_jsonl(tmp_path / "model.jsonl", rows)
+    assert evaluate_cli(path, *options(labels)) == 1
+    assert "1 predictions have no label; 1 of the names differ" in (error := capsys.readouterr().err)
+    assert "pass --ignore-suffix" in error
+    assert evaluate_cli(path, *options(labels), "--ignore-suffix") == 0
+
+
 def test_answers_without_a_score_are_no_fault_and_can_be_counted_as_the_middle(files, tmp_path, capsys):
     labels, rows = files
     rows[3]["pred_mos"] = None

@@ -96,6 +96,15 @@ class TestGoodLabels:
         assert message["content"][1]["type"] == "text"
         assert "<video>" not in message["content"][1]["text"]
 
+    def test_videos_stored_as_bytes_have_no_video_root(self, tmp_path, capsys):
+        labels = data_file("labels/forms/video_bytes.parquet")
+        call = ("prepare", str(labels), "--video-column", "video", "--mos-column", "mos", "--scale", "1", "5")
+        call += ("--dataset", "mine", "--output", str(tmp_path / "o.parquet"))
+        assert main([*call, "--video-root", str(tmp_path)]) == 2
+        assert "stored as bytes" in (error := capsys.readouterr().err)
+        assert "leave out --video-root" in error
+        assert main([*call]) == 0
+
     def test_equal_input_gives_equal_bytes(self, videos, tmp_path):
         labels = write_csv(tmp_path / "l.csv", GOOD)
         outputs = []

@@ -238,16 +238,27 @@ def _evaluate(model: Model, benchmarks: Sequence[Benchmark], settings: Settings,
     # A benchmark's name that the labels do not use says nothing about them.
     predictions = [p if p.benchmark in known else replace(p, benchmark=None) for p in predictions]
     matched, unlabelled = match(predictions, benchmarks, ignore_suffix=ignore_suffix)
+    hint = "" if ignore_suffix else _suffix_hint(unlabelled, benchmarks)
+    if hint and len(unlabelled) < len(predictions):
+        print(f"vqathinker evaluate: {files[0]}: {len(unlabelled)} predictions have no label{hint}", file=sys.stderr)
     if len(unlabelled) == len(predictions):
         label = next((label for benchmark in benchmarks for label in benchmark.labels), None)
-        matching = not ignore_suffix and len(match(predictions, benchmarks, ignore_suffix=True)[1]) < len(predictions)
-        hint = "; the names differ in their suffix only: pass --ignore-suffix" if matching else ""
         raise EvaluationError(
             f"{files[0]}: none of the {len(predictions)} predictions has a label; the first is about "
             f"{predictions[0].video_id!r}, the labels' first about {label.video_id if label else None!r}. A video is "
             f"named by DATASET/path, or by its path inside the labels' folder{hint}"
         )
     return evaluate_model(model.name, benchmarks, matched, settings, files=files, unlabelled=unlabelled)
+
+
+def _suffix_hint(unlabelled: Sequence[Prediction], benchmarks: Sequence[Benchmark]) -> str:
+    try:
+        matching = len(unlabelled) - len(match(unlabelled, benchmarks, ignore_suffix=True)[1])
+    except EvaluationError:  # two of them would fit one label
+        return ""
+    return f"; {matching} of the names differ from a label's in their suffix only: pass --ignore-suffix" * bool(
+        matching
+    )
 
 
 def _print(outcome: Outcome, args: argparse.Namespace) -> None:

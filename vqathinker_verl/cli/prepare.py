@@ -131,7 +131,14 @@ def _checked_records(args: argparse.Namespace, guesses: list[str]) -> tuple[list
         guesses += [f"{source.labels}: guessed {guess}" for guess in found]
         if format_of(source, registry) == "folder":
             guesses += _left_out(source.labels, labels)
-        stored = format_of(source, registry) == "parquet" and source.video_root is None and video_dir.is_dir()
+        stored = format_of(source, registry) == "parquet" and any(
+            (video_dir / label.video).is_file() for label in labels
+        )
+        if stored and source.video_root is not None:
+            raise LabelError(
+                f"{source.labels}: its videos are stored as bytes and are written to {video_dir}, not under "
+                f"{source.video_root}; leave out --video-root"
+            )
         video_root = video_dir.resolve() if stored else _video_root(source, registry, args.allow_missing)
         good, bad, absent = check_labels(
             labels,
