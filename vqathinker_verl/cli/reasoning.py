@@ -40,7 +40,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--labels", type=Path, required=True, metavar="FILE", help="labels/val.csv of the demo")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the metrics as JSON, too")
-    parser.add_argument("--resamples", type=int, default=1000, metavar="N", help="bootstrap resamples of the clips")
+    parser.add_argument(
+        "--bootstrap-samples", type=int, default=1000, metavar="N", help="bootstrap resamples of the clips"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -53,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         if not responses:
             reason = unknown[0] if unknown else "no response in the file"
             raise QuestionError(f"{args.responses}: no response to a clip of {args.labels} ({reason})")
-        figures, words = findings(responses, num_resamples=args.resamples), words_table(responses)
+        figures, words = findings(responses, num_resamples=args.bootstrap_samples), words_table(responses)
         if args.output is not None:
             facts = {"responses": len(responses), "clips": len({response.clip for response in responses})}
             named = {name: figure.as_json() for name, figure in figures.items()}
