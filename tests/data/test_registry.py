@@ -113,6 +113,18 @@ class TestUserRegistry:
             ({"folder": {"labels": "scores.csv", "video": ["clip"], "mos": ["score"]}}, "Mine: folder: labels"),
             ({"folder": {"labels": ["scores.csv"]}}, "Mine: folder"),
             ({"annotations": {"mine.json": {}}}, r"mine\.json"),
+            (
+                {"annotations": {"mine.json": {"scal": [0, 1]}}},
+                r"mine\.json: unknown field 'scal'; the fields",
+            ),
+            (
+                {"folder": {**ENTRY["folder"], "subsets": {"t": {"colum": "x"}}}},
+                "subsets: t: unknown field 'colum'",
+            ),
+            ({"videos": True}, "Mine: videos"),
+            ({"scale": [1]}, "Mine: scale: item 2 is missing"),
+            ({"scale": [1, float("inf")]}, r"Mine: scale: expected \[lowest, highest\]"),
+            ({"video_names": ["a.mp4"]}, r"one \{id\}, got 'a\.mp4'"),
         ],
     )
     def test_names_the_wrong_field(self, tmp_path, change, complaint):
