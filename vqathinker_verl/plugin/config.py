@@ -121,6 +121,22 @@ def extra_rewards(config: DictConfig) -> dict[str, ExtraReward]:
         raise ValueError(f"vqathinker.extra_rewards: {error}") from error
 
 
+def max_model_len_fault(config: DictConfig) -> str | None:
+    """Why `rollout.max_model_len` would waste vLLM's memory or cut answers off, or None.
+
+    Without it verl takes the model's whole context, up to 262,144 tokens, and vLLM reserves keys and values of one such
+    sequence.
+    """
+    needed = config.data.max_prompt_length + config.data.max_response_length
+    length = config.actor_rollout_ref.rollout.max_model_len
+    if isinstance(length, int) and length >= needed:
+        return None
+    return (
+        f"actor_rollout_ref.rollout.max_model_len is {length}, expected data.max_prompt_length + "
+        f"data.max_response_length = {needed}"
+    )
+
+
 def validation_response_length(config: DictConfig) -> int | None:
     """`vqathinker.validation_response_length`: most tokens of a response in validation; None: as in training.
 
