@@ -100,8 +100,8 @@ def test_the_prompts_of_a_batch_name_their_videos_and_frames(parquet, data_confi
     shown = [module.frames_shown(messages, 14, data_config) for messages in batch["raw_prompt"]]
     paths = [row["videos"][0]["video"] for row in (dataset.dataframe[0], dataset.dataframe[len(SIZES)])]
     assert shown == [
-        [(paths[0], module.frame_spec("train", 14, data_config))],
-        [(paths[1], module.frame_spec("val", 14, data_config))],
+        [(paths[0], module.frame_spec("train", 14, data_config, image_frames=2))],
+        [(paths[1], module.frame_spec("val", 14, data_config, image_frames=2))],
     ]
 
 
