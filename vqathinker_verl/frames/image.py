@@ -58,8 +58,8 @@ def read_image(path: str) -> NDArray[np.uint8]:
         OSError, SyntaxError: It is damaged.
     """
     check_file(path)
-    # Opened here: Pillow 13 maps a file that it opens itself into memory, and then cuts the rows of a grey TIFF that lies
-    # on its side at the wrong length.
+    # Opened here: Pillow 13 maps a file that it opens itself into memory, and then cuts the rows of a grey TIFF that
+    # lies on its side at the wrong length.
     with open(path, "rb") as file, _opened(path, file) as image:
         kind, count = image.format, getattr(image, "n_frames", 1)
         if count > 1 and kind in ("PNG", "WEBP"):
