@@ -44,7 +44,7 @@ def data_config(recipe_config_dir):
 
 @pytest.fixture(scope="module")
 def parquet(tmp_path_factory):
-    """A row per size and split, of videos and images; half have no metadata, which `prepare` writes of what it opens."""
+    """A row per size and split, of videos and images; half lack the metadata that `prepare` writes."""
     folder = tmp_path_factory.mktemp("dataset")
     rng = np.random.default_rng(0)
     rows = []
