@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import struct
 from fractions import Fraction
 from pathlib import Path
 
@@ -256,6 +257,16 @@ class TestFaults:
         (tmp_path / "empty.png").touch()
         with pytest.raises(VideoError, match=r"empty\.png: the file is empty"):
             decode(tmp_path / "empty.png", SAME)
+
+    def test_a_size_that_would_fill_the_memory(self, tmp_path):
+        path = saved(tmp_path / "x.bmp", Image.fromarray(picture()))
+        data = bytearray(path.read_bytes())
+        data[18:26] = struct.pack("<ii", 20000, 20000)
+        path.write_bytes(data)
+        with pytest.raises(
+            VideoError, match=r"x\.bmp: cannot be decoded \(Image size \(400000000 pixels\) exceeds limit"
+        ):
+            probe(path)
 
     def test_too_flat(self, tmp_path):
         path = saved(tmp_path / "x.png", Image.new("RGB", (900, 4)))

@@ -61,6 +61,16 @@ def test_an_image_is_shown_once(tmp_path):
     assert (line.pred_mos, line.num_frames) == (3.42, 1)
 
 
+def test_the_page_takes_videos_and_images():
+    gradio = pytest.importorskip("gradio")
+    page = build_page(NastyEngine(), "m")
+    files = [block for block in page.blocks.values() if isinstance(block, gradio.File)]
+    assert [block.elem_id for block in files] == ["image", "image2"]
+    assert {".jpg", ".png", ".webp", ".bmp", ".tif"} <= set(files[0].file_types)
+    asked = [function.inputs[0].elem_id for function in page.fns.values() if function.name == "rate"]
+    assert asked == ["video", "image", "video2", "image2"]
+
+
 def test_the_card_shows_the_score_on_its_scale():
     line = {"video_id": "<b>a</b>.mp4", "pred_mos": 3.0, "samples": [2.0, 4.0, None], "pred_mos_std": 1.0}
     card = score_card(Prediction.from_json(line))
