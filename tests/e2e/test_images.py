@@ -63,7 +63,7 @@ def run(demo, tmp_path_factory):
     return SimpleNamespace(
         folder=output_dir,
         parquet=folder / "train.parquet",
-        metrics={line["step"]: line["data"] for line in read_jsonl(output_dir / "metrics.jsonl")},
+        metrics={line["step"]: line for line in read_jsonl(output_dir / "metrics.jsonl")},
         rollouts=[read_jsonl(output_dir / "rollouts" / f"{step}.jsonl") for step in range(1, STEPS + 1)],
     )
 
