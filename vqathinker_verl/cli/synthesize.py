@@ -129,16 +129,18 @@ def _sources(paths: list[Path]) -> dict[str, Path]:
         else:
             files = [path]
         images += [str(file) for file in files if is_image(file)]
-        for video in (file for file in files if not is_image(file)):
+        videos = [file for file in files if not is_image(file)]
+        if not videos and path.is_dir():
+            raise SynthesisError(
+                f"{path}: no video in this folder; expected files ending in {', '.join(sorted(SUFFIXES))}"
+            )
+        for video in videos:
             source = video.relative_to(path).as_posix() if path.is_dir() else path.name
             earlier = found.setdefault(source, video.absolute())
             if earlier != video.absolute():
                 raise SynthesisError(f"{earlier} and {video} would both be called {source}; give one folder above both")
     if not found:
-        raise SynthesisError(
-            f"{', '.join(map(str, paths))}: no video in this folder; expected files ending in "
-            f"{', '.join(sorted(SUFFIXES))} (still images make no chains)"
-        )
+        raise SynthesisError(f"{listed(images)}: still images make no chains; pass videos, or folders of them")
     if images:
         print(f"vqathinker synthesize: left out {len(images)} still images: {listed(images)}", file=sys.stderr)
     return found
