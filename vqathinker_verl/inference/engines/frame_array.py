@@ -29,7 +29,8 @@ class FrameArray:
     @property
     def is_image(self) -> bool:
         """Whether it is a still image: a single frame."""
-        return len(self.frames.shape) == 4 and self.frames.shape[0] == 1
+        shape = np.shape(self.frames)
+        return len(shape) == 4 and shape[0] == 1
 
     def decoded(self, spec: FrameSpec) -> DecodedVideo:
         """Return the frames that a model sees.
