@@ -118,8 +118,8 @@ def test_evaluate_asks_about_images(tiny_model, mixed, tmp_path, capfd):
     labels = tmp_path / "labels.csv"
     labels.write_text("video,mos\n0.mp4,1.5\n0.png,2.5\n1.mp4,3.5\n1.png,4.5\n")
     command = ["evaluate", "--model", str(tiny_model), *ARGUMENTS, "--no-thinking", "--labels", str(labels)]
-    command += ["--dataset", "mine", "--scale", "1", "5", "--video-root", str(mixed), "--resamples", "10"]
-    assert main([*command, "--scoring", "expectation", "--output", str(tmp_path / "report")]) in (0, 1)
+    command += ["--dataset", "mine", "--scale", "1", "5", "--video-root", str(mixed), "--bootstrap-samples", "10"]
+    assert main([*command, "--scoring", "expectation", "--output-dir", str(tmp_path / "report")]) in (0, 1)
     rows = [json.loads(line) for line in (tmp_path / "report" / "predictions.jsonl").read_text().splitlines()]
     frames = {row["video_id"]: row["frames"] for row in rows if "video_id" in row}
     assert frames == {"mine/0.mp4": 4, "mine/0.png": 2, "mine/1.mp4": 4, "mine/1.png": 2}
