@@ -2,6 +2,7 @@ import importlib.metadata
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -19,7 +20,7 @@ def without_the_slow_plugin_check(monkeypatch):
 def test_this_installation_is_sound(capsys, without_the_slow_plugin_check):
     assert cli.main(["doctor"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 8
+    assert len(lines) == 9
     assert all(line.startswith("ok ") for line in lines)
     assert any("verl 0.9.1" in line for line in lines)
 
@@ -38,7 +39,68 @@ def test_a_failed_check_is_shown_and_the_others_still_run(
     assert cli.main(["doctor"]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if line.startswith("FAIL")] == [f"FAIL  {check:10}{error}"]
-    assert len(lines) == 8
+    assert len(lines) == 9
+
+
+@pytest.fixture
+def nvidia_smi(tmp_path, monkeypatch):
+    """An nvidia-smi that lists what it is told, and a torch that says what it is told."""
+
+    def installed(listing, torch="13.0 True 2"):
+        for name, script in (
+            ("nvidia-smi", f"#!/bin/sh\ncat <<'END'\n{listing}\nEND\n"),
+            ("python", f"#!/bin/sh\necho {torch}\n"),
+        ):
+            (tmp_path / name).write_text(script)
+            (tmp_path / name).chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+    return installed
+
+
+GPUS = "GPU 0: NVIDIA H100 (UUID: GPU-a)\nGPU 1: NVIDIA H100 (UUID: GPU-b)"
+
+
+class TestCuda:
+    def test_nothing_to_check_without_a_gpu(self, monkeypatch):
+        monkeypatch.setenv("PATH", "")
+        assert doctor.cuda() == "not needed without a GPU"
+
+    def test_an_old_driver(self, nvidia_smi):
+        nvidia_smi(GPUS, torch="13.0 False 0")
+        with pytest.raises(RuntimeError, match=r"2 GPUs answer, but torch finds none: CUDA 13\.0 needs .* R580"):
+            doctor.cuda()
+
+    def test_the_environment_without_cuda(self, nvidia_smi):
+        nvidia_smi(GPUS, torch="None False 0")
+        with pytest.raises(RuntimeError, match=r"install\.sh gpu"):
+            doctor.cuda()
+
+    def test_no_headers_for_triton(self, nvidia_smi, monkeypatch):
+        nvidia_smi(GPUS)
+        monkeypatch.setattr(doctor.sysconfig, "get_paths", lambda: {"include": "/nowhere"})
+        with pytest.raises(RuntimeError, match=r"C compiler and /nowhere/Python\.h; install gcc and python3\."):
+            doctor.cuda()
+
+    def test_mig_is_named(self, nvidia_smi, monkeypatch, tmp_path):
+        nvidia_smi(GPUS + "\n  MIG 1g.10gb Device 0: (UUID: MIG-x)")
+        (tmp_path / "Python.h").touch()
+        (tmp_path / "cc").write_text("")
+        (tmp_path / "cc").chmod(0o755)
+        monkeypatch.setattr(doctor.sysconfig, "get_paths", lambda: {"include": str(tmp_path)})
+        said = doctor.cuda()
+        assert said.startswith("torch uses 2 GPUs through CUDA 13.0, Triton can compile; MIG is on")
+
+
+def test_little_shared_memory_is_refused_with_the_remedy(monkeypatch):
+    import psutil
+
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=64 * 2**30))
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: SimpleNamespace(free=64e6))
+    with pytest.raises(RuntimeError, match=r"/dev/shm has 0\.06 GiB free.*--shm-size=16g"):
+        doctor.memory()
 
 
 def test_another_verl_is_refused(monkeypatch):

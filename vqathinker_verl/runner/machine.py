@@ -4,8 +4,10 @@ import importlib.metadata
 import os
 import shutil
 import subprocess
+from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig, OmegaConf
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 # verl/single_controller/ray/base.py reserves three logical CPUs per GPU; TransferQueue's controller takes one, and each
 # of its storage units another. Without them Ray waits without a word, and nothing of ours is watching yet.
@@ -39,16 +41,20 @@ def has_flash_attention_2() -> bool:
         return False
 
 
-def needed_cpus(config: DictConfig) -> int:
+def needed_cpus(config: "DictConfig") -> int:
     """Logical CPUs that verl, TransferQueue and the GPUs' workers reserve in Ray on a node that does all."""
+    from omegaconf import OmegaConf
+
     rollout = config.actor_rollout_ref.rollout
     gpus = config.trainer.n_gpus_per_node + (rollout.n_gpus_per_node if rollout.nnodes else 0)
     units = OmegaConf.select(config, "transfer_queue.backend.SimpleStorage.num_data_storage_units") or STORAGE_UNITS
     return int(CONTROLLER_CPUS + units + CPUS_PER_GPU * gpus)
 
 
-def cpu_fault(config: DictConfig) -> str | None:
+def cpu_fault(config: "DictConfig") -> str | None:
     """Why the run would wait for CPUs for ever, or None. A running cluster's CPUs are not known here."""
+    from omegaconf import OmegaConf
+
     if os.environ.get("RAY_ADDRESS") or config.trainer.nnodes > 1:
         return None
     given = OmegaConf.select(config, "ray_kwargs.ray_init.num_cpus")
@@ -63,7 +69,7 @@ def cpu_fault(config: DictConfig) -> str | None:
     )
 
 
-def shared_memory_fault(config: DictConfig) -> str | None:
+def shared_memory_fault(config: "DictConfig") -> str | None:
     """Why vLLM's servers would end with a bus error, or None."""
     rollout = config.actor_rollout_ref.rollout
     gpus = rollout.n_gpus_per_node if rollout.nnodes else config.trainer.n_gpus_per_node
