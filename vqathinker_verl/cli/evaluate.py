@@ -4,14 +4,19 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from vqathinker_verl.cli.label_options import add_label_options, label_source
 from vqathinker_verl.data.registry import load_registry
 from vqathinker_verl.data.sources import LabelSource, read_sets
 from vqathinker_verl.evaluation.asking import ask_model, labelled_videos
-from vqathinker_verl.evaluation.benchmarks import labels_of_predictions, match, read_benchmarks, with_videos_under
+from vqathinker_verl.evaluation.benchmarks import (
+    labels_of_predictions,
+    match_some,
+    read_benchmarks,
+    with_videos_under,
+)
 from vqathinker_verl.evaluation.compare import compare_models
 from vqathinker_verl.evaluation.outcome import Outcome, as_json
 from vqathinker_verl.evaluation.predictions import read_predictions
@@ -22,7 +27,12 @@ from vqathinker_verl.evaluation.results import ModelResult, Settings, evaluate_m
 from vqathinker_verl.evaluation.tables import as_csv, as_latex, paper_table, terminal_tables
 from vqathinker_verl.files import check_writable, write_atomically, write_text
 from vqathinker_verl.inference.engines import EngineError
-from vqathinker_verl.inference.options import add_engine_options, add_question_options, asking_from
+from vqathinker_verl.inference.options import (
+    add_calibration_option,
+    add_engine_options,
+    add_question_options,
+    asking_from,
+)
 from vqathinker_verl.prompts import SCORE_RANGE
 
 # Columns that the tables need where the terminal does not say its own width.
@@ -54,6 +64,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
     add_engine_options(parser, model_required=False)
     add_question_options(parser)
+    add_calibration_option(parser)
 
     labels = parser.add_argument_group("labels")
     labels.add_argument(
@@ -233,21 +244,8 @@ def _read_model(files: Sequence[str], name: str | None, benchmarks: Sequence[Ben
 
 
 def _evaluate(model: Model, benchmarks: Sequence[Benchmark], settings: Settings, *, ignore_suffix: bool) -> ModelResult:
-    predictions, files = model.predictions, model.files
-    known = {benchmark.name for benchmark in benchmarks}
-    # A benchmark's name that the labels do not use says nothing about them.
-    predictions = [p if p.benchmark in known else replace(p, benchmark=None) for p in predictions]
-    matched, unlabelled = match(predictions, benchmarks, ignore_suffix=ignore_suffix)
-    if len(unlabelled) == len(predictions):
-        label = next((label for benchmark in benchmarks for label in benchmark.labels), None)
-        matching = not ignore_suffix and len(match(predictions, benchmarks, ignore_suffix=True)[1]) < len(predictions)
-        hint = "; the names differ in their suffix only: pass --ignore-suffix" if matching else ""
-        raise EvaluationError(
-            f"{files[0]}: none of the {len(predictions)} predictions has a label; the first is about "
-            f"{predictions[0].video_id!r}, the labels' first about {label.video_id if label else None!r}. A video is "
-            f"named by DATASET/path, or by its path inside the labels' folder{hint}"
-        )
-    return evaluate_model(model.name, benchmarks, matched, settings, files=files, unlabelled=unlabelled)
+    matched, unlabelled = match_some(model.predictions, benchmarks, where=model.files[0], ignore_suffix=ignore_suffix)
+    return evaluate_model(model.name, benchmarks, matched, settings, files=model.files, unlabelled=unlabelled)
 
 
 def _print(outcome: Outcome, args: argparse.Namespace) -> None:

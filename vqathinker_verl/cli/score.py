@@ -10,7 +10,13 @@ from vqathinker_verl.files import check_writable
 from vqathinker_verl.inference.answers_file import AnswersFile, Row
 from vqathinker_verl.inference.asking import answer_missing, prediction_row
 from vqathinker_verl.inference.engines import EngineError, Request
-from vqathinker_verl.inference.options import add_engine_options, add_question_options, add_root_option, asking_from
+from vqathinker_verl.inference.options import (
+    add_calibration_option,
+    add_engine_options,
+    add_question_options,
+    add_root_option,
+    asking_from,
+)
 from vqathinker_verl.inference.predictions import Prediction
 from vqathinker_verl.inference.quiet import quiet_libraries
 from vqathinker_verl.inference.scoring import check_videos, find_videos
@@ -31,6 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_root_option(parser)
     add_engine_options(parser)
     add_question_options(parser)
+    add_calibration_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 
 from vqathinker_verl.inference.answers_file import AnswersFile, Row
 from vqathinker_verl.inference.engines import Answer, Engine, Request
-from vqathinker_verl.inference.predictions import predicted
+from vqathinker_verl.inference.predictions import Prediction, predicted
 from vqathinker_verl.inference.quiet import quiet_libraries
 from vqathinker_verl.inference.settings import AskingSettings
 
@@ -70,17 +70,23 @@ def ask(engine: Engine, requests: list[Request], settings: AskingSettings) -> It
     return engine.generate(requests, samples=settings.num_samples)
 
 
+def prediction_by(settings: AskingSettings, engine: Engine, video_id: str, path: str, answer: Answer) -> Prediction:
+    """Return the prediction that an answer makes, calibrated where the settings say so."""
+    found = predicted(
+        video_id,
+        path,
+        answer,
+        num_frames=engine.frames.num_frames,
+        num_samples=settings.num_samples,
+        expectation=settings.expectation,
+    )
+    return found if settings.calibration is None else settings.calibration.apply(found)
+
+
 def prediction_row(settings: AskingSettings, requests: Mapping[str, Request]) -> MakeRow:
     """What `answer_missing` keeps of an answer to the question for a score: a line of a predictions file."""
 
     def make_row(engine: Engine, name: str, answer: Answer) -> Row:
-        return predicted(
-            name,
-            str(requests[name].video),
-            answer,
-            num_frames=engine.frames.num_frames,
-            num_samples=settings.num_samples,
-            expectation=settings.expectation,
-        ).as_json()
+        return prediction_by(settings, engine, name, str(requests[name].video), answer).as_json()
 
     return make_row

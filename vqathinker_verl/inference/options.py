@@ -65,6 +65,12 @@ def add_question_options(parser: argparse.ArgumentParser) -> None:
     asked.add_argument("--prompt", metavar="TEXT", help="the question (default: the model's, or the paper's)")
 
 
+def add_calibration_option(parser: argparse.ArgumentParser) -> None:
+    """Add --calibration of the commands that write or serve scores."""
+    parser.add_argument("--calibration", type=Path, metavar="FILE", help="map scores to the level of your labels, by a "
+                        "file of `vqathinker calibrate` made with this model and these settings")  # fmt: skip
+
+
 def add_root_option(parser: argparse.ArgumentParser) -> None:
     """Add --video-root of the commands that take videos; its earlier name still works."""
     parser.add_argument("--video-root", dest="root", type=Path, metavar="DIR", help="name videos relative to this "
@@ -80,11 +86,13 @@ def asking_from(args: argparse.Namespace) -> AskingSettings:
     """
     settings = asking_settings(
         args.model, **_given(args), prompt=args.prompt, scoring=args.scoring, num_samples=args.samples,
-        temperature=args.temperature,
+        temperature=args.temperature, calibration=getattr(args, "calibration", None),
     )  # fmt: skip
     own, shown = read_defaults(settings.model).frames.num_frames, settings.frames.num_frames
     if shown > FAR * own and (Path(settings.model) / EXPORT_FILE).is_file():
         sys.stderr.write(f"vqathinker: warning: {shown} frames are shown, {own} at the model's validation\n")
+    if (used := settings.calibration) is not None:
+        sys.stderr.write(f"vqathinker: scores are calibrated by {used.name}, a {used.description}\n")
     return settings
 
 

@@ -8,7 +8,8 @@ A predictions file is JSONL, one line per video, as its answer comes in:
 samples `responses` and `samples` hold all texts and scores (null: none), `pred_mos` is the mean of the scores,
 `pred_mos_std` their standard deviation (null below two), and `response` the first text. With the expectation
 `pred_mos` and `pred_mos_std` are mean and standard deviation of the score's distribution, and `legal_mass` is the
-probability that the model writes a number of the form asked for at all.
+probability that the model writes a number of the form asked for at all. With a calibration `pred_mos` and
+`pred_mos_std` are calibrated, and `pred_mos_raw` is the score before it; `samples` stay as the model gave them.
 """
 
 import math
@@ -40,6 +41,7 @@ class Prediction:
         pred_mos_std: Standard deviation of the scores, or of the distribution of the expectation; NaN where unknown.
         num_frames: Frames shown, or None.
         legal_mass: With the expectation: probability that a number of the form asked for is written; else None.
+        pred_mos_raw: The score before the calibration, NaN where there is none; None where nothing was calibrated.
     """
 
     where: str
@@ -54,6 +56,7 @@ class Prediction:
     pred_mos_std: float = math.nan
     num_frames: int | None = None
     legal_mass: float | None = None
+    pred_mos_raw: float | None = None
 
     @property
     def score(self) -> float:
@@ -99,6 +102,8 @@ class Prediction:
             line["pred_mos_std"] = _or_null(self.pred_mos_std)
         if self.legal_mass is not None:
             line["legal_mass"] = self.legal_mass
+        if self.pred_mos_raw is not None:
+            line["pred_mos_raw"] = _or_null(self.pred_mos_raw)
         return line
 
     @classmethod
@@ -116,6 +121,7 @@ class Prediction:
             pred_mos_std=_or_nan(line.get("pred_mos_std")),
             num_frames=line.get("frames"),
             legal_mass=line.get("legal_mass"),
+            pred_mos_raw=_or_nan(line["pred_mos_raw"]) if "pred_mos_raw" in line else None,
         )
 
 

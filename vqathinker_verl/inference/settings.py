@@ -6,9 +6,11 @@ model and video get the same score from the command line and from Python.
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from vqathinker_verl.frames import FrameSpec
+from vqathinker_verl.inference.calibration import Calibration, read_calibration
 from vqathinker_verl.inference.engines import Backend, Engine, ModelDefaults, Sampling, open_engine, read_defaults
 from vqathinker_verl.inference.engines.contract import check_samples
 from vqathinker_verl.inference.model_identity import model_identity
@@ -35,6 +37,7 @@ class AskingSettings:
         dtype: A torch dtype's name, or "auto".
         answer_prefix: What every response begins with.
         expectation: Whether the score is the expectation over the score's digits, instead of the number written.
+        calibration: Maps scores to the level of a set of labels; None leaves them as they are.
     """
 
     model: str
@@ -47,6 +50,7 @@ class AskingSettings:
     dtype: str = "auto"
     answer_prefix: str = ""
     expectation: bool = False
+    calibration: Calibration | None = None
 
     def open(self) -> Engine:
         """Load the model, or reach the server that has.
@@ -79,7 +83,11 @@ class AskingSettings:
             "sampling": dataclasses.asdict(self.sampling),
             "samples": self.num_samples,
         }
-        return facts | ({"scoring": "expectation"} if self.expectation else {})
+        if self.expectation:
+            facts["scoring"] = "expectation"
+        if self.calibration is not None:
+            facts["calibration"] = self.calibration.digest
+        return facts
 
 
 def asking_settings(
@@ -100,6 +108,7 @@ def asking_settings(
     size: tuple[int, int] | None = None,
     min_pixels: int | None = None,
     max_pixels: int | None = None,
+    calibration: str | Path | None = None,
 ) -> AskingSettings:
     """Return settings; None for an argument means the model's own.
 
@@ -122,9 +131,11 @@ def asking_settings(
         size: One fixed (height, width) of the frames, in place of a budget of pixels.
         min_pixels: Fewest pixels of a frame.
         max_pixels: Most pixels of a frame.
+        calibration: A file of `vqathinker calibrate`, made with this model and these settings.
 
     Raises:
-        ValueError: A value is out of range, values contradict each other, or the model cannot be used.
+        ValueError: A value is out of range, values contradict each other, the model cannot be used, or the calibration
+            is not of this model and these settings.
     """
     if server is None:
         model = usable_model(model)
@@ -141,7 +152,7 @@ def asking_settings(
         defaults.frames, num_frames=num_frames, size=size, min_pixels=min_pixels, max_pixels=max_pixels
     )
     check_samples(samples, sampling)  # before a model is loaded
-    return AskingSettings(
+    settings = AskingSettings(
         model=model,
         frames=frames,
         sampling=sampling,
@@ -153,6 +164,11 @@ def asking_settings(
         answer_prefix="" if thinking else ANSWER_ONLY,
         expectation=scoring == "expectation",
     )
+    if calibration is None:
+        return settings
+    found = read_calibration(Path(calibration))
+    found.check(settings.as_json())
+    return dataclasses.replace(settings, calibration=found)
 
 
 def frames_from(
