@@ -85,7 +85,7 @@ class Calibration:
     @property
     def description(self) -> str:
         """The map in a few words."""
-        return f"{self.map.kind} map fitted to {self.num_videos} labelled videos"
+        return f"{self.map.kind}, {self.num_videos} labelled videos"
 
 
 def read_calibration(path: Path) -> Calibration:

@@ -92,7 +92,7 @@ def asking_from(args: argparse.Namespace) -> AskingSettings:
     if shown > FAR * own and (Path(settings.model) / EXPORT_FILE).is_file():
         sys.stderr.write(f"vqathinker: warning: {shown} frames are shown, {own} at the model's validation\n")
     if (used := settings.calibration) is not None:
-        sys.stderr.write(f"vqathinker: scores are calibrated by {used.name}, a {used.description}\n")
+        sys.stderr.write(f"vqathinker: scores are calibrated by {used.name} ({used.description})\n")
     return settings
 
 
