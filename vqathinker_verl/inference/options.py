@@ -91,8 +91,8 @@ def asking_from(args: argparse.Namespace) -> AskingSettings:
     own, shown = read_defaults(settings.model).frames.num_frames, settings.frames.num_frames
     if shown > FAR * own and (Path(settings.model) / EXPORT_FILE).is_file():
         sys.stderr.write(f"vqathinker: warning: {shown} frames are shown, {own} at the model's validation\n")
-    if (used := settings.calibration) is not None:
-        sys.stderr.write(f"vqathinker: scores are calibrated by {used.name} ({used.description})\n")
+    for note in settings.notes:
+        sys.stderr.write(f"vqathinker: {note}\n")
     return settings
 
 

@@ -70,6 +70,12 @@ class AskingSettings:
             expectation=self.expectation,
         )
 
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of the scores must know, one sentence each."""
+        used = self.calibration
+        return [] if used is None else [f"scores are calibrated by {used.name} ({used.description})"]
+
     def as_json(self) -> dict[str, Any]:
         """What an output file keeps: answers made with other settings are not added to it."""
         facts = {

@@ -65,7 +65,8 @@ class MonotoneMap:
         x = as_vector("scores", scores, nan_allowed=True)
         if self.kind == "logistic":
             known = np.where(np.isnan(x), 0.0, x)
-            curve = LogisticFit(*self.parameters, converged=True)(known)
+            lower, upper, centre, scale = self.parameters
+            curve = LogisticFit(lower, upper, centre, scale, converged=True)(known)
         else:
             curve = np.interp(x, *self._knots())
         mapped = (1 - RISE) * np.clip(curve, *SCORE_RANGE) + RISE * x
