@@ -93,6 +93,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="answers without a score: left out, or counted as this; 3.0 repeats the released code",
     )
     figures.add_argument("--raw-plcc", action="store_true", help="PLCC without the logistic fit in the paper's table")
+    figures.add_argument(
+        "--min-gap",
+        type=float,
+        default=0.0,
+        metavar="MOS",
+        help="2AFC, the accuracy of pairs, counts the pairs whose MOS differ by at least this much on the scale from "
+        "1 to 5 (default: 0, all pairs with different MOS)",
+    )
     figures.add_argument("--resamples", type=int, default=1000, metavar="N", help="bootstrap resamples")
     figures.add_argument("--confidence", type=float, default=0.95, metavar="SHARE", help="confidence of the intervals")
     figures.add_argument("--bootstrap-seed", type=int, default=0, metavar="N", help="seed of the bootstrap")
@@ -169,7 +177,10 @@ def _settings(args: argparse.Namespace) -> Settings:
         raise EvaluationError(
             f"--bootstrap-seed and --worst: expected at least 0, got {args.bootstrap_seed} and {args.worst}"
         )
-    return Settings(_unscored(args.unscored), args.resamples, args.confidence, args.bootstrap_seed)
+    lowest, highest = SCORE_RANGE
+    if not 0 <= args.min_gap <= highest - lowest:
+        raise EvaluationError(f"--min-gap: expected a difference in [0, {highest - lowest:g}], got {args.min_gap:g}")
+    return Settings(_unscored(args.unscored), args.resamples, args.confidence, args.bootstrap_seed, args.min_gap)
 
 
 def _unscored(text: str) -> float | None:

@@ -18,6 +18,7 @@ TITLES = {
     "rmse": "RMSE",
     "plcc_raw": "PLCC raw",
     "rmse_raw": "RMSE raw",
+    "pair_accuracy": "2AFC",
 }
 
 
@@ -64,6 +65,7 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
             "num_resamples": settings.num_resamples,
             "confidence": settings.confidence,
             "seed": settings.seed,
+            "min_gap": settings.min_gap,
         },
         "models": [_model(model) for model in outcome.models],
         "comparison": None if outcome.comparison is None else _comparison(outcome.comparison),
@@ -101,6 +103,7 @@ def _benchmark(result: BenchmarkResult) -> dict[str, Any]:
         "unscored_share": _null(result.unscored_share),
         "num_missing": result.num_missing,
         "num_failed": result.num_failed,
+        "num_pairs": result.num_pairs,
         "missing": [label.video_id for label in missing_labels(result)],
         "figures": _figures(result.figures),
         "undefined": dict(result.undefined),

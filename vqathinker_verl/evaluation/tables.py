@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 NO_FIGURE = "--"
-# The figures to read, what papers report first; all six are in the JSON and the CSV.
-SHOWN_FIGURES = ("srcc", "plcc", "krcc", "rmse", "plcc_raw")
+# The figures to read, what papers report first; all seven are in the JSON and the CSV.
+SHOWN_FIGURES = ("srcc", "plcc", "krcc", "rmse", "plcc_raw", "pair_accuracy")
 Pair = tuple[float, float]
 
 
@@ -218,6 +218,7 @@ CSV_COLUMNS = (
     "num_unscored",
     "unscored_share",
     "num_missing",
+    "num_pairs",
     *(f"{name}{bound}" for name in FIGURES for bound in ("", "_low", "_high")),
     "fit_lower",
     "fit_upper",
@@ -245,6 +246,7 @@ def as_csv(outcome: Outcome) -> str:
                     "num_unscored": result.num_unscored,
                     "unscored_share": _blank(result.unscored_share),
                     "num_missing": result.num_missing,
+                    "num_pairs": result.num_pairs,
                     "fit_lower": _blank(fit.lower),
                     "fit_upper": _blank(fit.upper),
                     "fit_centre": _blank(fit.centre),
