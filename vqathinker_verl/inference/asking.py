@@ -67,15 +67,18 @@ def ask(engine: Engine, requests: list[Request], settings: AskingSettings) -> It
     return engine.generate(requests, samples=settings.num_samples)
 
 
-def prediction_by(settings: AskingSettings, engine: Engine, video_id: str, path: str, answer: Answer) -> Prediction:
+def prediction_by(
+    settings: AskingSettings, engine: Engine, video_id: str, request: Request, answer: Answer
+) -> Prediction:
     """Return the prediction that an answer makes, calibrated where the settings say so."""
     found = predicted(
         video_id,
-        path,
+        str(request.video),
         answer,
         num_frames=engine.frames.num_frames,
         num_samples=settings.num_samples,
         expectation=settings.expectation,
+        form=settings.answer,
     )
     return found if settings.calibration is None else settings.calibration.apply(found)
 
@@ -84,6 +87,6 @@ def prediction_row(settings: AskingSettings, requests: Mapping[str, Request]) ->
     """What `answer_missing` keeps of an answer to the question for a score: a line of a predictions file."""
 
     def make_row(engine: Engine, name: str, answer: Answer) -> Row:
-        return prediction_by(settings, engine, name, str(requests[name].video), answer).as_json()
+        return prediction_by(settings, engine, name, requests[name], answer).as_json()
 
     return make_row

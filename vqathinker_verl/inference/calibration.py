@@ -23,7 +23,7 @@ from vqathinker_verl.metrics.calibration import Kind, MonotoneMap
 LOGISTIC = ("lower", "upper", "centre", "scale")
 ISOTONIC = ("scores", "mos")
 # Settings that change what a model says; where it runs and the seed of its draws change no level.
-DECISIVE = ("prompt", "answer_prefix", "frames", "sampling", "samples", "scoring")
+DECISIVE = ("prompt", "answer_prefix", "frames", "sampling", "samples", "scoring", "system", "answer")
 
 
 @dataclass(frozen=True)

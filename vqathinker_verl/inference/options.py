@@ -5,8 +5,9 @@ import sys
 from pathlib import Path
 from typing import Any, get_args
 
-from vqathinker_verl.inference.engines import EVALUATION_FRAMES, Backend, read_defaults
+from vqathinker_verl.inference.engines import EVALUATION_FRAMES, Backend
 from vqathinker_verl.inference.engines.contract import EXPORT_FILE
+from vqathinker_verl.inference.preset import preset_names
 from vqathinker_verl.inference.settings import AskingSettings, Scoring, asking_settings
 
 FAR = 2  # times as many frames as the model was validated with are unlike what it has learnt
@@ -62,6 +63,12 @@ def add_question_options(parser: argparse.ArgumentParser) -> None:
         help="greedy: the likeliest response's number; mean: of K sampled ones; expectation: the expected number after "
         "the likeliest reasoning, in finer steps (default: the model's, or greedy)",
     )
+    asked.add_argument(
+        "--preset",
+        metavar="NAME|FILE",
+        help="question, answer form, frames and sampling of a published model, in place of the model's own: "
+        f"{', '.join(preset_names())}, or a JSON file; other options win over it",
+    )
     asked.add_argument("--prompt", metavar="TEXT", help="the question (default: the model's, or the paper's)")
 
 
@@ -87,9 +94,10 @@ def asking_from(args: argparse.Namespace) -> AskingSettings:
     settings = asking_settings(
         args.model, **_given(args), prompt=args.prompt, scoring=args.scoring, num_samples=args.samples,
         temperature=args.temperature, calibration=getattr(args, "calibration", None),
+        preset=args.preset,
     )  # fmt: skip
-    own, shown = read_defaults(settings.model).frames.num_frames, settings.frames.num_frames
-    if shown > FAR * own and (Path(settings.model) / EXPORT_FILE).is_file():
+    own, shown = settings.defaults.frames.num_frames, settings.frames.num_frames
+    if args.preset is None and shown > FAR * own and (Path(settings.model) / EXPORT_FILE).is_file():
         sys.stderr.write(f"vqathinker: warning: {shown} frames are shown, {own} at the model's validation\n")
     for note in settings.notes:
         sys.stderr.write(f"vqathinker: {note}\n")

@@ -21,7 +21,7 @@ import numpy as np
 from vqathinker_verl.parsing import parse_answer
 
 if TYPE_CHECKING:
-    from vqathinker_verl.inference.engines import Answer
+    from vqathinker_verl.inference.engines import Answer, AnswerForm
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,14 @@ class Prediction:
 
 
 def predicted(
-    video_id: str, path: str | None, answer: "Answer", *, num_frames: int, num_samples: int, expectation: bool = False
+    video_id: str,
+    path: str | None,
+    answer: "Answer",
+    *,
+    num_frames: int,
+    num_samples: int,
+    expectation: bool = False,
+    form: "AnswerForm | None" = None,
 ) -> Prediction:
     """Return the prediction that an answer of an engine makes.
 
@@ -137,8 +144,10 @@ def predicted(
         num_frames: Frames shown.
         num_samples: Responses asked for.
         expectation: Whether the score is that of the answer's distribution; NaN where the response has no `<answer>`.
+        form: How a response gives its score; None: a number in [1, 5] in `<answer> </answer>`.
     """
-    scores = [parse_answer(response).score for response in answer.responses]
+    read = form.score if form is not None else lambda response: parse_answer(response).score
+    scores = [read(response) for response in answer.responses]
     known = [score for score in scores if not math.isnan(score)]
     mean = float(np.mean(known)) if known else math.nan
     std = float(np.std(known, ddof=1)) if len(known) > 1 else math.nan

@@ -43,6 +43,7 @@ class VideoScorer:
         progress: Whether to show a progress bar; None: on a terminal, for eight videos or more.
         calibration: A file of `vqathinker calibrate`, made with this model and these settings. `compare` and `rank`
             do without it: it does not change which video is better.
+        preset: Name or file of a preset: how a published model is asked (docs/scoring.md); the other arguments win.
         **options: dtype, temperature, top_p, max_tokens, seed, thinking, num_frames, size, min_pixels, max_pixels; see
             `vqathinker_verl.inference.settings.asking_settings`.
 
@@ -62,11 +63,13 @@ class VideoScorer:
         server: str | None = None,
         progress: bool | None = None,
         calibration: "str | Path | None" = None,
+        preset: "str | Path | None" = None,
         **options: Any,
     ) -> None:
         from vqathinker_verl.inference.settings import asking_settings
 
-        chosen: dict[str, Any] = {"backend": engine, "scoring": scoring, "calibration": calibration, **options}
+        chosen: dict[str, Any] = {"backend": engine, "scoring": scoring, "calibration": calibration, "preset": preset}
+        chosen |= options
         self.settings = asking_settings(str(model), prompt=prompt, num_samples=num_samples, server=server, **chosen)
         self.progress = progress
         self._engine: Any = self.settings.open()
@@ -144,6 +147,13 @@ class VideoScorer:
 
     def _with_spread(self, videos: Any, fps: float | None) -> "list[Prediction]":
         named, _ = _named(videos, fps)
+        from vqathinker_verl.inference.engines.contract import PLAIN_ANSWER
+
+        if self.settings.num_samples == 1 and self.settings.answer != PLAIN_ANSWER:
+            raise ValueError(
+                "one response gives no probabilities, and the expectation needs a number from 1 to 5 right after "
+                "<answer>; pass num_samples above 1"
+            )
         # Without the calibration: it is made for the scoring of `__call__`.
         expectation = self.settings.num_samples == 1
         settings = dataclasses.replace(self.settings, expectation=expectation, calibration=None)
@@ -161,11 +171,12 @@ class VideoScorer:
 
         if self._engine is None:
             raise ValueError("the scorer is closed")
-        answers = ask(self._engine, [Request(video, settings.prompt) for _, video in named], settings)
+        requests = [Request(video, settings.prompt) for _, video in named]
+        answers = ask(self._engine, requests, settings)
         hidden = not self.progress if self.progress is not None else None if len(named) >= LONG_LIST else True
-        shown = tqdm(zip(named, answers, strict=True), total=len(named), unit="video", disable=hidden)
-        for (name, video), answer in shown:
-            yield prediction_by(settings, self._engine, name, str(video), answer)
+        shown = tqdm(zip(named, requests, answers, strict=True), total=len(named), unit="video", disable=hidden)
+        for (name, _), request, answer in shown:
+            yield prediction_by(settings, self._engine, name, request, answer)
 
 
 def _named(videos: Any, fps: float | None) -> tuple[list[tuple[str, Any]], bool]:

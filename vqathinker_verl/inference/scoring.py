@@ -89,7 +89,14 @@ def score_videos(
     samples = samples if samples is not None else engine.defaults.samples
     answers = engine.generate([Request(video, prompt) for video in videos.values()], samples=samples)
     for (video_id, video), answer in zip(videos.items(), answers, strict=True):
-        yield predicted(video_id, str(video), answer, num_frames=engine.frames.num_frames, num_samples=samples)
+        yield predicted(
+            video_id,
+            str(video),
+            answer,
+            num_frames=engine.frames.num_frames,
+            num_samples=samples,
+            form=engine.defaults.answer,
+        )
 
 
 def reasoning_of(response: str) -> str:
