@@ -183,9 +183,12 @@ def asking_settings(
         ValueError: A value is out of range, values contradict each other, the model cannot be used, or the calibration
             is not of this model and these settings.
     """
+    # Their files before the model's, which may have to be exported first.
+    chosen = None if preset is None else read_preset(str(preset))
+    mapping = None if calibration is None else read_calibration(Path(calibration))
     if server is None:
         model = usable_model(model)
-    defaults = read_defaults(model) if preset is None else read_preset(str(preset))
+    defaults = chosen if chosen is not None else read_defaults(model)
     samples, heat = _samples_and_temperature(defaults, scoring, num_samples, temperature)
     own = defaults.sampling
     sampling = Sampling(
@@ -225,11 +228,10 @@ def asking_settings(
         defaults=defaults,
         origins=_origins(model, defaults, preset is not None, given),
     )
-    if calibration is None:
+    if mapping is None:
         return settings
-    found = read_calibration(Path(calibration))
-    found.check(settings.as_json())
-    return dataclasses.replace(settings, calibration=found)
+    mapping.check(settings.as_json())
+    return dataclasses.replace(settings, calibration=mapping)
 
 
 def frames_from(
