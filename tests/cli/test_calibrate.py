@@ -214,3 +214,18 @@ def test_a_faulty_file_is_refused_before_the_model_is_loaded(tmp_path, tiny_mode
     assert said in (err := capsys.readouterr().err)
     assert str(path) in err
     assert err.count("\n") == 1
+
+
+def test_evaluate_says_that_scores_are_calibrated(tmp_path, tiny_model, clips, calibration, capfd):
+    path, raw = calibration
+    labels = write_labels(tmp_path / "mos.csv", {clip.name: 2.0 + k for k, clip in enumerate(clips)})
+    call = ["evaluate", "--labels", str(labels), "--dataset", "own", "--scale", "1", "5", "--resamples", "5"]
+    call += ["--output", str(tmp_path / "out")]
+    asked = ["--model", str(tiny_model), *ASK, "--video-root", str(clips[0].parent), "--calibration", str(path)]
+    main([*call, *asked])
+    assert f"model: scores are calibrated by {path} (isotonic, 50 labelled videos)" in capfd.readouterr().out
+    found = [json.loads(line) for line in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()]
+    assert [line["pred_mos_raw"] for line in found] == [line["pred_mos"] for line in raw]
+    main([*call, str(tmp_path / "out" / "predictions.jsonl")])
+    assert "predictions: 3 of 3 scores are calibrated" in capfd.readouterr().out
+    assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["notes"][0].endswith("are calibrated")

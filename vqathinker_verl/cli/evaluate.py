@@ -216,11 +216,12 @@ def _arranged(benchmarks: list[Benchmark], args: argparse.Namespace) -> list[Ben
 
 @dataclass(frozen=True)
 class Model:
-    """A model's predictions, and the files they are from."""
+    """A model's predictions, the files they are from, and what a reader must know of them."""
 
     name: str
     files: list[str]
     predictions: list[Prediction]
+    notes: list[str]
 
 
 def _first_model(args: argparse.Namespace, benchmarks: Sequence[Benchmark]) -> Model:
@@ -231,8 +232,9 @@ def _first_model(args: argparse.Namespace, benchmarks: Sequence[Benchmark]) -> M
     if not benchmarks:
         raise EvaluationError("--model: no videos to ask about; pass --labels FILE")
     videos = labelled_videos(benchmarks)  # before the model is looked at
-    predictions = ask_model(asking_from(args), videos, args.output)
-    return Model(args.name or Path(args.model).name, [args.model], predictions)
+    settings = asking_from(args)
+    predictions = ask_model(settings, videos, args.output)
+    return Model(args.name or Path(args.model).name, [args.model], predictions, settings.notes)
 
 
 def _read_model(files: Sequence[str], name: str | None, benchmarks: Sequence[Benchmark]) -> Model:
@@ -251,12 +253,16 @@ def _read_model(files: Sequence[str], name: str | None, benchmarks: Sequence[Ben
             raise EvaluationError(f"{path}: no such file; expected predictions")
         paths.append(path)
         predictions += read_predictions(path, benchmark if bound else None)
-    return Model(name or paths[0].stem, [str(path) for path in paths], predictions)
+    calibrated = sum(one.pred_mos_raw is not None for one in predictions)
+    notes = [f"{calibrated} of {len(predictions)} scores are calibrated"] if calibrated else []
+    return Model(name or paths[0].stem, [str(path) for path in paths], predictions, notes)
 
 
 def _evaluate(model: Model, benchmarks: Sequence[Benchmark], settings: Settings, *, ignore_suffix: bool) -> ModelResult:
     matched, unlabelled = match_some(model.predictions, benchmarks, where=model.files[0], ignore_suffix=ignore_suffix)
-    return evaluate_model(model.name, benchmarks, matched, settings, files=model.files, unlabelled=unlabelled)
+    return evaluate_model(
+        model.name, benchmarks, matched, settings, files=model.files, unlabelled=unlabelled, notes=model.notes
+    )
 
 
 def _print(outcome: Outcome, args: argparse.Namespace) -> None:

@@ -46,7 +46,8 @@ class Outcome:
     @property
     def notes(self) -> list[str]:
         """What belongs beside the figures, one sentence each."""
-        return [
+        of_models = [f"{model.name}: {note}" for model in self.models for note in model.notes]
+        return of_models + [
             f"{model.name}, {result.name}: {note}"
             for model in self.models
             for result in model.benchmarks

@@ -113,7 +113,7 @@ class Mean:
 
 @dataclass(frozen=True)
 class ModelResult:
-    """One model on all benchmarks."""
+    """One model on all benchmarks; `notes` say what a reader must know of its scores, such as a calibration."""
 
     name: str
     files: Sequence[str]
@@ -121,6 +121,7 @@ class ModelResult:
     plain: Mean
     weighted: Mean
     unlabelled: Sequence[Prediction] = field(default=())
+    notes: Sequence[str] = field(default=())
 
 
 def evaluate_model(
@@ -131,6 +132,7 @@ def evaluate_model(
     *,
     files: Sequence[str] = (),
     unlabelled: Sequence[Prediction] = (),
+    notes: Sequence[str] = (),
 ) -> ModelResult:
     """Return all figures of one model; `matched` is what `benchmarks.match` found for it."""
     results = [evaluate_benchmark(benchmark, matched[benchmark.name], settings) for benchmark in benchmarks]
@@ -141,6 +143,7 @@ def evaluate_model(
         mean_over(results, [1.0] * len(results), settings),
         mean_over(results, [float(result.num_videos) for result in results], settings),
         unlabelled,
+        notes,
     )
 
 
