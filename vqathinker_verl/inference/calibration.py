@@ -107,7 +107,9 @@ def read_calibration(path: Path) -> Calibration:
         )
     except KeyError as error:
         raise ValueError(f"{path}: no {error.args[0]} in the file; {remedy}") from None
-    except (OSError, ValueError, TypeError) as error:
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}; {remedy}") from None
+    except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: {error}; {remedy}") from None
 
 

@@ -29,7 +29,7 @@ def add_engine_options(parser: argparse.ArgumentParser, *, model_required: bool 
     model.add_argument("--dtype", default="auto", metavar="NAME", help="auto: bfloat16 on a GPU, float32 without one")
     asked = parser.add_argument_group(
         "responses and frames",
-        f"Defaults are those of the model's {EXPORT_FILE}, which export writes: what it was asked at validation.",
+        f"Defaults are those of the model's {EXPORT_FILE}, which export writes, or those of --preset.",
     )
     asked.add_argument("--max-tokens", type=int, metavar="N", help="longest response (default: the model's, or 2048)")
     asked.add_argument("--temperature", type=float, metavar="T", help="0: the likeliest tokens (default: the model's, "
@@ -74,7 +74,8 @@ def add_question_options(parser: argparse.ArgumentParser) -> None:
 
 def add_calibration_option(parser: argparse.ArgumentParser) -> None:
     """Add --calibration of the commands that write or serve scores."""
-    parser.add_argument("--calibration", type=Path, metavar="FILE", help="map scores to the level of your labels, by a "
+    level = parser.add_argument_group("level of the scores")
+    level.add_argument("--calibration", type=Path, metavar="FILE", help="map scores to the level of your labels, by a "
                         "file of `vqathinker calibrate` made with this model and these settings")  # fmt: skip
 
 
