@@ -219,8 +219,8 @@ def test_a_faulty_file_is_refused_before_the_model_is_loaded(tmp_path, tiny_mode
 def test_evaluate_says_that_scores_are_calibrated(tmp_path, tiny_model, clips, calibration, capfd):
     path, raw = calibration
     labels = write_labels(tmp_path / "mos.csv", {clip.name: 2.0 + k for k, clip in enumerate(clips)})
-    call = ["evaluate", "--labels", str(labels), "--dataset", "own", "--scale", "1", "5", "--resamples", "5"]
-    call += ["--output", str(tmp_path / "out")]
+    call = ["evaluate", "--labels", str(labels), "--dataset", "own", "--scale", "1", "5", "--bootstrap-samples", "5"]
+    call += ["--output-dir", str(tmp_path / "out")]
     asked = ["--model", str(tiny_model), *ASK, "--video-root", str(clips[0].parent), "--calibration", str(path)]
     main([*call, *asked])
     assert f"model: scores are calibrated by {path} (isotonic, 50 labelled videos)" in capfd.readouterr().out

@@ -96,6 +96,15 @@ class TestGoodLabels:
         assert message["content"][1]["type"] == "text"
         assert "<video>" not in message["content"][1]["text"]
 
+    def test_videos_stored_as_bytes_have_no_video_root(self, tmp_path, capsys):
+        labels = data_file("labels/forms/video_bytes.parquet")
+        call = ("prepare", str(labels), "--video-column", "video", "--mos-column", "mos", "--scale", "1", "5")
+        call += ("--dataset", "mine", "--output", str(tmp_path / "o.parquet"))
+        assert main([*call, "--video-root", str(tmp_path)]) == 2
+        assert "stored as bytes" in (error := capsys.readouterr().err)
+        assert "leave out --video-root" in error
+        assert main([*call]) == 0
+
     def test_equal_input_gives_equal_bytes(self, videos, tmp_path):
         labels = write_csv(tmp_path / "l.csv", GOOD)
         outputs = []
@@ -175,7 +184,7 @@ class TestFaults:
         ("arguments", "complaint"),
         [
             (["absent.csv", "--output", "o.parquet"], "no such file"),
-            (["--output", "o.parquet"], "--sets"),
+            (["--output", "o.parquet"], "--label-sets"),
             (["l.csv", "--output", "o.parquet"], "--dataset"),
             (["l.csv", "--dataset", "x", "--output", "o.parquet"], "--scale"),
             (["l.csv", "--dataset", "x", "--scale", "5", "1", "--video-root", ".", "--output", "o.parquet"], "scale"),
@@ -243,7 +252,9 @@ class TestSplits:
         ]
         (tmp_path / "sets.json").write_text(json.dumps(sets))
         # The third set's videos are the first's: one video may not have two MOS.
-        assert main(["prepare", "--sets", str(tmp_path / "sets.json"), "--output", str(tmp_path / "o.parquet")]) == 1
+        assert (
+            main(["prepare", "--label-sets", str(tmp_path / "sets.json"), "--output", str(tmp_path / "o.parquet")]) == 1
+        )
         rows = pq.read_table(tmp_path / "o.parquet").to_pylist()
         assert [row["data_source"] for row in rows] == ["one"] * 3 + ["talk"]
         assert rows[3]["reward_model"]["ground_truth"] == 2.5
@@ -252,9 +263,16 @@ class TestSplits:
 
     def test_options_that_sets_would_ignore_are_refused(self, tmp_path, capsys):
         (tmp_path / "sets.json").write_text('[{"labels": "a.csv"}]')
-        arguments = ["--sets", tmp_path / "sets.json", "--output", tmp_path / "o.parquet", "--source-pattern", "(x)"]
+        arguments = [
+            "--label-sets",
+            tmp_path / "sets.json",
+            "--output",
+            tmp_path / "o.parquet",
+            "--source-pattern",
+            "(x)",
+        ]
         assert main(["prepare", *map(str, arguments)]) == 2
-        assert "--source-pattern has no effect with --sets" in capsys.readouterr().err
+        assert "--source-pattern has no effect with --label-sets" in capsys.readouterr().err
 
     def test_missing_files_are_counted_in_their_split(self, videos, tmp_path, capsys):
         rows = [(f"absent_{number}.mp4", number) for number in range(10)]
@@ -266,7 +284,9 @@ class TestSplits:
 
     def test_sets_with_an_unknown_field(self, tmp_path, capsys):
         (tmp_path / "sets.json").write_text('[{"labels": "a.csv", "datset": "x"}]')
-        assert main(["prepare", "--sets", str(tmp_path / "sets.json"), "--output", str(tmp_path / "o.parquet")]) == 2
+        assert (
+            main(["prepare", "--label-sets", str(tmp_path / "sets.json"), "--output", str(tmp_path / "o.parquet")]) == 2
+        )
         assert "set 1: unknown field 'datset'" in capsys.readouterr().err
 
 
@@ -333,7 +353,13 @@ class TestScaleOfTheJob:
         folder = data_file("labels")
         sets = [{"labels": str(path)} for path in sorted(folder.glob("*.json"))]
         (tmp_path / "sets.json").write_text(json.dumps(sets))
-        arguments = ["--sets", str(tmp_path / "sets.json"), "--output", str(tmp_path / "o.parquet"), "--allow-missing"]
+        arguments = [
+            "--label-sets",
+            str(tmp_path / "sets.json"),
+            "--output",
+            str(tmp_path / "o.parquet"),
+            "--allow-missing",
+        ]
         assert main(["prepare", *arguments]) == 0
         table = pq.read_table(tmp_path / "o.parquet")
         rows = table.to_pylist()

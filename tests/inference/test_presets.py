@@ -157,7 +157,7 @@ def test_an_exported_model_carries_its_preset(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(export, "_merge", lambda actor, target, dtype: (target / "config.json").touch())
     monkeypatch.setattr(settings, "usable_model", lambda model: model)
     folder = tmp_path / "model"
-    call = ["export", str(tmp_path / "run"), "--output", str(folder)]
+    call = ["export", str(tmp_path / "run"), "--output-dir", str(folder)]
     monkeypatch.setattr("vqathinker_verl.cli.export.find_spec", lambda name: True)
     assert main([*call, "--preset", "q-insight"]) == 0
     assert read_defaults(str(folder)) == read_preset("q-insight")

@@ -61,7 +61,7 @@ def score(args: argparse.Namespace) -> int:
         EngineError: The model cannot be loaded, or stops answering.
     """
     quiet_libraries()
-    videos = find_videos(args.videos, args.root)
+    videos = find_videos(args.videos, args.video_root)
     print_left_out("score", args.videos)
     check_videos(videos.values())
     files = [path for path in (args.output, args.csv, args.html) if path is not None]

@@ -13,7 +13,7 @@ from vqathinker_verl.synthesis.chains import ChainTask, choose_distortions, stre
 from vqathinker_verl.synthesis.distortions import DISTORTIONS
 from vqathinker_verl.synthesis.encoding import missing_encoders
 from vqathinker_verl.synthesis.making import make_chains
-from vqathinker_verl.synthesis.output import CHAIN_FIELDS, chain_rows, draw_contact_sheet, summary_lines
+from vqathinker_verl.synthesis.output import CHAIN_FIELDS, chain_rows, draw_contact_sheet, summary_table
 
 SUFFIXES = VIDEO_SUFFIXES - IMAGE_SUFFIXES
 EXAMPLE = "vqathinker synthesize clips/ --output-dir outputs/chains --strengths 5"
@@ -87,7 +87,7 @@ def _synthesize(args: argparse.Namespace) -> int:
     rows = chain_rows(kept, folder / "clips", dataset=args.dataset, split=args.split, prompt=args.prompt)
     draw_contact_sheet(folder / "contact_sheet.jpg", kept, folder / "clips")
     write_rows(folder / "chains.parquet", rows, CHAIN_FIELDS)
-    print("\n".join(summary_lines(made, kept)))
+    print(summary_table(made, kept))
     dropped = sum(len(chain.dropped) for chain in made)
     print(f"{folder / 'chains.parquet'}: {len(rows)} rows, {len(kept)} chains, no MOS")
     print(f"{folder / 'contact_sheet.jpg'}: contact sheet")

@@ -146,14 +146,24 @@ def match_some(
     matched, unlabelled = match(predictions, benchmarks, ignore_suffix=ignore_suffix)
     if len(unlabelled) == len(predictions):
         label = next((label for benchmark in benchmarks for label in benchmark.labels), None)
-        matching = not ignore_suffix and len(match(predictions, benchmarks, ignore_suffix=True)[1]) < len(predictions)
-        hint = "; the names differ in their suffix only: pass --ignore-suffix" if matching else ""
+        hint = "" if ignore_suffix else suffix_hint(unlabelled, benchmarks)
         raise EvaluationError(
             f"{where}: none of the {len(predictions)} predictions has a label; the first is about "
             f"{predictions[0].video_id!r}, the labels' first about {label.video_id if label else None!r}. A video is "
             f"named by DATASET/path, or by its path inside the labels' folder{hint}"
         )
     return matched, unlabelled
+
+
+def suffix_hint(unlabelled: Sequence[Prediction], benchmarks: Sequence[Benchmark]) -> str:
+    """What to add to a message about predictions without a label, where some would have one without their suffix."""
+    try:
+        matching = len(unlabelled) - len(match(unlabelled, benchmarks, ignore_suffix=True)[1])
+    except EvaluationError:  # two of them would fit one label
+        return ""
+    if not matching:
+        return ""
+    return f"; {matching} of the names differ from a label's in their suffix only: pass --ignore-suffix"
 
 
 def _is_prepared(source: LabelSource) -> bool:

@@ -54,7 +54,7 @@ def export_checkpoint(
         facts = _facts(output)
         if facts.get("source") == source and facts.get("preset") == (defaults.preset if defaults else None):
             return output
-        raise ExportError(f"{output}: exists already and is another model; choose another --output, or delete it")
+        raise ExportError(f"{output}: exists already and is another model; choose another --output-dir, or delete it")
     check_writable(output)
     config = run_config(actor)
     dtype = dtype or _rollout_dtype(config)

@@ -20,6 +20,7 @@ from vqathinker_verl.frames.tensors import Video, at_24_fps, frames_and_metadata
 from vqathinker_verl.inference.engines.contract import EXPORT_FILE, EngineError, Request
 from vqathinker_verl.inference.engines.expectation import character_tokens
 from vqathinker_verl.inference.engines.frame_array import FrameArray
+from vqathinker_verl.seeding import seed_from
 
 logger = logging.getLogger(__name__)
 
@@ -212,6 +213,5 @@ def _result(request: Request, future: "Future[DecodedVideo]") -> tuple[Request, 
 
 def request_seed(seed: int, prompt: str, video: DecodedVideo) -> int:
     """The seed of one request, in [0, 2^31): of its content, not of its place or of its file's name."""
-    digest = hashlib.sha256(f"{seed}\n{prompt}\n{video.frames.shape}\n".encode())
-    digest.update(video.frames.tobytes())
-    return int.from_bytes(digest.digest()[:4], "big") >> 1
+    frames = hashlib.sha256(video.frames.tobytes()).hexdigest()
+    return seed_from(seed, prompt, str(video.frames.shape), frames, bits=31)
