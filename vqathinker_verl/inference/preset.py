@@ -8,43 +8,86 @@ with its sources. Those of this package lie in `presets/`; a file of one's own h
 """
 
 import dataclasses
-import json
-from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from vqathinker_verl.checks import did_you_mean
-from vqathinker_verl.inference.engines.contract import ModelDefaults
+from vqathinker_verl.data.json_fields import CHECKED, read_json
+from vqathinker_verl.data.records import LabelError
+from vqathinker_verl.inference.engines.contract import PLAIN_ANSWER, ModelDefaults, Sampling
 from vqathinker_verl.inference.engines.defaults import defaults_from
 
 FOLDER = "presets"
-# Field -> types of its value and what the error calls them; None says that it may be null.
-Kinds = Mapping[str, tuple[tuple[type, ...], str]]
-WHOLE, NUMBER, TEXT, LIST = (
-    ((int,), "a whole number"),
-    ((int, float), "a number"),
-    ((str,), "text"),
-    ((list,), "a list"),
-)
-OPTIONAL_TEXT = ((str, type(None)), "text or null")
-OPTIONAL_WHOLE = ((int, type(None)), "a whole number or null")
-FIELDS: Kinds = {
-    "description": TEXT, "source": LIST, "model": TEXT, "system": OPTIONAL_TEXT, "prompt": TEXT,
-    "answer": ((dict,), "an object"), "frames": ((dict,), "an object"), "sampling": ((dict,), "an object"),
-    "differences": LIST, "preset": TEXT,
-}  # fmt: skip
-SECTIONS: Mapping[str, Kinds] = {
-    "answer": {"range": LIST, "tags": LIST, "key": OPTIONAL_TEXT},
-    "frames": {
-        "num_frames": WHOLE, "size": ((list, type(None)), "a list or null"), "min_pixels": OPTIONAL_WHOLE,
-        "max_pixels": OPTIONAL_WHOLE,
-    },
-    "sampling": {
-        "max_tokens": WHOLE, "temperature": NUMBER, "top_p": NUMBER, "top_k": WHOLE, "samples": WHOLE,
-    },
-}  # fmt: skip
-REQUIRED = ("prompt", "frames", "frames.num_frames")
+Text = Annotated[str, Field(min_length=1)]
+
+
+@dataclass(frozen=True)
+class AnswerFields:
+    """See `engines.contract.AnswerForm`."""
+
+    __pydantic_config__ = CHECKED
+
+    range: tuple[float, float] = PLAIN_ANSWER.range
+    tags: tuple[Text, Text] = PLAIN_ANSWER.tags
+    key: Text | None = None
+
+
+@dataclass(frozen=True)
+class FrameFields:
+    """See `frames.FrameSpec`."""
+
+    __pydantic_config__ = CHECKED
+
+    num_frames: int
+    size: tuple[int, int] | None = None
+    min_pixels: int | None = None
+    max_pixels: int | None = None
+
+
+@dataclass(frozen=True)
+class SamplingFields:
+    """See `engines.contract.Sampling`, and `samples`: responses per video."""
+
+    __pydantic_config__ = CHECKED
+
+    max_tokens: int = Sampling.max_tokens
+    temperature: float = Sampling.temperature
+    top_p: float = Sampling.top_p
+    top_k: int = Sampling.top_k
+    samples: int = 1
+
+
+@dataclass(frozen=True)
+class PresetFile:
+    """The fields of a preset's file.
+
+    Attributes:
+        prompt: The question.
+        frames: What the model is shown.
+        answer: How a response gives its score.
+        sampling: How tokens are drawn.
+        system: What the system says before the question.
+        description: The model and its paper.
+        source: Where the authors publish this.
+        model: The weights that it is for.
+        differences: What differs here from the authors' evaluation, one sentence each.
+    """
+
+    __pydantic_config__ = CHECKED
+
+    prompt: Text
+    frames: FrameFields
+    answer: AnswerFields = AnswerFields()
+    sampling: SamplingFields = SamplingFields()
+    system: str | None = None
+    description: str = ""
+    source: tuple[str, ...] = ()
+    model: str = ""
+    differences: tuple[str, ...] = ()
 
 
 def preset_names() -> list[str]:
@@ -61,16 +104,22 @@ def read_preset(preset: str) -> ModelDefaults:
     Raises:
         ValueError: There is no such preset, or a field of the file is wrong; the message names it.
     """
-    if preset in preset_names():
-        return _checked(preset, preset, _folder().joinpath(f"{preset}.json").read_text("utf-8"))
+    known = preset_names()
+    if preset in known:
+        return _checked(f"preset {preset}", preset, read_text_of(preset))
     path = Path(preset)
     if not path.is_file():
-        known = preset_names()
         raise ValueError(f"preset {preset}: no such file, and none of {', '.join(known)}{did_you_mean(preset, known)}")
     try:
-        return _checked(str(path), path.stem, path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"preset {path}: {error.strerror}") from error
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"preset {path}: cannot be read ({error})") from error
+    return _checked(f"preset {path}", path.stem, text)
+
+
+def read_text_of(name: str) -> str:
+    """Return the file of one of this package's presets."""
+    return str(_folder().joinpath(f"{name}.json").read_text("utf-8"))
 
 
 def _folder() -> Any:
@@ -79,35 +128,10 @@ def _folder() -> Any:
 
 def _checked(where: str, name: str, text: str) -> ModelDefaults:
     try:
-        facts = json.loads(text)
-    except ValueError as error:
-        raise ValueError(f"preset {where}: expected JSON ({error})") from error
-    if not isinstance(facts, dict):
-        raise ValueError(f"preset {where}: expected a JSON object, got {type(facts).__name__}")
-    _check_fields(where, facts, FIELDS, "")
-    for section, kinds in SECTIONS.items():
-        _check_fields(where, facts.get(section, {}), kinds, f"{section}.")
-    for field in REQUIRED:
-        first, _, second = field.partition(".")
-        if first not in facts or (second and second not in facts[first]):
-            raise ValueError(f"preset {where}: no {field}; expected {_expected(field)}")
-    if not facts["prompt"].strip():
-        raise ValueError(f"preset {where}: prompt: expected the question, got {facts['prompt']!r}")
+        found = read_json(PresetFile, text, where)
+    except LabelError as error:
+        raise ValueError(str(error)) from None
     try:
-        return dataclasses.replace(defaults_from(facts), preset=name)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"preset {where}: {error}") from error
-
-
-def _check_fields(where: str, facts: Mapping[str, Any], kinds: Kinds, prefix: str) -> None:
-    for field, value in facts.items():
-        if field not in kinds:
-            raise ValueError(f"preset {where}: {prefix}{field}: no such field{did_you_mean(field, kinds)}")
-        types, expected = kinds[field]
-        if not isinstance(value, types) or isinstance(value, bool):
-            raise ValueError(f"preset {where}: {prefix}{field}: expected {expected}, got {value!r}")
-
-
-def _expected(field: str) -> str:
-    section, _, name = field.rpartition(".")
-    return (SECTIONS[section] if section else FIELDS)[name][1]
+        return dataclasses.replace(defaults_from(asdict(found)), preset=name)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
