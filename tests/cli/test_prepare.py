@@ -8,6 +8,7 @@ import time
 import pyarrow.parquet as pq
 import pytest
 from helpers.data import data_file
+from PIL import Image
 
 from vqathinker_verl.cli.main import main
 from vqathinker_verl.data import probing
@@ -43,6 +44,57 @@ def prepare(labels, output, root, *more):
 
 
 GOOD = [(f"{number}.mp4", 20 * number) for number in range(6)]
+
+
+class TestImages:
+    @pytest.fixture
+    def mixed(self, videos, tmp_path):
+        """Two videos, and an image of every kind; the first one lies on its side."""
+        root = tmp_path / "mixed"
+        root.mkdir()
+        for name in ("0.mp4", "1.mp4"):
+            shutil.copy(videos / name, root)
+        image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8))
+        exif = image.getexif()
+        exif[274] = 6
+        image.save(root / "a.jpg", exif=exif)
+        for name in ("b.PNG", "c.webp", "d.bmp", "e.tif", "f.jpeg"):
+            image.save(root / name)
+        return root
+
+    def test_rows_of_images_and_videos(self, mixed, tmp_path):
+        names = sorted(path.name for path in mixed.iterdir())
+        labels = write_csv(tmp_path / "train.csv", [(name, 10 * number) for number, name in enumerate(names)])
+        assert prepare(labels, tmp_path / "t.parquet", mixed) == 0
+        rows = {row["extra_info"]["video"]: row for row in pq.read_table(tmp_path / "t.parquet").to_pylist()}
+        assert sorted(rows) == names
+        for name, row in rows.items():
+            info = row["extra_info"]
+            kind = "video" if name.endswith(".mp4") else "image"
+            content = row["prompt"][0]["content"]
+            assert content.startswith(f"<video>You are doing the {kind} quality assessment task.")
+            assert f"the quality of this {kind}?" in content
+            assert row["videos"] == [{"video": str(mixed / name)}]
+            size = (64, 48) if name == "a.jpg" else (48, 64)
+            assert (info["height"], info["width"], info["total_frames"]) == (*size, 8 if kind == "video" else 1)
+            assert info["fps"] == (25.0 if kind == "video" else 1.0)
+
+    def test_a_question_of_ones_own_stays_as_it_is(self, mixed, tmp_path):
+        labels = write_csv(tmp_path / "train.csv", [("0.mp4", 10), ("a.jpg", 20)])
+        assert prepare(labels, tmp_path / "t.parquet", mixed, "--no-probe", "--prompt", "How good is this video?") == 0
+        rows = pq.read_table(tmp_path / "t.parquet").to_pylist()
+        assert {row["prompt"][0]["content"] for row in rows} == {"<video>How good is this video?"}
+
+    def test_a_broken_image_and_an_animation_go_to_quarantine(self, mixed, tmp_path, capsys):
+        (mixed / "b.PNG").write_bytes((mixed / "b.PNG").read_bytes()[:500])
+        pictures = [Image.new("RGB", (64, 48), colour) for colour in ("red", "blue")]
+        pictures[0].save(mixed / "c.webp", save_all=True, append_images=pictures[1:])
+        labels = write_csv(tmp_path / "train.csv", [("a.jpg", 10), ("b.PNG", 20), ("c.webp", 30)])
+        assert prepare(labels, tmp_path / "t.parquet", mixed) == 1
+        with (tmp_path / "t.quarantine.csv").open() as file:
+            reasons = {row["video"]: row["reason"] for row in csv.DictReader(file)}
+        assert "b.PNG: cannot be decoded" in reasons["b.PNG"]
+        assert "an animation of 2 pictures" in reasons["c.webp"]
 
 
 class TestGoodLabels:

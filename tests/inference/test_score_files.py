@@ -1,5 +1,6 @@
 """Scores as CSV and as a page, with file names and responses that mean harm; and how far a long command is."""
 
+import base64
 import contextlib
 import csv
 import io
@@ -192,3 +193,12 @@ def test_a_terminal_gets_a_bar():
         for _ in range(7):
             shown.update()
     assert re.search(r"asked: +30%.*3/10 \[", terminal.getvalue())
+
+
+def test_a_still_image_has_a_picture_too(tmp_path):
+    from PIL import Image
+
+    Image.new("RGB", (640, 320), (200, 40, 40)).save(tmp_path / "a.png")
+    write_page([prediction("a.png")], {"a.png": tmp_path / "a.png"}, tmp_path / "scores.html", model="m")
+    (address,) = re.findall(r"data:image/jpeg;base64,([^\"]+)", (tmp_path / "scores.html").read_text())
+    assert Image.open(io.BytesIO(base64.b64decode(address))).size == (160, 80)

@@ -30,7 +30,8 @@ FORMATS = ("table", "json")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `vqathinker score`."""
-    parser.add_argument("videos", nargs="+", type=Path, metavar="VIDEO|DIR", help="videos, or folders of them")
+    parser.add_argument("videos", nargs="+", type=Path, metavar="VIDEO|DIR", help="videos or still images, "
+                        "or folders of them")  # fmt: skip
     output = parser.add_argument_group("output")
     output.add_argument("--output", type=Path, metavar="FILE", help="JSONL of predictions; resumed if it exists")
     output.add_argument("--csv", type=Path, metavar="FILE", help="table of all videos, for spreadsheets and `evaluate`")

@@ -75,7 +75,7 @@ def prediction_by(
         video_id,
         str(request.video),
         answer,
-        num_frames=engine.frames.num_frames,
+        num_frames=request.num_frames(engine.frames),
         num_samples=settings.num_samples,
         expectation=settings.expectation,
         form=settings.answer,

@@ -87,13 +87,14 @@ def score_videos(
     """
     prompt = prompt if prompt is not None else engine.defaults.prompt
     samples = samples if samples is not None else engine.defaults.samples
-    answers = engine.generate([Request(video, prompt) for video in videos.values()], samples=samples)
-    for (video_id, video), answer in zip(videos.items(), answers, strict=True):
+    requests = [Request(video, prompt) for video in videos.values()]
+    answers = engine.generate(requests, samples=samples)
+    for video_id, request, answer in zip(videos, requests, answers, strict=True):
         yield predicted(
             video_id,
-            str(video),
+            str(request.video),
             answer,
-            num_frames=engine.frames.num_frames,
+            num_frames=request.num_frames(engine.frames),
             num_samples=samples,
             form=engine.defaults.answer,
         )

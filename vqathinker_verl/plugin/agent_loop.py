@@ -42,6 +42,7 @@ from vqathinker_verl.perturbations import (
     perturbation_rng,
 )
 from vqathinker_verl.plugin.config import TemporalConfig, reward_config, validation_response_length
+from vqathinker_verl.plugin.dataset import shows_image
 from vqathinker_verl.plugin.patches import use_times_of_the_rollouts
 from vqathinker_verl.plugin.sharing import SingleFlight
 from vqathinker_verl.seeding import seed_from
@@ -167,7 +168,8 @@ class VideoQualityAgentLoop(AgentLoopBase):
                 sampling_params = {**sampling_params, "max_tokens": self.validation_response_length}
         else:
             sessions = self.temporal.perturbed_per_group(self.rollout_config.n)
-        if chain_of(kwargs) is not None:  # a chain is compared with itself, not with perturbed copies
+        # A chain is compared with itself, not with perturbed copies; a still image has no order to perturb.
+        if chain_of(kwargs) is not None or shows_image(list(kwargs["raw_prompt"])):
             sessions = 0
         copies = sessions if self.temporal.per_response else min(sessions, 1)
         prepare = partial(self._prepare, kwargs, copies=copies, trained_on=not is_validation)
