@@ -26,6 +26,7 @@ ARGUMENTS = {
     "score": ["clip.mp4", "--model", "model"],
     "ui": ["--model", "model"],
     "describe": ["clip.mp4", "--model", "model", "--output-dir", "descriptions"],
+    "calibrate": ["predictions.jsonl", "--labels", "labels.csv", "--output", "calibration.json"],
     "evaluate": [
         "predictions.jsonl",
         "--labels",

@@ -18,6 +18,7 @@ EXTRA_OF_COMMAND = {
     "ui": "ui",
     "describe": "score",
     "evaluate": "data",
+    "calibrate": "data",
     "understand": "score",
     "reasoning": "data",
 }

@@ -39,6 +39,7 @@ GROUPS = {
     },
     "measure": {
         "evaluate": ("vqathinker_verl.cli.evaluate", "compare predictions with labels: tables, files and a report"),
+        "calibrate": ("vqathinker_verl.cli.calibrate", "map a model's scores to the level of your labels"),
         "understand": ("vqathinker_verl.cli.understand", "measure the accuracy of answers to questions on videos"),
         "reasoning": (
             "vqathinker_verl.cli.reasoning",

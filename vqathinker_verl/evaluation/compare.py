@@ -138,7 +138,7 @@ def bootstrap_p_value(draws: FloatArray) -> float:
 def _compare_benchmark(
     one: BenchmarkResult, other: BenchmarkResult, settings: Settings
 ) -> tuple[BenchmarkComparison, FloatArray]:
-    """The comparison, and the draws of the differences (B, 6)."""
+    """The comparison, and the draws of the differences (B, 7)."""
     scores = [usable_scores(result.predictions, settings.unscored) for result in (one, other)]
     common = ~np.isnan(scores[0]) & ~np.isnan(scores[1])
     mos = np.array([label.mos for label in one.benchmark.labels])[common]

@@ -18,6 +18,7 @@ TITLES = {
     "rmse": "RMSE",
     "plcc_raw": "PLCC raw",
     "rmse_raw": "RMSE raw",
+    "pair_accuracy": "2AFC",
 }
 
 
@@ -45,7 +46,8 @@ class Outcome:
     @property
     def notes(self) -> list[str]:
         """What belongs beside the figures, one sentence each."""
-        return [
+        of_models = [f"{model.name}: {note}" for model in self.models for note in model.notes]
+        return of_models + [
             f"{model.name}, {result.name}: {note}"
             for model in self.models
             for result in model.benchmarks
@@ -64,6 +66,7 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
             "num_resamples": settings.num_resamples,
             "confidence": settings.confidence,
             "seed": settings.seed,
+            "min_gap": settings.min_gap,
         },
         "models": [_model(model) for model in outcome.models],
         "comparison": None if outcome.comparison is None else _comparison(outcome.comparison),
@@ -103,6 +106,7 @@ def _benchmark(result: BenchmarkResult) -> dict[str, Any]:
         "unscored_share": _null(result.unscored_share),
         "num_missing": result.num_missing,
         "num_failed": result.num_failed,
+        "num_pairs": result.num_pairs,
         "missing": [label.video_id for label in missing_labels(result)],
         "figures": _figures(result.figures),
         "undefined": dict(result.undefined),

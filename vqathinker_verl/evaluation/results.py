@@ -27,16 +27,21 @@ class Settings:
         num_resamples: bootstrap resamples for the intervals and the tests; 0: no intervals.
         confidence: the intervals' confidence.
         seed: seed of the resampling.
+        min_gap: smallest difference in MOS of the pairs that the accuracy of pairs is about.
     """
 
     unscored: float | None = None
     num_resamples: int = 1000
     confidence: float = 0.95
     seed: int = 0
+    min_gap: float = 0.0
 
     def evaluate(self, pred: FloatArray, mos: FloatArray) -> Evaluation:
         """Return the figures of predictions (N,) and MOS (N,), as `metrics.evaluate_predictions` makes them."""
-        return evaluate_scores(pred, mos, num_resamples=self.num_resamples, confidence=self.confidence, seed=self.seed)
+        return evaluate_scores(
+            pred, mos, num_resamples=self.num_resamples, confidence=self.confidence, seed=self.seed,
+            min_gap=self.min_gap,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,8 @@ class BenchmarkResult:
         mos: (N,) their MOS.
         figures: FIGURES by name.
         fit: the logistic from predictions to MOS.
-        draws: (num_resamples, 6) the figures of the bootstrap resamples.
+        draws: (num_resamples, 7) the figures of the bootstrap resamples.
+        num_pairs: pairs of videos that the accuracy of pairs is about.
         undefined: why a figure is NaN, by its name.
         notes: what else a reader must know.
     """
@@ -70,6 +76,7 @@ class BenchmarkResult:
     figures: Mapping[str, Figure]
     fit: LogisticFit
     draws: FloatArray
+    num_pairs: int
     undefined: Mapping[str, str]
     notes: Sequence[str]
 
@@ -106,7 +113,7 @@ class Mean:
 
 @dataclass(frozen=True)
 class ModelResult:
-    """One model on all benchmarks."""
+    """One model on all benchmarks; `notes` say what a reader must know of its scores, such as a calibration."""
 
     name: str
     files: Sequence[str]
@@ -114,6 +121,7 @@ class ModelResult:
     plain: Mean
     weighted: Mean
     unlabelled: Sequence[Prediction] = field(default=())
+    notes: Sequence[str] = field(default=())
 
 
 def evaluate_model(
@@ -124,6 +132,7 @@ def evaluate_model(
     *,
     files: Sequence[str] = (),
     unlabelled: Sequence[Prediction] = (),
+    notes: Sequence[str] = (),
 ) -> ModelResult:
     """Return all figures of one model; `matched` is what `benchmarks.match` found for it."""
     results = [evaluate_benchmark(benchmark, matched[benchmark.name], settings) for benchmark in benchmarks]
@@ -134,6 +143,7 @@ def evaluate_model(
         mean_over(results, [1.0] * len(results), settings),
         mean_over(results, [float(result.num_videos) for result in results], settings),
         unlabelled,
+        notes,
     )
 
 
@@ -179,7 +189,10 @@ def evaluate_benchmark(
         figures=found.figures,
         fit=found.fit,
         draws=found.draws,
-        undefined={name: _reason(name, pred, mos, found.fit) for name, value in values.items() if math.isnan(value)},
+        num_pairs=found.num_pairs,
+        undefined={
+            name: _reason(name, pred, mos, found.fit, settings) for name, value in values.items() if math.isnan(value)
+        },
         notes=_notes(values, len(pred), unscored, settings),
     )
 
@@ -200,12 +213,14 @@ def mean_over(results: Sequence[BenchmarkResult], weights: Sequence[float], sett
     return Mean(with_intervals(values, draws, settings.confidence), undefined)
 
 
-def _reason(name: str, pred: FloatArray, mos: FloatArray, fit: LogisticFit) -> str:
+def _reason(name: str, pred: FloatArray, mos: FloatArray, fit: LogisticFit, settings: Settings) -> str:
     """Why a figure does not exist."""
     if len(pred) == 0:
         return "no video has a score"
     if len(pred) == 1:
         return "only one video has a score"
+    if name == "pair_accuracy" and settings.min_gap > 0:
+        return f"no two of the {len(mos)} MOS differ by {settings.min_gap:g} or more"
     if np.all(pred == pred[0]):
         return f"all {len(pred)} predictions are {pred[0]:g}"
     if np.all(mos == mos[0]):

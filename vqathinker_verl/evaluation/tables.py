@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 NO_FIGURE = "--"
 NOT_COMPARABLE = "\N{DAGGER}"
-# The figures to read, what papers report first; all six are in the JSON and the CSV.
-SHOWN_FIGURES = ("srcc", "plcc", "krcc", "rmse", "plcc_raw")
+# The figures to read, what papers report first; all seven are in the JSON and the CSV.
+SHOWN_FIGURES = ("srcc", "plcc", "krcc", "rmse", "plcc_raw", "pair_accuracy")
 Pair = tuple[float, float]
 
 
@@ -233,6 +233,7 @@ CSV_COLUMNS = (
     "num_unscored",
     "unscored_share",
     "num_missing",
+    "num_pairs",
     *(f"{name}{bound}" for name in FIGURES for bound in ("", "_low", "_high")),
     "fit_lower",
     "fit_upper",
@@ -260,6 +261,7 @@ def as_csv(outcome: Outcome) -> str:
                     "num_unscored": result.num_unscored,
                     "unscored_share": _blank(result.unscored_share),
                     "num_missing": result.num_missing,
+                    "num_pairs": result.num_pairs,
                     "fit_lower": _blank(fit.lower),
                     "fit_upper": _blank(fit.upper),
                     "fit_centre": _blank(fit.centre),

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from vqathinker_verl.inference.predictions import Prediction
+    from vqathinker_verl.inference.settings import AskingSettings
 
 LONG_LIST = 8  # videos from which a progress bar is shown on a terminal
 
@@ -41,6 +42,9 @@ class VideoScorer:
         prompt: The question.
         server: Address of an OpenAI-compatible server.
         progress: Whether to show a progress bar; None: on a terminal, for eight videos or more.
+        calibration: A file of `vqathinker calibrate`, made with this model and these settings. `compare` and `rank`
+            do without it: it does not change which video is better.
+        preset: Name or file of a preset: how a published model is asked (docs/scoring.md); the other arguments win.
         **options: dtype, temperature, top_p, max_tokens, seed, thinking, num_frames, size, min_pixels, max_pixels; see
             `vqathinker_verl.inference.settings.asking_settings`.
 
@@ -59,11 +63,14 @@ class VideoScorer:
         prompt: str | None = None,
         server: str | None = None,
         progress: bool | None = None,
+        calibration: "str | Path | None" = None,
+        preset: "str | Path | None" = None,
         **options: Any,
     ) -> None:
         from vqathinker_verl.inference.settings import asking_settings
 
-        chosen: dict[str, Any] = {"backend": engine, "scoring": scoring, **options}
+        chosen: dict[str, Any] = {"backend": engine, "scoring": scoring, "calibration": calibration, "preset": preset}
+        chosen |= options
         self.settings = asking_settings(str(model), prompt=prompt, num_samples=num_samples, server=server, **chosen)
         self.progress = progress
         self._engine: Any = self.settings.open()
@@ -95,7 +102,7 @@ class VideoScorer:
         Arguments and errors are those of `__call__`.
         """
         named, single = _named(videos, fps)
-        found = list(self._predictions(named, expectation=self.settings.expectation))
+        found = list(self._predictions(named, self.settings))
         return found[0] if single else found
 
     def compare(self, a: Any, b: Any, *, fps: float | None = None) -> float:
@@ -141,35 +148,36 @@ class VideoScorer:
 
     def _with_spread(self, videos: Any, fps: float | None) -> "list[Prediction]":
         named, _ = _named(videos, fps)
-        found = list(self._predictions(named, expectation=self.settings.num_samples == 1))
+        from vqathinker_verl.inference.engines.contract import PLAIN_ANSWER
+
+        if self.settings.num_samples == 1 and self.settings.answer != PLAIN_ANSWER:
+            raise ValueError(
+                "one response gives no probabilities, and the expectation needs a number from 1 to 5 right after "
+                "<answer>; pass num_samples above 1"
+            )
+        # Without the calibration: it is made for the scoring of `__call__`.
+        expectation = self.settings.num_samples == 1
+        settings = dataclasses.replace(self.settings, expectation=expectation, calibration=None)
+        found = list(self._predictions(named, settings))
         for one in found:
             if one.error is not None:
                 warnings.warn(f"no score: {one.error}", stacklevel=3)
         return found
 
-    def _predictions(self, named: list[tuple[str, Any]], *, expectation: bool) -> "Iterator[Prediction]":
+    def _predictions(self, named: list[tuple[str, Any]], settings: "AskingSettings") -> "Iterator[Prediction]":
         from tqdm import tqdm
 
-        from vqathinker_verl.inference.asking import ask
+        from vqathinker_verl.inference.asking import ask, prediction_by
         from vqathinker_verl.inference.engines import Request
-        from vqathinker_verl.inference.predictions import predicted
 
         if self._engine is None:
             raise ValueError("the scorer is closed")
-        settings = dataclasses.replace(self.settings, expectation=expectation)
         requests = [Request(video, settings.prompt) for _, video in named]
         answers = ask(self._engine, requests, settings)
         hidden = not self.progress if self.progress is not None else None if len(named) >= LONG_LIST else True
         shown = tqdm(zip(named, requests, answers, strict=True), total=len(named), unit="video", disable=hidden)
-        for (name, video), request, answer in shown:
-            yield predicted(
-                name,
-                str(video),
-                answer,
-                num_frames=request.num_frames(self._engine.frames),
-                num_samples=settings.num_samples,
-                expectation=expectation,
-            )
+        for (name, _), request, answer in shown:
+            yield prediction_by(settings, self._engine, name, request, answer)
 
 
 def _named(videos: Any, fps: float | None) -> tuple[list[tuple[str, Any]], bool]:
