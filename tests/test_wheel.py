@@ -25,6 +25,7 @@ ARGUMENTS = {
     "export": ["run", "--output", "exported"],
     "score": ["clip.mp4", "--model", "model"],
     "ui": ["--model", "model"],
+    "serve": ["--model", "model"],
     "describe": ["clip.mp4", "--model", "model", "--output", "descriptions"],
     "evaluate": [
         "predictions.jsonl",

@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from vqathinker_verl.inference.engines.frame_array import FrameArray
     from vqathinker_verl.inference.predictions import Prediction
+    from vqathinker_verl.inference.settings import AskingSettings
 
 LONG_LIST = 8  # videos from which a progress bar is shown on a terminal
 
@@ -63,9 +65,25 @@ class VideoScorer:
         from vqathinker_verl.inference.settings import asking_settings
 
         chosen: dict[str, Any] = {"backend": engine, "scoring": scoring, **options}
-        self.settings = asking_settings(str(model), prompt=prompt, num_samples=num_samples, server=server, **chosen)
+        settings = asking_settings(str(model), prompt=prompt, num_samples=num_samples, server=server, **chosen)
+        self._open(settings, progress)
+
+    @classmethod
+    def from_settings(cls, settings: "AskingSettings", *, progress: bool | None = None) -> "VideoScorer":
+        """Return a scorer with settings that are made already, such as those of a command's options.
+
+        Raises:
+            ValueError: The model cannot be used.
+            EngineError: The model cannot be loaded.
+        """
+        scorer = cls.__new__(cls)
+        scorer._open(settings, progress)
+        return scorer
+
+    def _open(self, settings: "AskingSettings", progress: bool | None) -> None:
+        self.settings = settings
         self.progress = progress
-        self._engine: Any = self.settings.open()
+        self._engine: Any = settings.open()
 
     def __call__(self, videos: Any, *, fps: float | None = None) -> "float | NDArray[np.float64]":
         """Return the score of one video, or the scores (N,) of a list or a folder, NaN where there is none.
@@ -96,6 +114,18 @@ class VideoScorer:
         named, single = _named(videos, fps)
         found = list(self._predictions(named, expectation=self.settings.expectation))
         return found[0] if single else found
+
+    def stream(self, videos: "Sequence[str | Path | FrameArray]") -> "Iterator[Prediction]":
+        """Yield the record of each video of a list, in order, as soon as it is ready.
+
+        Args:
+            videos: Paths, or frames with their rate.
+
+        Raises:
+            EngineError: The model stops answering.
+        """
+        named, _ = _named(videos, None)
+        yield from self._predictions(named, expectation=self.settings.expectation)
 
     def compare(self, a: Any, b: Any, *, fps: float | None = None) -> float:
         """Return the probability that `a` is better than `b`, in [0, 1]; 1 minus that for the swapped pair.
@@ -196,6 +226,8 @@ def _named(videos: Any, fps: float | None) -> tuple[list[tuple[str, Any]], bool]
 def _frames(frames: Any, fps: float | None, name: str) -> tuple[str, Any]:
     from vqathinker_verl.inference.engines.frame_array import FrameArray
 
+    if isinstance(frames, FrameArray):
+        return frames.name, frames
     if not hasattr(frames, "shape"):
         raise ValueError(f"{name}: expected a path or frames (T, 3, H, W), got {type(frames).__name__}")
     if fps is None:
