@@ -122,7 +122,7 @@ class Service:
             max_waiting=settings.max_queue,
             on_batch=self.metrics.batch_size.observe,
         )
-        self.metrics.queue_length.set_function(lambda: batcher.waiting)
+        self.metrics.queue_length.set_function(lambda: self.queue_length)
         with tempfile.TemporaryDirectory(prefix="vqathinker_serve_", ignore_cleanup_errors=True) as folder:
             self._batcher, self._folder = batcher, Path(folder)
             task = asyncio.create_task(batcher.run())
@@ -136,6 +136,16 @@ class Service:
         """Answer waiting and new requests with 503; what is being scored is finished."""
         if self._batcher is not None:
             self._batcher.close()
+
+    @property
+    def queue_length(self) -> int:
+        """Number of requests that wait."""
+        return 0 if self._batcher is None else self._batcher.waiting
+
+    @property
+    def scoring(self) -> bool:
+        """Whether a batch is being scored."""
+        return self._batcher is not None and not self._batcher.idle_within(0)
 
     def idle_within(self, seconds: float) -> bool:
         """Wait until no batch is being scored, at most for `seconds`; whether none is. For use after the app's end."""
