@@ -253,9 +253,7 @@ def test_a_body_that_is_too_large_is_refused_while_it_is_read(scorer):
             yield piece
 
     headers = {"content-type": "multipart/form-data; boundary=b"}
-    declared, chunked = ask(
-        scorer, upload("x" * 1_000_001), {"content": pieces(), "headers": headers}, max_upload_mb=1
-    )
+    declared, chunked = ask(scorer, upload("x" * 1_000_001), {"content": pieces(), "headers": headers}, max_upload_mb=1)
     for answer in (declared, chunked):
         assert answer.status_code == 413
         assert "1000000 bytes" in answer.json()["error"]
@@ -422,7 +420,12 @@ def test_a_caller_that_is_gone_is_not_scored(scorer, root):
 
 def test_the_token_is_asked_for_everywhere_but_at_health(scorer, root):
     right = {"authorization": "Bearer sesame"}
-    wrong = [{}, {"authorization": "Bearer sesam"}, {"authorization": "Basic sesame"}, {"authorization": b"Bearer \xff"}]
+    wrong = [
+        {},
+        {"authorization": "Bearer sesam"},
+        {"authorization": "Basic sesame"},
+        {"authorization": b"Bearer \xff"},
+    ]
 
     async def send():
         async with served(scorer, token="sesame", video_roots=(root,)) as client:

@@ -185,6 +185,10 @@ class Service:
             response = _error(429, f"{self.settings.max_queue} requests are waiting (--max-queue); try again", RETRY)
         except ShuttingDownError:
             response = _error(503, "the service is shutting down", RETRY)
+        except asyncio.CancelledError:  # uvicorn's, when the time for the end is up
+            if self._batcher is None or not self._batcher.closed:
+                raise
+            response = _error(503, "the service is shutting down", RETRY)
         except EngineError as error:
             response = _error(503, str(error), RETRY)
         except Exception:
