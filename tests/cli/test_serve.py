@@ -1,116 +1,25 @@
 """`vqathinker serve` as a process of its own: start, signals, exit codes; and what it refuses before it starts."""
 
-import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 
 import pytest
+from helpers.service import received
 
 from vqathinker_verl.cli.main import main
 
 pytestmark = pytest.mark.timeout(300)
 
-# The command with an engine in place of a model: it answers after as many seconds as the question says.
-STAND_IN = """
-import sys, time
-from vqathinker_verl.cli.main import main
-from vqathinker_verl.frames import FrameSpec
-from vqathinker_verl.inference import settings
-from vqathinker_verl.inference.engines import Answer
-
-class Engine:
-    frames = FrameSpec(num_frames=3)
-    def generate(self, requests, *, samples=1):
-        for request in requests:
-            print("scoring", flush=True)
-            time.sleep(float(request.prompt))
-            yield Answer(("<think>Fine.</think><answer>3.50</answer>",))
-    def close(self):
-        print("closed", flush=True)
-
-settings.open_engine = lambda model, **options: Engine()
-settings.usable_model = lambda model: model
-sys.exit(main(["serve", "--model", "m", "--port", "0", *sys.argv[1:]]))
-"""
-
-
-def environment(**more):
-    return {**os.environ, **more}
-
-
-class Process:
-    """A service that was started, its address, and what it printed after that."""
-
-    def __init__(self, *arguments, command=(sys.executable, "-c", STAND_IN), **options):
-        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
-        self.process = subprocess.Popen([*command, *arguments], **options)
-        line = self.process.stdout.readline()
-        assert line.startswith("vqathinker serve: http://127.0.0.1:"), self.process.communicate()
-        self.address = line.split()[2]
-        self.wait_for_health()
-
-    def wait_for_health(self):
-        for _ in range(300):
-            try:
-                return urllib.request.urlopen(f"{self.address}/health", timeout=5).read()
-            except urllib.error.URLError:
-                time.sleep(0.1)
-        raise AssertionError(self.process.communicate())
-
-    def send(self, video):
-        """A connection on which the answer to a request for a score will come."""
-        body = json.dumps({"video": video}).encode()
-        host, port = self.address.removeprefix("http://").split(":")
-        connection = socket.create_connection((host, int(port)), timeout=60)
-        head = f"POST /score HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
-        connection.sendall(f"{head}\r\n\r\n".encode() + body)
-        return connection
-
-    def ended(self, number, seconds=60):
-        """Signal it: exit code, the rest of its output, its errors, and how long it took."""
-        begin = time.monotonic()
-        self.process.send_signal(number)
-        out, err = self.process.communicate(timeout=seconds)
-        return self.process.returncode, out, err, time.monotonic() - begin
-
-
-@pytest.fixture
-def start(request):
-    """Starts services that are ended with the test."""
-    started = []
-
-    def start(*arguments, **options):
-        started.append(Process(*arguments, **options))
-        return started[-1]
-
-    yield start
-    for one in started:
-        if one.process.poll() is None:
-            one.process.kill()
-            one.process.communicate()
-
-
-def received(connection):
-    """Status and JSON of the answer on a connection."""
-    data = b""
-    while part := connection.recv(65536):
-        data += part
-        head, _, body = data.partition(b"\r\n\r\n")
-        if body.endswith(b"}"):
-            break
-    return int(head.split()[1]), json.loads(body)
-
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_finishes_what_is_being_scored_and_ends_with_0(start, clips, tmp_path, number):
+def test_it_finishes_what_is_being_scored_and_ends_with_0(start_service, clips, tmp_path, number):
     roots = ["--video-root", str(clips[0].parent)]
-    service = start("--prompt", "2", "--batch-size", "1", *roots, env=environment(TMPDIR=str(tmp_path)))
+    service = start_service("--prompt", "2", "--batch-size", "1", *roots, env=dict(os.environ, TMPDIR=str(tmp_path)))
     first = service.send(clips[0].name)
     assert service.process.stdout.readline() == "scoring\n"
     second = service.send(clips[1].name)
@@ -124,8 +33,8 @@ def test_it_finishes_what_is_being_scored_and_ends_with_0(start, clips, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_not_finished_in_time_is_left_with_1(start, clips):
-    service = start("--prompt", "120", "--grace", "1", "--video-root", str(clips[0].parent))
+def test_what_is_not_finished_in_time_is_left_with_1(start_service, clips):
+    service = start_service("--prompt", "120", "--grace", "1", "--video-root", str(clips[0].parent))
     connection = service.send(clips[0].name)  # a caller that hangs up would not be scored
     assert service.process.stdout.readline() == "scoring\n"
     code, _, err, seconds = service.ended(signal.SIGTERM)
@@ -136,10 +45,10 @@ def test_what_is_not_finished_in_time_is_left_with_1(start, clips):
     assert received(connection) == (503, {"error": "the service is shutting down"})
 
 
-def test_a_token_of_the_environment_and_one_of_a_file(start, tmp_path):
+def test_a_token_of_the_environment_and_one_of_a_file(start_service, tmp_path):
     (tmp_path / "token").write_text("from-file\n")
     for arguments, token in (([], "from-environment"), (["--token-file", str(tmp_path / "token")], "from-file")):
-        service = start(*arguments, env=environment(VQATHINKER_TOKEN="from-environment"))
+        service = start_service(*arguments, env=dict(os.environ, VQATHINKER_TOKEN="from-environment"))
         request = urllib.request.Request(f"{service.address}/metrics", headers={"Authorization": f"Bearer {token}"})
         assert urllib.request.urlopen(request, timeout=30).status == 200
         with pytest.raises(urllib.error.HTTPError, match="401"):
