@@ -2,9 +2,10 @@
 
     python tests/benchmarks/bench_service.py [--model PATH] [--backend vllm|transformers] [--videos N] [--clients N]
 
-Without --model a tiny untrained Qwen2.5-VL writes at most --tokens tokens a video. The service runs on a real socket, its
-clients in threads of this process; each asks for one video at a time, by path and then by upload. Offline scoring gets
-all videos as one list, before and after, so that a machine that changes its pace shows. Loading is not counted.
+Without --model a tiny untrained Qwen2.5-VL writes at most --tokens tokens a video. The service runs on a real socket;
+its clients are threads of this process, and each asks for one video at a time, by path and then by upload. Offline
+scoring gets all videos as one list, before and after, so that a machine that changes its pace shows. Loading is not
+counted.
 """
 
 import argparse

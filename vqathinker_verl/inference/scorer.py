@@ -11,6 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from vqathinker_verl.frames import DecodedVideo
     from vqathinker_verl.inference.engines.frame_array import FrameArray
     from vqathinker_verl.inference.predictions import Prediction
     from vqathinker_verl.inference.settings import AskingSettings
@@ -115,17 +118,30 @@ class VideoScorer:
         found = list(self._predictions(named, expectation=self.settings.expectation))
         return found[0] if single else found
 
-    def stream(self, videos: "Sequence[str | Path | FrameArray]") -> "Iterator[Prediction]":
-        """Yield the record of each video of a list, in order, as soon as it is ready.
+    def decode(self, video: "Path | FrameArray") -> "DecodedVideo":
+        """Return the frames that the model is shown.
+
+        Raises:
+            VideoError: The video cannot be used.
+        """
+        from vqathinker_verl.inference.engines.prompting import decoded_video
+
+        return decoded_video(video, self._engine.frames)
+
+    def stream(
+        self, videos: "Sequence[Path | FrameArray]", decoded: "Sequence[Future[DecodedVideo]] | None" = None
+    ) -> "Iterator[Prediction]":
+        """Yield the record of each video, in order, as soon as it is ready.
 
         Args:
-            videos: Paths, or frames with their rate.
+            videos: Video files, or frames with their rate.
+            decoded: What `decode` returns of each, where the caller decodes them ahead.
 
         Raises:
             EngineError: The model stops answering.
         """
-        named, _ = _named(videos, None)
-        yield from self._predictions(named, expectation=self.settings.expectation)
+        named = [(str(video), video) for video in videos]
+        yield from self._predictions(named, expectation=self.settings.expectation, decoded=decoded)
 
     def compare(self, a: Any, b: Any, *, fps: float | None = None) -> float:
         """Return the probability that `a` is better than `b`, in [0, 1]; 1 minus that for the swapped pair.
@@ -176,7 +192,13 @@ class VideoScorer:
                 warnings.warn(f"no score: {one.error}", stacklevel=3)
         return found
 
-    def _predictions(self, named: list[tuple[str, Any]], *, expectation: bool) -> "Iterator[Prediction]":
+    def _predictions(
+        self,
+        named: list[tuple[str, Any]],
+        *,
+        expectation: bool,
+        decoded: "Sequence[Future[DecodedVideo]] | None" = None,
+    ) -> "Iterator[Prediction]":
         from tqdm import tqdm
 
         from vqathinker_verl.inference.asking import ask
@@ -186,7 +208,9 @@ class VideoScorer:
         if self._engine is None:
             raise ValueError("the scorer is closed")
         settings = dataclasses.replace(self.settings, expectation=expectation)
-        answers = ask(self._engine, [Request(video, settings.prompt) for _, video in named], settings)
+        ahead = decoded if decoded is not None else [None] * len(named)
+        requests = [Request(video, settings.prompt, frames) for (_, video), frames in zip(named, ahead, strict=True)]
+        answers = ask(self._engine, requests, settings)
         hidden = not self.progress if self.progress is not None else None if len(named) >= LONG_LIST else True
         shown = tqdm(zip(named, answers, strict=True), total=len(named), unit="video", disable=hidden)
         for (name, video), answer in shown:
@@ -226,8 +250,6 @@ def _named(videos: Any, fps: float | None) -> tuple[list[tuple[str, Any]], bool]
 def _frames(frames: Any, fps: float | None, name: str) -> tuple[str, Any]:
     from vqathinker_verl.inference.engines.frame_array import FrameArray
 
-    if isinstance(frames, FrameArray):
-        return frames.name, frames
     if not hasattr(frames, "shape"):
         raise ValueError(f"{name}: expected a path or frames (T, 3, H, W), got {type(frames).__name__}")
     if fps is None:

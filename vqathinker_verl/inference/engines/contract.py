@@ -1,11 +1,12 @@
 """What an engine takes and gives: the same for transformers, vLLM in this process, and a server."""
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from vqathinker_verl.frames import FrameSpec
+from vqathinker_verl.frames import DecodedVideo, FrameSpec
 from vqathinker_verl.inference.engines.expectation import ScoreDistribution
 from vqathinker_verl.inference.engines.frame_array import FrameArray
 from vqathinker_verl.prompts import QUALITY_PROMPT
@@ -30,10 +31,12 @@ class Request:
     Args:
         video: The video file, or frames in memory.
         prompt: The question as text; the frames come before it, as in training.
+        decoded: The frames that the model is shown, where the caller decodes them; None: the engine does.
     """
 
     video: Path | FrameArray
     prompt: str
+    decoded: "Future[DecodedVideo] | None" = None
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import logging
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from vqathinker_verl import __version__
+from vqathinker_verl.frames import DecodedVideo
 from vqathinker_verl.inference.engines import EngineError
-from vqathinker_verl.inference.service.batching import Batcher, QueueFullError, ShuttingDownError
+from vqathinker_verl.inference.engines.prompting import DECODERS
+from vqathinker_verl.inference.service.batching import Batcher, Job, QueueFullError, ShuttingDownError
 from vqathinker_verl.inference.service.settings import ServiceSettings
 from vqathinker_verl.inference.service.videos import Received, received
 
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
     from vqathinker_verl.inference.scorer import VideoScorer
 
 logger = logging.getLogger(__name__)
+
+Decoding = tuple[Received, Future[DecodedVideo]]
 
 NO_SCORE = "the response holds no valid answer"
 RETRY = {"Retry-After": "1"}  # seconds
@@ -108,8 +113,11 @@ class Service:
         facts = scorer.settings.as_json()
         # The folder of the model and the address of a server behind this one are not the caller's business.
         self.asked = {name: value for name, value in facts.items() if name not in ("model", "server")}
-        self._batcher: Batcher[Received, Prediction] | None = None
+        self._batcher: Batcher[Decoding, Prediction] | None = None
         self._folder: Path | None = None
+        # Frames of one batch are held while it is scored, and of one that is decoded meanwhile.
+        self._held = asyncio.Semaphore(2 * settings.batch_size)
+        self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="frames")
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -131,6 +139,7 @@ class Service:
             finally:
                 batcher.close()
                 task.cancel()
+                self._decoders.shutdown(wait=False, cancel_futures=True)
 
     def stop_accepting(self) -> None:
         """Answer waiting and new requests with 503; what is being scored is finished."""
@@ -206,7 +215,7 @@ class Service:
                 asyncio.timeout(self.settings.timeout_seconds),
                 received(request, self.settings, self._folder) as video,
             ):
-                scoring = asyncio.ensure_future(self._batcher.result(job, video))
+                scoring = asyncio.ensure_future(self._scored(self._batcher, job, video))
                 gone = asyncio.ensure_future(_disconnected(request))
                 try:
                     await asyncio.wait((scoring, gone), return_when=asyncio.FIRST_COMPLETED)
@@ -218,8 +227,19 @@ class Service:
                     gone.cancel()
         return JSONResponse(self._record(video, prediction), 422 if prediction.error is not None else 200)
 
-    def _score(self, videos: list[Received]) -> "Iterator[Prediction]":
-        return self.scorer.stream([video.source for video in videos])
+    async def _scored(
+        self, batcher: "Batcher[Decoding, Prediction]", job: "Job[Decoding, Prediction]", video: Received
+    ) -> "Prediction":
+        """Decode a video while earlier ones are being scored, and wait for its score."""
+        async with self._held:
+            frames = self._decoders.submit(self.scorer.decode, video.source)
+            try:
+                return await batcher.result(job, (video, frames))
+            finally:
+                frames.cancel()
+
+    def _score(self, videos: "list[Decoding]") -> "Iterator[Prediction]":
+        return self.scorer.stream([video.source for video, _ in videos], [frames for _, frames in videos])
 
     def _record(self, video: Received, prediction: "Prediction") -> dict[str, Any]:
         """The answer: the line of a predictions file, with the names of `VideoScorer.score`'s records."""
