@@ -388,38 +388,70 @@ def test_an_upload_that_never_ends_is_408(scorer):
     assert answer.status_code == 408
 
 
-def test_a_caller_that_is_gone_is_not_scored(scorer, root):
-    """Straight through ASGI, where a disconnect can be sent."""
+class Caller:
+    """Asks for a video straight through ASGI, where a disconnect can be sent."""
 
+    def __init__(self, app, video):
+        self.messages = asyncio.Queue()
+        self.messages.put_nowait({"type": "http.request", "body": json.dumps({"video": video}).encode()})
+        self.sent = []
+        headers = [(b"content-type", b"application/json")]
+        scope = {"type": "http", "method": "POST", "path": "/score", "headers": headers, "query_string": b""}
+        self.task = asyncio.create_task(app(scope, self.messages.get, self.keep))
+
+    async def keep(self, message):
+        self.sent.append(message)
+
+    async def leave(self):
+        self.messages.put_nowait({"type": "http.disconnect"})
+        await self.task
+
+
+def test_a_caller_that_is_gone_is_not_scored(scorer, root):
     async def send():
         async with served(scorer, batch_size=1, video_roots=(root,)) as client:
             service = client.app.state.service
             scorer.gate.clear()
             first = asyncio.create_task(client.post("/score", **upload("1.5")))
             await until(lambda: service.scoring)
-            messages = asyncio.Queue()
-            messages.put_nowait({"type": "http.request", "body": json.dumps({"video": "a.mp4"}).encode()})
-            headers = [(b"content-type", b"application/json")]
-            scope = {"type": "http", "method": "POST", "path": "/score", "headers": headers, "query_string": b""}
-            sent = []
-
-            async def answer(message):
-                sent.append(message)
-
-            gone = asyncio.create_task(client.app(scope, messages.get, answer))
+            caller = Caller(client.app, "a.mp4")
             await until(lambda: service.queue_length == 1)
-            messages.put_nowait({"type": "http.disconnect"})
-            await gone
+            await caller.leave()
             assert service.queue_length == 0
             scorer.gate.set()
             await first
             await client.post("/score", **upload("2.5"))
-            return sent, (await client.get("/metrics")).text
+            return caller.sent, (await client.get("/metrics")).text
 
     sent, metrics = asyncio.run(send())
     assert scorer.scored == ["1.5", "2.5"]
     assert sent[0]["status"] == 499
     assert 'vqathinker_requests_total{status="499"} 1.0' in metrics
+
+
+def test_a_caller_that_leaves_its_batch_does_not_end_the_batch(root):
+    """While both decoders are busy with the others: what is to be decoded for it must not vanish."""
+
+    class Slow(Written):
+        def decode(self, source):
+            assert decoding.wait(30)
+            return source
+
+    scorer, decoding = Slow(), threading.Event()
+
+    async def send():
+        async with served(scorer, batch_wait_seconds=0.3, video_roots=(root,)) as client:
+            posts = [asyncio.create_task(client.post("/score", **upload(text))) for text in ("1.5", "2.5")]
+            await until(lambda: client.app.state.service.queue_length == 2)
+            caller = Caller(client.app, "a.mp4")
+            await until(lambda: client.app.state.service.scoring)
+            await caller.leave()
+            decoding.set()
+            return [await post for post in posts]
+
+    answers = asyncio.run(send())
+    assert [answer.json()["score"] for answer in answers] == [1.5, 2.5]
+    assert scorer.batches == [3]
 
 
 def test_the_token_is_asked_for_everywhere_but_at_health(scorer, root):

@@ -236,7 +236,8 @@ class Service:
             try:
                 return await batcher.result(job, (video, frames))
             finally:
-                frames.cancel()
+                if batcher.waits(job):  # else others in its batch wait for it, too
+                    frames.cancel()
 
     def _score(self, videos: "list[Decoding]") -> "Iterator[Prediction]":
         return self.scorer.stream([video.source for video, _ in videos], [frames for _, frames in videos])

@@ -71,6 +71,10 @@ class Batcher(Generic[Item, Result]):
         """Number of jobs that were admitted and are not being scored."""
         return len(self._waiting)
 
+    def waits(self, job: Job[Item, Result]) -> bool:
+        """Whether a job was admitted and is not being scored."""
+        return job in self._waiting
+
     @property
     def broken(self) -> bool:
         """Whether the last items all failed: a reason to restart the process, not a fault of one video."""
