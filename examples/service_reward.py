@@ -85,16 +85,25 @@ async def qualities(videos: list[bytes | None]) -> list[float]:
 
 
 def quality_reward(completions: list[Any], **_: Any) -> list[float | None]:
-    """Return a reward per completion, as TRL's GRPOTrainer asks for it; None is no verdict."""
-    texts = [one if isinstance(one, str) else one[-1]["content"] for one in completions]
-    scores = asyncio.run(qualities([render(text) for text in texts]))
-    return [None if np.isnan(score) else score for score in scores]
+    """Return a reward per completion, as TRL's GRPOTrainer asks for it.
+
+    A completion that makes no video earns 0, less than any video. A video that gets no score earns None: no verdict.
+    """
+    videos = [render(one if isinstance(one, str) else one[-1]["content"]) for one in completions]
+    scores = asyncio.run(qualities(videos))
+    return [
+        0.0 if video is None else None if np.isnan(score) else score
+        for video, score in zip(videos, scores, strict=True)
+    ]
 
 
 async def compute_score(
     data_source: str, solution_str: str, ground_truth: Any, extra_info: Any = None, **_: Any
 ) -> dict[str, float]:
-    """Return the reward of one response, as verl asks for it; 0, and counted, for a response that makes no video."""
+    """Return the reward of one response, as verl asks for it.
+
+    Without a video, or without a score for it, the reward is 0 and `no_score` is 1: verl logs its mean.
+    """
     (score,) = await qualities([render(solution_str)])
     missing = bool(np.isnan(score))
     return {"score": 0.0 if missing else score, "quality": score, "no_score": float(missing)}
@@ -118,7 +127,7 @@ def clip() -> np.ndarray:
 
 
 def main() -> None:
-    """Train for 20 steps and print the mean reward at the begin and at the end."""
+    """Train for 40 steps and print the mean reward at the begin and at the end."""
     from datasets import Dataset
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
@@ -142,7 +151,7 @@ def main() -> None:
             reward_funcs=[quality_reward],
             args=GRPOConfig(
                 output_dir=folder, per_device_train_batch_size=32, num_generations=32, max_completion_length=1,
-                max_steps=20, learning_rate=3e-2, logging_steps=1, save_strategy="no", report_to=[], use_cpu=True,
+                max_steps=40, learning_rate=3e-2, logging_steps=1, save_strategy="no", report_to=[], use_cpu=True,
                 bf16=False, disable_tqdm=True, seed=0,
             ),
         )  # fmt: skip

@@ -3,13 +3,14 @@
     python tests/benchmarks/bench_service.py [--model PATH] [--backend vllm|transformers] [--videos N] [--clients N]
 
 Without --model a tiny untrained Qwen2.5-VL writes at most --tokens tokens a video. The service runs on a real socket;
-its clients are threads of this process, and each asks for one video at a time, by path and then by upload. Offline
-scoring gets all videos as one list, before and after, so that a machine that changes its pace shows. Loading is not
-counted.
+its clients are threads of this process, and each asks for one video at a time, by path or by upload. Offline scoring
+gets all videos as one list. The three take turns, and the medians over the rounds are compared, since other work on the
+machine changes its pace. Loading is not counted.
 """
 
 import argparse
 import os
+import statistics
 import tempfile
 import threading
 import time
@@ -55,6 +56,7 @@ def main() -> None:
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--videos", type=int, default=128)
     parser.add_argument("--clients", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=24)
     args = parser.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -63,7 +65,8 @@ def main() -> None:
         options = {} if args.model else {"num_frames": 6, "max_pixels": 7056, "max_tokens": args.tokens}
         model = args.model or write_model(folder / "model")
         clips = write_clips(folder, args.videos)
-        rates, responses = {}, {}
+        rates: dict[str, list[float]] = {"offline": [], "path": [], "upload": []}
+        first: list[str | None] = []
         settings = ServiceSettings(video_roots=(folder,))
         with (
             VideoScorer(model, engine=args.backend, progress=False, **options) as scorer,
@@ -77,17 +80,21 @@ def main() -> None:
             while not server.started:
                 time.sleep(0.05)
             served(address, clips[:4], 4, upload=True)
-            for name in ("offline", "paths", "uploads", "offline again"):
-                if name.startswith("offline"):
-                    rates[name], responses[name] = offline(scorer, clips)
-                else:
-                    rates[name], responses[name] = served(address, clips, args.clients, upload=name == "uploads")
-                same = sum(one == other for one, other in zip(responses["offline"], responses[name], strict=True))
-                print(f"{name:14} {rates[name]:7.2f} videos/s; {same}/{args.videos} responses as offline", flush=True)
+            for _ in range(args.rounds):
+                for name, found in rates.items():
+                    if name == "offline":
+                        rate, responses = offline(scorer, clips)
+                    else:
+                        rate, responses = served(address, clips, args.clients, upload=name == "upload")
+                    first = first or responses
+                    same = sum(one == other for one, other in zip(first, responses, strict=True))
+                    print(f"{name:8} {rate:7.2f} videos/s; {same}/{args.videos} responses as at first", flush=True)
+                    found.append(rate)
             server.should_exit = True
             thread.join()
-    mean = (rates["offline"] + rates["offline again"]) / 2
-    print(f"service / offline = {rates['paths'] / mean:.2f} by path, {rates['uploads'] / mean:.2f} by upload")
+    medians = {name: statistics.median(found) for name, found in rates.items()}
+    by_path, by_upload = (medians[name] / medians["offline"] for name in ("path", "upload"))
+    print(f"service / offline, medians of {args.rounds} rounds: {by_path:.2f} by path, {by_upload:.2f} by upload")
 
 
 if __name__ == "__main__":

@@ -42,11 +42,11 @@ def test_rewards_are_the_scores_of_the_videos(start_service, example):
     service = start_service("--prompt", "size", env=dict(os.environ, VQATHINKER_TOKEN="sesame"))
     module = example(service.address, token="sesame")
     words = ["crf15", "I choose crf33.", "crf51"]
-    expected = [round(1 + 4 * min(1, len(module.render(word)) / 1e5), 2) for word in words]
+    expected = [round(1 + 4 * min(1, len(module.render(word)) / 25_000), 2) for word in words]
     assert expected[0] > expected[1] > expected[2]
     completions = [words[0], [{"role": "assistant", "content": words[1]}], "no choice", words[2], "crf99"]
-    assert module.quality_reward(completions, prompts=["encode"] * 5) == [expected[0], expected[1], None, expected[2],
-                                                                          None]  # fmt: skip
+    rewards = module.quality_reward(completions, prompts=["encode"] * 5)
+    assert rewards == [expected[0], expected[1], 0.0, expected[2], 0.0]
     # More at a time than the service takes in one batch.
     assert module.quality_reward(words * 40) == expected * 40
     assert inspect.iscoroutinefunction(module.compute_score)  # verl then calls it for all responses at a time
@@ -104,5 +104,5 @@ def test_trl_trains_a_policy_towards_what_the_service_prefers(start_service):
     assert done.returncode == 0, done.stderr
     words = done.stdout.strip().splitlines()[-1].split()
     first, last = float(words[5]), float(words[11])
-    assert 1 <= first < last <= 5
-    assert last > first + 0.5
+    assert 0 <= first < last <= 5
+    assert last > first + 1

@@ -26,7 +26,7 @@ class Engine:
             print("scoring", flush=True)
             score = 3.5
             if request.prompt == "size":
-                score = 1 + 4 * min(1, request.video.stat().st_size / 1e5)
+                score = 1 + 4 * min(1, request.video.stat().st_size / 25_000)
             else:
                 time.sleep(float(request.prompt))
             yield Answer((f"<think>Fine.</think><answer>{score:.2f}</answer>",))
