@@ -39,7 +39,7 @@ def test_what_is_not_finished_in_time_is_left_with_1(start_service, clips):
     assert service.process.stdout.readline() == "scoring\n"
     code, _, err, seconds = service.ended(signal.SIGTERM)
     assert code == 1
-    assert "vqathinker serve: stopped; a batch was still being scored" in err
+    assert "vqathinker serve: stopped; a video was still being decoded or scored" in err
     assert "Traceback" not in err
     assert seconds < 60
     assert received(connection) == (503, {"error": "the service is shutting down"})

@@ -14,6 +14,9 @@ from types import SimpleNamespace
 import httpx
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from starlette.exceptions import HTTPException
 
 from vqathinker_verl import VideoScorer
 from vqathinker_verl.inference.engines import EngineError
@@ -21,6 +24,7 @@ from vqathinker_verl.inference.engines.frame_array import FrameArray
 from vqathinker_verl.inference.predictions import Prediction
 from vqathinker_verl.inference.service.app import NO_SCORE, create_app
 from vqathinker_verl.inference.service.settings import ServiceSettings
+from vqathinker_verl.inference.service.videos import _under_a_root
 
 FACTS = {"model": {"name": "/somewhere/model"}, "server": "http://inside", "prompt": "How good?", "samples": 1}
 OPTIONS = {"num_frames": 2, "max_pixels": 3136, "max_tokens": 4, "thinking": False}
@@ -185,6 +189,19 @@ def test_paths_stay_under_the_root(scorer, root, video, status):
     assert answer.status_code == status, answer.text
     assert (answer.json()["error"] is None) == (status == 200)
     assert len(scorer.scored) == (status == 200)
+
+
+@given(
+    st.lists(st.sampled_from(["..", ".", "", "sub", "a.mp4", "b.mp4", "in.mp4", "out.mp4", "folder_out", "root",
+                              "secret.mp4", "~", "%2e%2e", "\\\\..", "/"]), max_size=6)
+)  # fmt: skip
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
+def test_no_spelling_of_a_path_leaves_the_root(root, parts):
+    try:
+        outcome = _under_a_root("/".join(parts), (root,)).source.read_text()
+    except HTTPException as error:
+        outcome = error.status_code
+    assert outcome in ("3.25", "4.5", 403, 404, 422)  # what is in the root's files, or refused
 
 
 def test_names_that_the_system_refuses_are_no_fault_of_the_service(scorer, root):

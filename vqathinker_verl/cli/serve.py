@@ -14,7 +14,7 @@ EXAMPLE = "vqathinker serve --model outputs/model --video-root /data/clips"
 EXIT_CODES = """0: stopped by SIGTERM or Ctrl-C
 1: stopped, but what was being scored was not finished in time (--grace)
 2: the service could not be started"""
-IDLE_SECONDS = 5.0  # for the thread to end whose results nobody waits for any more
+IDLE_SECONDS = 5.0  # for threads to end whose results nobody waits for any more
 TOKEN_VARIABLE = "VQATHINKER_TOKEN"
 
 
@@ -88,8 +88,8 @@ def _serve(args: argparse.Namespace) -> int:
         print(f"vqathinker serve: http://{host}:{bound.getsockname()[1]} (Ctrl-C stops)", flush=True)
         serve(app, bound, grace_seconds=args.grace)
         if not app.state.service.idle_within(IDLE_SECONDS):
-            print("vqathinker serve: stopped; a batch was still being scored", file=sys.stderr, flush=True)
-            os._exit(1)  # its thread cannot be interrupted, and Python would wait for it
+            print("vqathinker serve: stopped; a video was still being decoded or scored", file=sys.stderr, flush=True)
+            os._exit(1)  # threads cannot be interrupted, and Python would wait for them
     return 0
 
 

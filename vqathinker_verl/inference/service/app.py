@@ -6,7 +6,7 @@ import logging
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,13 +111,14 @@ class Service:
         self.metrics = Metrics(CollectorRegistry())
         self.model = scorer.settings.model
         facts = scorer.settings.as_json()
-        # The folder of the model and the address of a server behind this one are not the caller's business.
+        # Without the digests of the weights, and the address of a server behind this one.
         self.asked = {name: value for name, value in facts.items() if name not in ("model", "server")}
         self._batcher: Batcher[Decoding, Prediction] | None = None
         self._folder: Path | None = None
         # Frames of one batch are held while it is scored, and of one that is decoded meanwhile.
         self._held = asyncio.Semaphore(2 * settings.batch_size)
         self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="frames")
+        self._decoding: set[Future[DecodedVideo]] = set()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -157,8 +158,14 @@ class Service:
         return self._batcher is not None and not self._batcher.idle_within(0)
 
     def idle_within(self, seconds: float) -> bool:
-        """Wait until no batch is being scored, at most for `seconds`; whether none is. For use after the app's end."""
-        return self._batcher is None or self._batcher.idle_within(seconds)
+        """Wait until no video is being decoded or scored, at most for `seconds`; whether none is.
+
+        For use after the app's end: threads cannot be interrupted.
+        """
+        until = time.monotonic() + seconds
+        if self._batcher is not None and not self._batcher.idle_within(seconds):
+            return False
+        return not wait(list(self._decoding), max(0.0, until - time.monotonic())).not_done
 
     @property
     def state(self) -> str:
@@ -233,6 +240,8 @@ class Service:
         """Decode a video while earlier ones are being scored, and wait for its score."""
         async with self._held:
             frames = self._decoders.submit(self.scorer.decode, video.source)
+            self._decoding.add(frames)
+            frames.add_done_callback(self._decoding.discard)
             try:
                 return await batcher.result(job, (video, frames))
             finally:
