@@ -87,7 +87,7 @@ def read_validation(dump: Path, labels: pandas.DataFrame | None) -> pandas.DataF
 
 
 def read_evaluation(path: Path, clips: pandas.DataFrame) -> pandas.DataFrame:
-    """One line a sampled response of `vqathinker evaluate --samples`, joined with `clips` (indexed by video_id)."""
+    """One line a sampled response of `vqathinker evaluate --num-samples`, joined with `clips` (indexed by video_id)."""
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     frame = pandas.DataFrame(lines)[["video_id", "samples", "responses"]].explode(["samples", "responses"])
     frame = frame.rename(columns={"samples": "pred_mos", "responses": "output"}).join(clips, on="video_id")

@@ -58,10 +58,10 @@ fi
 if [ "$STACK" = gpu ]; then ENVIRONMENT=.venv-gpu; else ENVIRONMENT=.venv; fi # as run_vqathinker.sh chose
 export PATH="$ROOT/$ENVIRONMENT/bin:$PATH"
 evaluate() { # MODEL DIR; exit code 1: done, but a metric is undefined, which was reported
-  vqathinker evaluate --model "$1" --labels "${VAL_FILES:-$DEMO_DIR/val.parquet}" --samples "$SAMPLES" --output "$2" ||
+  vqathinker evaluate --model "$1" --labels "${VAL_FILES:-$DEMO_DIR/val.parquet}" --num-samples "$SAMPLES" --output-dir "$2" ||
     [ $? = 1 ]
 }
 evaluate "${MODEL_PATH:-$DEMO_DIR/model}" "$LEARN_DIR/before-seed$SEED/evaluation" # existing answers are kept
 rm -rf "$OUTPUT_DIR/model" "$OUTPUT_DIR/evaluation" # of an earlier start
-vqathinker export "$OUTPUT_DIR" --output "$OUTPUT_DIR/model"
+vqathinker export "$OUTPUT_DIR" --output-dir "$OUTPUT_DIR/model"
 evaluate "$OUTPUT_DIR/model" "$OUTPUT_DIR/evaluation"

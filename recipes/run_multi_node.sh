@@ -20,7 +20,7 @@
 # Model: Qwen/Qwen2.5-VL-7B-Instruct, 8.29 B parameters; MODEL_PATH chooses another.
 # Versions: verl 0.9.1, vLLM 0.24.0, transformers 5.9.0.
 # Hardware: 2 nodes (NNODES) of 8 GPUs of 80 GB.
-# Memory: about 27 GiB per GPU in training and 48 in generation; 15 GiB of host memory per node (vqathinker plan).
+# Memory: about 49 GiB per GPU in training and 48 in generation; 31 GiB of host memory per node (vqathinker plan).
 # Run here: not run on this hardware.
 set -euo pipefail
 # sbatch runs a copy of this file from elsewhere.

@@ -6,7 +6,7 @@
 # Model: Qwen/Qwen2.5-VL-3B-Instruct, 3.75 B parameters.
 # Versions: verl 0.9.1, vLLM 0.24.0, transformers 5.9.0.
 # Hardware: 1 GPU of 80 GB, 128 GiB of host memory.
-# Memory: about 66 GiB per GPU in training and 50 in generation; 56 GiB of host memory per node (vqathinker plan).
+# Memory: about 72 GiB per GPU in training and 50 in generation; 58 GiB of host memory per node (vqathinker plan).
 # Run here: not run on this hardware.
 set -euo pipefail
 export MODEL_PATH=${MODEL_PATH:-Qwen/Qwen2.5-VL-3B-Instruct} EXPERIMENT=qwen2_5_vl_3b_1gpu

@@ -6,7 +6,7 @@
 # Model: Qwen/Qwen3-VL-8B-Instruct, 8.77 B parameters.
 # Versions: verl 0.9.1, vLLM 0.24.0, transformers 5.9.0.
 # Hardware: 8 GPUs of 80 GB on one node.
-# Memory: about 35 GiB per GPU in training and 55 in generation; 33 GiB of host memory per node (vqathinker plan).
+# Memory: about 53 GiB per GPU in training and 55 in generation; 49 GiB of host memory per node (vqathinker plan).
 # Run here: not run on this hardware.
 # What this model needs of verl and vLLM: docs/models.md.
 set -euo pipefail

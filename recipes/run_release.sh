@@ -6,7 +6,7 @@
 # Model: OpenGVLab/InternVL3-8B-hf, 7.94 B parameters.
 # Versions: verl 0.9.1, vLLM 0.24.0, transformers 5.9.0.
 # Hardware: 8 GPUs of 80 GB on one node.
-# Memory: about 38 GiB per GPU in training and 54 in generation; 30 GiB of host memory per node (vqathinker plan).
+# Memory: about 64 GiB per GPU in training and 54 in generation; 46 GiB of host memory per node (vqathinker plan).
 # Run here: not run on this hardware.
 # What this model needs of verl and vLLM: docs/models.md.
 set -euo pipefail

@@ -7,7 +7,7 @@
 # Versions: verl 0.9.1, vLLM 0.24.0, transformers 5.9.0.
 # Hardware: 8 GPUs of 80 GB on one node, 4 to train (NGPUS_PER_NODE) and 4 that only generate
 # (actor_rollout_ref.rollout.n_gpus_per_node).
-# Memory: about 50 GiB per GPU in training and 66 in generation; 31 GiB of host memory per node (vqathinker plan).
+# Memory: about 66 GiB per GPU in training and 66 in generation; 39 GiB of host memory per node (vqathinker plan).
 # Run here: not run on this hardware.
 # NCCL carries the weights over, for which verl needs CuPy: requirements/gpu.txt has it.
 set -euo pipefail

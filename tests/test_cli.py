@@ -63,8 +63,8 @@ def test_a_mistyped_command_or_option_gets_the_closest(capsys):
         (["trian"], "vqathinker: no command 'trian'; did you mean train? (see vqathinker --help)\n"),
         (["xyz"], "vqathinker: no command 'xyz' (see vqathinker --help)\n"),
         (
-            ["score", "a.mp4", "--model", "m", "--sample-count", "3"],
-            "vqathinker score: unrecognized argument --sample-count; did you mean --samples? "
+            ["score", "a.mp4", "--model", "m", "--num-sample-count", "3"],
+            "vqathinker score: unrecognized argument --num-sample-count; did you mean --num-samples? "
             "(see vqathinker score --help)\n",
         ),
         (["score"], "vqathinker score: the following arguments are required: VIDEO|DIR, --model (see vqathinker score "

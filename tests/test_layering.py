@@ -15,7 +15,7 @@ HEAVY = ("torch", "verl", "ray", "vllm", "transformers", "trl", "accelerate")
 
 # Each room may import rooms of the lines above it, and of its own line as long as there is no circle.
 LAYERS = [
-    {"parsing", "prompts", "checks", "files", "seeding", "config"},
+    {"parsing", "prompts", "checks", "files", "seeding", "text_tables", "config"},
     {"rewards", "perturbations", "metrics"},
     {"adapters", "data", "frames", "synthesis"},
     {"plugin", "cpu"},

@@ -4,8 +4,6 @@ Only positions are known here, never pixels. So a perturbation that changes the 
 the video; that a video shows the same picture in every frame cannot be seen here.
 """
 
-import hashlib
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqathinker_verl.parsing import check_choice
+from vqathinker_verl.seeding import seed_from
 
 # In the order of docs/rewards.md.
 PERTURBATIONS = ("shuffle", "local_shuffle", "reverse", "jitter", "duplicate", "random_drop")
@@ -97,8 +96,8 @@ def perturbation_rng(seed: int, global_step: int, video_id: str, response: int |
         video_id: the video.
         response: number of the response in the video's group where each draws its own perturbation; None: one for all.
     """
-    key = [int(seed), int(global_step), str(video_id), *([] if response is None else [int(response)])]
-    return np.random.default_rng(int.from_bytes(hashlib.sha256(json.dumps(key).encode()).digest(), "big"))
+    number = () if response is None else (int(response),)
+    return np.random.default_rng(seed_from(int(seed), int(global_step), str(video_id), *number))
 
 
 def draw_perturbation(

@@ -15,6 +15,24 @@ QUALITY_PROMPT = (
     "representing very poor quality and 5 representing excellent quality. " + THINK_THEN_ANSWER
 )
 
+# The same question about a still image.
+IMAGE_QUALITY_PROMPT = QUALITY_PROMPT.replace("video", "image")
+
+
+def question_about(prompt: str, *, image: bool) -> str:
+    """Return the question as it is asked about a video or a still image.
+
+    The built-in question says which of the two it is about. Any other is the user's own and stays as it is.
+
+    >>> question_about(QUALITY_PROMPT, image=True) == IMAGE_QUALITY_PROMPT
+    True
+    >>> question_about("How good is this video?", image=True)
+    'How good is this video?'
+    """
+    if prompt in (QUALITY_PROMPT, IMAGE_QUALITY_PROMPT):
+        return IMAGE_QUALITY_PROMPT if image else QUALITY_PROMPT
+    return prompt
+
 
 def video_messages(prompt: str) -> list[dict[str, str]]:
     """Return the chat messages that ask `prompt` about one video; the frames take the place of `<video>`.

@@ -8,7 +8,7 @@ from vqathinker_verl.cli.main import main
 def demo(folder, *, train_clips=18, val_clips=18, warmup_steps=10):
     sizes = {"train": train_clips, "val": val_clips}
     options = [part for split, size in sizes.items() for part in (f"--{split}-clips", str(size))]
-    return main(["demo", "--output", str(folder), "--warmup-steps", str(warmup_steps), *options])
+    return main(["demo", "--output-dir", str(folder), "--warmup-steps", str(warmup_steps), *options])
 
 
 def test_too_small_a_demo_is_refused(tmp_path, capsys):
@@ -42,7 +42,7 @@ def test_demo_is_made_once_mended_where_broken_and_never_mixed(tmp_path, capsys)
 
 @pytest.mark.soak
 def test_default_demo_answers_in_form_and_knows_nothing(tmp_path):
-    assert main(["demo", "--output", str(tmp_path)]) == 0
+    assert main(["demo", "--output-dir", str(tmp_path)]) == 0
     measured = json.loads((tmp_path / "demo.json").read_text())["measured"]
     assert measured["format_rate"] > 0.98
     assert abs(measured["srcc"]) < 0.15

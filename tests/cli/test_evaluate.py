@@ -4,7 +4,7 @@ import math
 import pytest
 from helpers.evaluation_files import evaluate_cli, noisy, write_jsonl, write_labels
 
-QUICK = ("--resamples", 20)
+QUICK = ("--bootstrap-samples", 20)
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def written(folder):
 def test_all_outputs(files, tmp_path, capsys):
     labels, rows = files
     path = write_jsonl(tmp_path / "model.jsonl", rows)
-    assert evaluate_cli(path, *options(labels), "--output", tmp_path / "out") == 0
+    assert evaluate_cli(path, *options(labels), "--output-dir", tmp_path / "out") == 0
     shown = capsys.readouterr().out
     assert "mine" in shown
     assert "warning" not in shown
@@ -48,7 +48,7 @@ def test_what_does_not_match_is_counted_named_and_told_by_the_exit_code(files, t
     rows[0] |= {"pred_mos": None, "error": "no frame can be decoded"}
     rows[1] |= {"pred_mos": None}
     path = write_jsonl(tmp_path / "model.jsonl", rows)
-    assert evaluate_cli(path, *options(labels), "--output", tmp_path / "out") == 1
+    assert evaluate_cli(path, *options(labels), "--output-dir", tmp_path / "out") == 1
     shown = capsys.readouterr().out
     assert "2 of 20 labelled videos have no prediction: mine/000.mp4, mine/001.mp4" in shown
     assert "1 of 20 videos failed: 002.mp4 (no frame can be decoded)" in shown
@@ -60,13 +60,23 @@ def test_what_does_not_match_is_counted_named_and_told_by_the_exit_code(files, t
     assert counts["missing"] == ["mine/000.mp4", "mine/001.mp4", "mine/002.mp4"]
 
 
+def test_names_that_differ_in_their_suffix_are_reported_with_the_option(files, tmp_path, capsys):
+    labels, rows = files
+    rows[3]["video_id"] = rows[3]["video_id"].replace(".mp4", ".mkv")
+    path = write_jsonl(tmp_path / "model.jsonl", rows)
+    assert evaluate_cli(path, *options(labels)) == 1
+    assert "1 predictions have no label; 1 of the names differ" in (error := capsys.readouterr().err)
+    assert "pass --ignore-suffix" in error
+    assert evaluate_cli(path, *options(labels), "--ignore-suffix") == 0
+
+
 def test_answers_without_a_score_are_no_fault_and_can_be_counted_as_the_middle(files, tmp_path, capsys):
     labels, rows = files
     rows[3]["pred_mos"] = None
     path = write_jsonl(tmp_path / "model.jsonl", rows)
     found = {}
     for way in ("exclude", "middle", "3.0"):
-        assert evaluate_cli(path, *options(labels, "--unscored", way), "--output", tmp_path / way) == 0
+        assert evaluate_cli(path, *options(labels, "--missing-score", way), "--output-dir", tmp_path / way) == 0
         found[way] = written(tmp_path / way)["models"][0]["benchmarks"][0]
         assert found[way]["unscored_share"] == 0.05
     assert found["middle"] == found["3.0"]
@@ -78,7 +88,7 @@ def test_two_models(files, tmp_path, capsys):
     labels, rows = files
     path = write_jsonl(tmp_path / "good.jsonl", rows)
     worse = write_jsonl(tmp_path / "worse.jsonl", [row | {"pred_mos": 3 + k % 3 / 2} for k, row in enumerate(rows)])
-    assert evaluate_cli(path, "--against", worse, *options(labels)) == 0
+    assert evaluate_cli(path, "--baseline", worse, *options(labels)) == 0
     assert "good less worse, paired" in capsys.readouterr().out
 
 
@@ -89,7 +99,7 @@ def test_one_file_a_benchmark(files, tmp_path, capsys):
     sets = [{"labels": f"{name}.csv", "dataset": name, "scale": [1, 5]} for name in ("one", "two")]
     (tmp_path / "sets.json").write_text(json.dumps(sets))
     path = write_jsonl(tmp_path / "p.jsonl", rows)
-    arguments = ("--sets", tmp_path / "sets.json", *QUICK)
+    arguments = ("--label-sets", tmp_path / "sets.json", *QUICK)
     assert evaluate_cli(path, *arguments) == 2
     assert "000.mp4 fits videos of one and two" in capsys.readouterr().err
     assert evaluate_cli(f"one={path}", f"two={path}", *arguments) == 0
@@ -113,7 +123,7 @@ def test_a_dump_of_verl_brings_its_own_labels(tmp_path, capsys):
     ]
     rows[0]["pred_mos"] = math.nan
     path = write_jsonl(tmp_path / "30.jsonl", rows)
-    assert evaluate_cli(path, *QUICK, "--output", tmp_path / "out") == 0
+    assert evaluate_cli(path, *QUICK, "--output-dir", tmp_path / "out") == 0
     content = written(tmp_path / "out")["models"][0]["benchmarks"][0]
     assert (content["name"], content["num_scored"]) == ("demo", 12)
     assert "demo" in capsys.readouterr().out
@@ -122,17 +132,17 @@ def test_a_dump_of_verl_brings_its_own_labels(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (("--unscored", "random"), "--unscored: expected exclude, middle or a score in [1, 5], got 'random'"),
-        (("--unscored", "0"), "--unscored: expected exclude"),
-        (("--resamples", "-1"), "--resamples: expected at least 0, got -1"),
+        (("--missing-score", "random"), "--missing-score: expected exclude, middle or a score in [1, 5], got 'random'"),
+        (("--missing-score", "0"), "--missing-score: expected exclude"),
+        (("--bootstrap-samples", "-1"), "--bootstrap-samples: expected at least 0, got -1"),
         (("--confidence", "95"), "--confidence: expected a number between 0 and 1, got 95"),
-        (("--name", "x", "--against-name", "x"), "both models are called 'x'"),
+        (("--name", "x", "--baseline-name", "x"), "both models are called 'x'"),
     ],
 )
 def test_wrong_options(files, tmp_path, capsys, more, message):
     labels, rows = files
     path = write_jsonl(tmp_path / "p.jsonl", rows)
-    against = ("--against", path) if "--name" in more else ()
+    against = ("--baseline", path) if "--name" in more else ()
     assert evaluate_cli(path, *against, *options(labels), *more) == 2
     assert message in capsys.readouterr().err
 

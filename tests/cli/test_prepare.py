@@ -8,6 +8,7 @@ import time
 import pyarrow.parquet as pq
 import pytest
 from helpers.data import data_file
+from PIL import Image
 
 from vqathinker_verl.cli.main import main
 from vqathinker_verl.data import probing
@@ -43,6 +44,57 @@ def prepare(labels, output, root, *more):
 
 
 GOOD = [(f"{number}.mp4", 20 * number) for number in range(6)]
+
+
+class TestImages:
+    @pytest.fixture
+    def mixed(self, videos, tmp_path):
+        """Two videos, and an image of every kind; the first one lies on its side."""
+        root = tmp_path / "mixed"
+        root.mkdir()
+        for name in ("0.mp4", "1.mp4"):
+            shutil.copy(videos / name, root)
+        image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8))
+        exif = image.getexif()
+        exif[274] = 6
+        image.save(root / "a.jpg", exif=exif)
+        for name in ("b.PNG", "c.webp", "d.bmp", "e.tif", "f.jpeg"):
+            image.save(root / name)
+        return root
+
+    def test_rows_of_images_and_videos(self, mixed, tmp_path):
+        names = sorted(path.name for path in mixed.iterdir())
+        labels = write_csv(tmp_path / "train.csv", [(name, 10 * number) for number, name in enumerate(names)])
+        assert prepare(labels, tmp_path / "t.parquet", mixed) == 0
+        rows = {row["extra_info"]["video"]: row for row in pq.read_table(tmp_path / "t.parquet").to_pylist()}
+        assert sorted(rows) == names
+        for name, row in rows.items():
+            info = row["extra_info"]
+            kind = "video" if name.endswith(".mp4") else "image"
+            content = row["prompt"][0]["content"]
+            assert content.startswith(f"<video>You are doing the {kind} quality assessment task.")
+            assert f"the quality of this {kind}?" in content
+            assert row["videos"] == [{"video": str(mixed / name)}]
+            size = (64, 48) if name == "a.jpg" else (48, 64)
+            assert (info["height"], info["width"], info["total_frames"]) == (*size, 8 if kind == "video" else 1)
+            assert info["fps"] == (25.0 if kind == "video" else 1.0)
+
+    def test_a_question_of_ones_own_stays_as_it_is(self, mixed, tmp_path):
+        labels = write_csv(tmp_path / "train.csv", [("0.mp4", 10), ("a.jpg", 20)])
+        assert prepare(labels, tmp_path / "t.parquet", mixed, "--no-probe", "--prompt", "How good is this video?") == 0
+        rows = pq.read_table(tmp_path / "t.parquet").to_pylist()
+        assert {row["prompt"][0]["content"] for row in rows} == {"<video>How good is this video?"}
+
+    def test_a_broken_image_and_an_animation_go_to_quarantine(self, mixed, tmp_path, capsys):
+        (mixed / "b.PNG").write_bytes((mixed / "b.PNG").read_bytes()[:500])
+        pictures = [Image.new("RGB", (64, 48), colour) for colour in ("red", "blue")]
+        pictures[0].save(mixed / "c.webp", save_all=True, append_images=pictures[1:])
+        labels = write_csv(tmp_path / "train.csv", [("a.jpg", 10), ("b.PNG", 20), ("c.webp", 30)])
+        assert prepare(labels, tmp_path / "t.parquet", mixed) == 1
+        with (tmp_path / "t.quarantine.csv").open() as file:
+            reasons = {row["video"]: row["reason"] for row in csv.DictReader(file)}
+        assert "b.PNG: cannot be decoded" in reasons["b.PNG"]
+        assert "an animation of 2 pictures" in reasons["c.webp"]
 
 
 class TestGoodLabels:
@@ -95,6 +147,15 @@ class TestGoodLabels:
         assert message["content"][0] == {"type": "video", "video": str(videos / "0.mp4")}
         assert message["content"][1]["type"] == "text"
         assert "<video>" not in message["content"][1]["text"]
+
+    def test_videos_stored_as_bytes_have_no_video_root(self, tmp_path, capsys):
+        labels = data_file("labels/forms/video_bytes.parquet")
+        call = ("prepare", str(labels), "--video-column", "video", "--mos-column", "mos", "--scale", "1", "5")
+        call += ("--dataset", "mine", "--output", str(tmp_path / "o.parquet"))
+        assert main([*call, "--video-root", str(tmp_path)]) == 2
+        assert "stored as bytes" in (error := capsys.readouterr().err)
+        assert "leave out --video-root" in error
+        assert main([*call]) == 0
 
     def test_equal_input_gives_equal_bytes(self, videos, tmp_path):
         labels = write_csv(tmp_path / "l.csv", GOOD)
@@ -175,7 +236,7 @@ class TestFaults:
         ("arguments", "complaint"),
         [
             (["absent.csv", "--output", "o.parquet"], "no such file"),
-            (["--output", "o.parquet"], "--sets"),
+            (["--output", "o.parquet"], "--label-sets"),
             (["l.csv", "--output", "o.parquet"], "--dataset"),
             (["l.csv", "--dataset", "x", "--output", "o.parquet"], "--scale"),
             (["l.csv", "--dataset", "x", "--scale", "5", "1", "--video-root", ".", "--output", "o.parquet"], "scale"),
@@ -243,7 +304,9 @@ class TestSplits:
         ]
         (tmp_path / "sets.json").write_text(json.dumps(sets))
         # The third set's videos are the first's: one video may not have two MOS.
-        assert main(["prepare", "--sets", str(tmp_path / "sets.json"), "--output", str(tmp_path / "o.parquet")]) == 1
+        assert (
+            main(["prepare", "--label-sets", str(tmp_path / "sets.json"), "--output", str(tmp_path / "o.parquet")]) == 1
+        )
         rows = pq.read_table(tmp_path / "o.parquet").to_pylist()
         assert [row["data_source"] for row in rows] == ["one"] * 3 + ["talk"]
         assert rows[3]["reward_model"]["ground_truth"] == 2.5
@@ -252,9 +315,16 @@ class TestSplits:
 
     def test_options_that_sets_would_ignore_are_refused(self, tmp_path, capsys):
         (tmp_path / "sets.json").write_text('[{"labels": "a.csv"}]')
-        arguments = ["--sets", tmp_path / "sets.json", "--output", tmp_path / "o.parquet", "--source-pattern", "(x)"]
+        arguments = [
+            "--label-sets",
+            tmp_path / "sets.json",
+            "--output",
+            tmp_path / "o.parquet",
+            "--source-pattern",
+            "(x)",
+        ]
         assert main(["prepare", *map(str, arguments)]) == 2
-        assert "--source-pattern has no effect with --sets" in capsys.readouterr().err
+        assert "--source-pattern has no effect with --label-sets" in capsys.readouterr().err
 
     def test_missing_files_are_counted_in_their_split(self, videos, tmp_path, capsys):
         rows = [(f"absent_{number}.mp4", number) for number in range(10)]
@@ -266,7 +336,9 @@ class TestSplits:
 
     def test_sets_with_an_unknown_field(self, tmp_path, capsys):
         (tmp_path / "sets.json").write_text('[{"labels": "a.csv", "datset": "x"}]')
-        assert main(["prepare", "--sets", str(tmp_path / "sets.json"), "--output", str(tmp_path / "o.parquet")]) == 2
+        assert (
+            main(["prepare", "--label-sets", str(tmp_path / "sets.json"), "--output", str(tmp_path / "o.parquet")]) == 2
+        )
         assert "set 1: unknown field 'datset'" in capsys.readouterr().err
 
 
@@ -333,7 +405,13 @@ class TestScaleOfTheJob:
         folder = data_file("labels")
         sets = [{"labels": str(path)} for path in sorted(folder.glob("*.json"))]
         (tmp_path / "sets.json").write_text(json.dumps(sets))
-        arguments = ["--sets", str(tmp_path / "sets.json"), "--output", str(tmp_path / "o.parquet"), "--allow-missing"]
+        arguments = [
+            "--label-sets",
+            str(tmp_path / "sets.json"),
+            "--output",
+            str(tmp_path / "o.parquet"),
+            "--allow-missing",
+        ]
         assert main(["prepare", *arguments]) == 0
         table = pq.read_table(tmp_path / "o.parquet")
         rows = table.to_pylist()

@@ -59,7 +59,7 @@ def test_a_folder_is_scored_and_gone_on_with(score, clips, tmp_path):
 
 
 def test_without_an_output_the_lines_are_printed(score, clips):
-    code, out, _ = score(clips[0], clips[1], "--samples", "2")
+    code, out, _ = score(clips[0], clips[1], "--num-samples", "2")
     assert code == 0
     lines = [json.loads(line) for line in out.splitlines()]
     assert [line["video_id"] for line in lines] == ["clip_0.mp4", "clip_1.mp4"]
@@ -69,8 +69,8 @@ def test_without_an_output_the_lines_are_printed(score, clips):
 @pytest.mark.parametrize(
     ("args", "named"),
     [
-        (["--samples", "2", "--temperature", "0"], "2 samples at temperature 0"),
-        (["--samples", "0"], "samples: expected at least 1"),
+        (["--num-samples", "2", "--temperature", "0"], "2 samples at temperature 0"),
+        (["--num-samples", "0"], "samples: expected at least 1"),
         (["--max-tokens", "0"], "max_tokens: expected at least 1"),
         (["--size", "56", "56", "--min-pixels", "1"], "either size or a budget"),
         (["--server", "http://127.0.0.1:9", "--backend", "auto"], "no OpenAI-compatible server"),
@@ -123,7 +123,7 @@ def test_an_exported_model_brings_its_question_and_sampling(exported):
     own = options.asking_from(parsed(exported))
     assert (own.prompt, own.num_samples) == ("How good is it?", 8)
     assert own.sampling == Sampling(32, 1.0, 0.9)
-    other = options.asking_from(parsed(exported, "--prompt", "Why?", "--max-tokens", "9", "--samples", "1"))
+    other = options.asking_from(parsed(exported, "--prompt", "Why?", "--max-tokens", "9", "--num-samples", "1"))
     assert (other.prompt, other.num_samples, other.sampling) == ("Why?", 1, Sampling(9, 0.0, 0.9))
     assert options.asking_from(parsed(exported, "--temperature", "0")).num_samples == 1
     assert options.likeliest_from(parsed(exported), "Q").sampling.temperature == 0  # other questions than for a score
@@ -151,8 +151,8 @@ def test_samples_are_drawn_at_temperature_1_unless_told(tmp_path, monkeypatch):
     def temperature(*args):
         return options.asking_from(parsed(tmp_path, *args)).sampling.temperature
 
-    assert temperature("--samples", "3") == 1.0
-    assert temperature("--samples", "3", "--temperature", "0.5") == 0.5
+    assert temperature("--num-samples", "3") == 1.0
+    assert temperature("--num-samples", "3", "--temperature", "0.5") == 0.5
     assert temperature() == 0.0
     assert options.likeliest_from(parsed(tmp_path, "--no-thinking"), "Q").answer_prefix == "<answer>"
 

@@ -109,8 +109,9 @@ def test_the_next_commands_have_their_paths(tmp_path, capsys, monkeypatch):
     cli.main(["summary", str(folder), "--no-plots"])
     commands = [line.strip() for line in capsys.readouterr().out.splitlines() if line.startswith("  vqathinker")]
     assert commands == [
-        "vqathinker export 'my run' --step 6 --output 'my run/model'",
-        "vqathinker evaluate --model 'my run/model' --labels '/data/my videos/val.parquet' --output 'my run/report'",
+        "vqathinker export 'my run' --step 6 --output-dir 'my run/model'",
+        "vqathinker evaluate --model 'my run/model' --labels '/data/my videos/val.parquet' "
+        "--output-dir 'my run/report'",
     ]
 
 

@@ -188,7 +188,7 @@ def test_the_demo_is_made_once(tmp_path, monkeypatch):
     monkeypatch.setenv("DEMO_ARGUMENTS", "--train-clips 336")
     assert train_cli.make_demo(tmp_path, seed=5) == 0
     assert [command[0] for command in ran] == ["demo", "prepare", "prepare"]
-    assert ran[0][1:] == ["--output", str(tmp_path), "--seed", "5", "--train-clips", "336"]
+    assert ran[0][1:] == ["--output-dir", str(tmp_path), "--seed", "5", "--train-clips", "336"]
     ran.clear()
     assert train_cli.make_demo(tmp_path, seed=5) == 0
     assert [command[0] for command in ran] == ["demo"]  # which finds that nothing is missing

@@ -79,8 +79,8 @@ UNWRITABLE = "cannot be written (No such file or directory)"
 CALLS = {
     "1 summary of nothing": (["summary", "nothere"], 2, "nothere: no metrics folder"),
     "2 score into /proc": (["score", "a.mp4", "--model", "model", "--output", "/proc/x.jsonl"], 2, UNWRITABLE),
-    "3 export into /proc": (["export", "run", "--output", "/proc/ex3"], 2, UNWRITABLE),
-    "4 demo into /proc": (["demo", "--output", "/proc/demo"], 2, UNWRITABLE),
+    "3 export into /proc": (["export", "run", "--output-dir", "/proc/ex3"], 2, UNWRITABLE),
+    "4 demo into /proc": (["demo", "--output-dir", "/proc/demo"], 2, UNWRITABLE),
     "5 GPUs no number": ([*TRAIN, "--model", "model", "--gpus", "x"], 2, "--gpus (NGPUS_PER_NODE): expected"),
     "5 no GPUs": ([*TRAIN, "--model", "model", "--gpus", "0"], 2, "--gpus (NGPUS_PER_NODE): expected a positive"),
     "6 steps no number": (["train", "--steps", "abc"], 2, "--steps (TOTAL_STEPS): expected a positive integer"),
@@ -112,7 +112,7 @@ CALLS = {
     "25 score, broken run": (["score", "a.mp4", "--model", "brokenrun"], 2, "no verl checkpoint"),
     "25 train from a run": ([*TRAIN, "--model", "run"], 2, "this is a training run, not a model; export it first"),
     "28 other columns": (["evaluate", "scores.jsonl", "--labels", "nocol.parquet"], 2, "expected a parquet file"),
-    "29 evaluate into /proc": (["evaluate", "scores.jsonl", "--output", "/proc/rep"], 2, UNWRITABLE),
+    "29 evaluate into /proc": (["evaluate", "scores.jsonl", "--output-dir", "/proc/rep"], 2, UNWRITABLE),
     "30 videos elsewhere": (
         ["understand", "questions.jsonl", "--model", "model", "--output", "answers.jsonl"],
         2,
@@ -153,7 +153,7 @@ def test_27_another_model_is_called_so(folder, monkeypatch, capsys):
         codes.append(main(["score", "a.mp4", "--model", "model", "--output", "predictions.jsonl"]))
     assert codes == [0, 2]
     said = capsys.readouterr().err.splitlines()[-1]
-    assert f"made with another model ({folder}/model); choose another --output" in said
+    assert f"made with another model ({folder}/model); choose another output" in said
 
 
 def test_26_far_more_frames_than_the_model_knows_are_a_warning(folder, monkeypatch, capsys):

@@ -1,18 +1,22 @@
 """Labels in the forms in which people have them, each with its right values."""
 
+import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from helpers.data import data_file
+from PIL import Image
 from scipy.io import savemat
 
 from vqathinker_verl.data.checks import check_labels
 from vqathinker_verl.data.records import LabelError
 from vqathinker_verl.data.registry import load_registry
 from vqathinker_verl.data.sources import LabelSource, load
+from vqathinker_verl.frames import probe
 
 
 def read(path, *, guesses=None, video_dir=None, registry=None, **options):
@@ -85,6 +89,17 @@ class TestHandedCases:
         assert name.endswith(".mp4")
         assert (tmp_path / name).read_bytes() == data
         assert [path.name for path in tmp_path.iterdir()] == [name]
+
+    @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".bmp", ".tif"])
+    def test_parquet_with_bytes_of_images(self, tmp_path, suffix):
+        """The suffix comes from the bytes, as it decides how the file is read."""
+        file = io.BytesIO()
+        Image.new("RGB", (8, 6)).save(file, Image.registered_extensions()[suffix])
+        row = {"image": {"bytes": file.getvalue(), "path": None}, "mos": 2.5}
+        pq.write_table(pa.Table.from_pylist([row]), tmp_path / "l.parquet")
+        ((name, mos),) = read(tmp_path / "l.parquet", video_dir=tmp_path / "v", video_column="image", mos_column="mos")
+        assert (mos, Path(name).suffix) == (2.5, suffix)
+        assert probe(tmp_path / "v" / name).width == 8
 
 
 class TestMoreTables:

@@ -113,6 +113,18 @@ class TestUserRegistry:
             ({"folder": {"labels": "scores.csv", "video": ["clip"], "mos": ["score"]}}, "Mine: folder: labels"),
             ({"folder": {"labels": ["scores.csv"]}}, "Mine: folder"),
             ({"annotations": {"mine.json": {}}}, r"mine\.json"),
+            (
+                {"annotations": {"mine.json": {"scal": [0, 1]}}},
+                r"mine\.json: unknown field 'scal'; the fields",
+            ),
+            (
+                {"folder": {**ENTRY["folder"], "subsets": {"t": {"colum": "x"}}}},
+                "subsets: t: unknown field 'colum'",
+            ),
+            ({"videos": True}, "Mine: videos"),
+            ({"scale": [1]}, "Mine: scale: item 2 is missing"),
+            ({"scale": [1, float("inf")]}, r"Mine: scale: expected \[lowest, highest\]"),
+            ({"video_names": ["a.mp4"]}, r"one \{id\}, got 'a\.mp4'"),
         ],
     )
     def test_names_the_wrong_field(self, tmp_path, change, complaint):
@@ -235,6 +247,17 @@ class TestFolders:
         touch(tmp_path, "train/A0023_01.mp4")
         (tmp_path / "train_labels.txt").write_text("A0023_01.mp4,-1,-1,43.9\n")
         assert self.read(registry, tmp_path, "VDPVE") == [("train/A0023_01.mp4", 43.9)]
+
+    @pytest.mark.parametrize("place", ["train/0239.mp4", "train_videos/0239.mp4", "KVQ_videos/train/0239.mp4"])
+    def test_kvq(self, registry, tmp_path, place):
+        touch(tmp_path, place)
+        (tmp_path / "train_data.csv").write_text("filename,score\ntrain/0239.mp4,3.25\n")
+        assert self.read(registry, tmp_path, "KVQ") == [(place, 3.25)]
+
+    def test_kvq_does_not_confuse_training_and_validation(self, registry, tmp_path):
+        touch(tmp_path, "train/0239.mp4", "val/0239.mp4")
+        (tmp_path / "truth.csv").write_text("filename,score\nval/0239.mp4,2.5\n")
+        assert self.read(registry, tmp_path, "KVQ") == [("val/0239.mp4", 2.5)]
 
     def test_two_videos_of_one_name(self, registry, tmp_path):
         touch(tmp_path, "a/1.mp4", "b/1.mp4")

@@ -133,7 +133,7 @@ def test_command_reads_predictions_and_verls_dump(tmp_path, capsys):
         assert main(command) == 0
         printed = capsys.readouterr().out
         assert f"{count} responses to 2 clips" in printed
-        assert "names the true one              1.000" in printed
+        assert "names the true one 1.000" in " ".join(printed.split())
         facts = json.loads(output.read_text())
         assert facts["figures"]["score_difference"]["value"] == -2.0
         assert facts["figures"]["named_right_chance"] == {"value": 0.5, "low": None, "high": None}

@@ -17,7 +17,7 @@ def demo(tmp_path_factory):
     if made_before := os.environ.get("VQATHINKER_TEST_DEMO"):
         return Path(made_before)
     folder = tmp_path_factory.mktemp("demo")
-    command = [*VQATHINKER, "demo", "--output", str(folder), "--train-clips", "24", "--val-clips", "14"]
+    command = [*VQATHINKER, "demo", "--output-dir", str(folder), "--train-clips", "24", "--val-clips", "14"]
     subprocess.run([*command, "--warmup-steps", "150"], check=True, timeout=900)
     prepare_demo(folder)
     return folder

@@ -21,13 +21,11 @@ MICRO_BATCHES = [
     "actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=8",
 ]
 SIZES = [
-    "data.max_prompt_length=512",
     "data.max_response_length=24",
     "data.dataloader_num_workers=0",
     *MICRO_BATCHES,
     f"actor_rollout_ref.rollout.n={GROUP_SIZE}",
     "actor_rollout_ref.rollout.gpu_memory_utilization=0.2",
-    "actor_rollout_ref.rollout.max_model_len=640",
     "actor_rollout_ref.rollout.max_num_seqs=32",
     "actor_rollout_ref.rollout.max_num_batched_tokens=4096",
     "actor_rollout_ref.rollout.agent.num_workers=1",

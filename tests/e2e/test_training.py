@@ -288,7 +288,7 @@ def test_the_exported_model_has_the_trained_weights_and_gives_their_scores(run, 
 
     output = tmp_path / "scores.jsonl"
     command = [sys.executable, "-m", "vqathinker_verl.cli", "score", *map(str, videos.values())]
-    command += ["--model", str(folder), "--backend", "vllm", "--samples", "1", "--output", str(output)]
+    command += ["--model", str(folder), "--backend", "vllm", "--num-samples", "1", "--output", str(output)]
     subprocess.run(command, check=True, timeout=300)
     scores = {line["video_id"]: line["pred_mos"] for line in read_jsonl(output)}
     assert scores == {name: line["pred_mos"] for name, line in after.items()}

@@ -42,7 +42,7 @@ def engine(monkeypatch):
 def test_every_labelled_video_is_asked_about_once(tmp_path, engine, capsys):
     labels = write_labels(tmp_path / "labels.csv", MOS)
     arguments = ["--model", tmp_path / "model", "--labels", labels, "--dataset", "mine", "--scale", 1, 5]
-    arguments += ["--video-root", tmp_path / "videos", "--output", tmp_path / "out", "--resamples", 10]
+    arguments += ["--video-root", tmp_path / "videos", "--output-dir", tmp_path / "out", "--bootstrap-samples", 10]
     assert evaluate_cli(*arguments) == 1
     assert engine.asked == [tmp_path / "videos" / name for name in MOS]
     assert "1 of 8 videos failed: mine/7.mp4" in capsys.readouterr().out
@@ -62,6 +62,6 @@ def test_every_labelled_video_is_asked_about_once(tmp_path, engine, capsys):
 
 def test_without_an_output_nothing_is_kept(tmp_path, engine):
     labels = write_labels(tmp_path / "labels.csv", dict(list(MOS.items())[:6]))
-    arguments = ["--model", "m", "--labels", labels, "--dataset", "mine", "--scale", 1, 5, "--resamples", 10]
+    arguments = ["--model", "m", "--labels", labels, "--dataset", "mine", "--scale", 1, 5, "--bootstrap-samples", 10]
     assert evaluate_cli(*arguments, "--video-root", tmp_path) == 0
     assert [file.name for file in tmp_path.iterdir()] == ["labels.csv"]

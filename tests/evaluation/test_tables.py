@@ -39,15 +39,41 @@ def printed(found):
 
 
 def test_the_published_rows_are_those_of_the_reference_table():
-    lines = [line for line in data_file("published_results.md").read_text().splitlines() if line.startswith("|")]
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    names = [{"Waterloo-4K": "Waterloo-IVC-4K"}.get(name, name) for name in cells[0][1:]]
+    expected = {}
+    for part in data_file("published_results.md").read_text().split("##"):
+        lines = [line for line in part.splitlines() if line.startswith("|")]
+        cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+        names = [{"Waterloo-4K": "Waterloo-IVC-4K"}.get(name, name) for name in cells[0][1:]]
+        for row in cells[2:]:
+            figures = expected.setdefault(row[0], {})
+            for name, cell in zip(names, row[1:], strict=True):
+                if cell:
+                    srcc, _, plcc = cell.partition("/")
+                    figures[name] = (float(srcc), pytest.approx(float(plcc or math.nan), nan_ok=True))
     table = published()
-    assert [model.name for model in table.models] == [row[0] for row in cells[2:]]
-    for model, row in zip(table.models, cells[2:], strict=True):
-        pairs = [tuple(float(number) for number in cell.split("/")) for cell in row[1:]]
-        assert model.srcc_plcc == dict(zip(names, pairs, strict=True))
+    assert {model.name: model.srcc_plcc for model in table.models} == expected
+    assert {name for row in expected.values() for name in row} == set(table.benchmarks)
     assert "arXiv 2508.06051" in table.source
+    assert "W2S-VQA, stage 3 (no human labels) (SRCC): W2S-VQA, table 1" in table.source
+
+
+def test_a_row_that_is_not_comparable_is_marked_and_never_the_best():
+    table = paper_table(outcome())
+    (finevq,) = [row for row in table.rows if row.name.startswith("FineVQ")]
+    assert (finevq.name, finevq.comparable) == ("FineVQ \N{DAGGER}", False)
+    (note,) = [note for note in table.notes if note.startswith("\N{DAGGER} FineVQ is not comparable")]
+    assert "trained on KoNViD-1k" in note
+    (line,) = [line for line in as_latex(outcome()).splitlines() if line.startswith("FineVQ")]
+    assert line.startswith(r"FineVQ \textdagger{} & .915/-- & .895/--")
+    assert as_json(outcome())["published"]["not_comparable"].keys() == {"FineVQ"}
+
+
+def test_a_benchmark_of_unknown_size_has_no_weighted_published_mean():
+    row = next(row for row in paper_table(outcome(("KoNViD-1k", "KVQ"))).rows if row.name == "VQAThinker (8B)")
+    assert row.cells[1][0] == 0.586
+    assert row.cells[2][0] == pytest.approx((0.881 + 0.586) / 2)
+    assert math.isnan(row.cells[2][1])
+    assert row.cells[3] is None
 
 
 def test_the_published_numbers_of_videos_are_those_of_the_registry():

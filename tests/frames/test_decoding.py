@@ -132,16 +132,6 @@ class TestShape:
         numbers = [corpus.number_of(frame.transpose(1, 2, 0)) for frame in video.frames]
         assert numbers == segment_centres(corpus.NUM_FRAMES, 12).tolist()
 
-    @pytest.mark.parametrize("name", ["x.png", "x.jpg", "X.JPEG", "x.webp", "x.bmp", "x.tiff", "x.gif"])
-    def test_a_still_image_is_a_video_of_one_frame(self, tmp_path, name):
-        path = tmp_path / name
-        Image.fromarray(corpus.picture(77)).save(path)
-        info = probe(path)
-        assert (info.total_frames, info.height, info.width) == (1, corpus.HEIGHT, corpus.WIDTH)
-        video = decode(path, FrameSpec(4, size=(corpus.HEIGHT, corpus.WIDTH)))
-        assert video.indices.tolist() == [0, 0, 0, 0]
-        assert [corpus.number_of(frame.transpose(1, 2, 0)) for frame in video.frames] == [77] * 4
-
     @pytest.mark.parametrize("name", ["%02d.png", "%02d.jpg", "0[0-9].png", "0*.jpg"])
     def test_a_name_is_no_pattern_of_names(self, tmp_path, name):
         for number in (1, 2):

@@ -139,7 +139,7 @@ def prepare(path, root, output, labels=None):
     """Prepare with `path` as what its name says: labels, sets, a registry, or the parquet of videos to keep out."""
     given = ["--dataset", "d", "--scale", "0", "100", "--video-root", str(root)]
     if path.name.endswith("sets.json"):
-        arguments = ["--sets", str(path)]
+        arguments = ["--label-sets", str(path)]
     elif path.name.endswith("registry.json"):
         arguments = [str(labels), *given, "--registry", str(path)]
     elif path.name.endswith(".parquet") and path != output:

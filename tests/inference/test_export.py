@@ -120,7 +120,7 @@ def test_everybody_may_read_the_files_of_the_model(run, monkeypatch):
 
 def test_a_folder_that_cannot_be_written_is_one_line(run, capsys):
     (run / "file").touch()
-    assert main(["export", str(run), "--output", str(run / "file" / "model")]) == 2
+    assert main(["export", str(run), "--output-dir", str(run / "file" / "model")]) == 2
     said = capsys.readouterr().err
     assert said.startswith("vqathinker export: ")
     assert said.count("\n") == 1
@@ -136,7 +136,7 @@ def test_a_run_from_before_the_times_were_used_is_exported_as_such(run, monkeypa
 
 def test_nothing_is_overwritten_and_no_half_is_left(run, monkeypatch, capsys):
     (run / "model").mkdir()
-    assert main(["export", str(run), "--output", str(run / "model")]) == 2
+    assert main(["export", str(run), "--output-dir", str(run / "model")]) == 2
     assert "exists already" in capsys.readouterr().err
 
     def fail(actor, target, dtype):

@@ -66,9 +66,9 @@ def test_the_chat_is_what_verls_dataset_makes_of_a_row(tiny_model):
     assert message["role"] == ours["role"]
 
 
-def test_the_factor_is_the_models_own(tiny_model):
+def test_the_factor_and_the_temporal_patch_are_the_models_own(tiny_model):
     asked_for = FrameSpec(4, max_pixels=3136, factor=32)
-    assert Prompting(str(tiny_model), asked_for).frames == dataclasses.replace(asked_for, factor=28)
+    assert Prompting(str(tiny_model), asked_for).frames == dataclasses.replace(asked_for, factor=28, image_frames=2)
 
 
 def test_an_answer_prefix_goes_where_the_response_begins(tiny_model):

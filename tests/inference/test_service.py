@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from starlette.exceptions import HTTPException
 
 from vqathinker_verl import VideoScorer
@@ -298,8 +299,11 @@ def test_frames_are_mapped_and_never_unpickled(scorer, tmp_path):
     answers = ask(
         scorer, sent(npy(frames)), sent(pickled), sent(npy(frames)[:-1]), sent(b"junk"), sent(b""),
         sent(npy(frames), fps=None), sent(npy(frames), fps="fast"), sent(npy(frames), name="f.mp4"),
+        sent(npy(frames[:1]), fps=None),
     )  # fmt: skip
-    assert [answer.status_code for answer in answers] == [200, 422, 422, 422, 422, 422, 422, 415]
+    assert [answer.status_code for answer in answers] == [200, 422, 422, 422, 422, 422, 422, 415, 200]
+    assert all("expected the field fps" in answer.json()["error"] for answer in answers[5:7])
+    assert answers[8].json()["score"] == frames[:1].mean()  # a still image
     assert answers[0].json()["score"] == frames.mean()
     assert answers[0].json()["video"] == "f.npy"
     assert all("f.npy: no array" in answer.json()["error"] for answer in answers[1:5])
@@ -578,10 +582,11 @@ def test_sixty_four_at_once_get_the_scores_of_the_offline_scorer(tiny_model, cli
     rng = np.random.default_rng(0)
     frames = [rng.integers(0, 255, (6, 3, 56, 84), dtype=np.uint8) for _ in range(2)]
     (tmp_path / "broken.mp4").write_bytes(b"junk")
-    videos = [*clips, *frames, tmp_path / "broken.mp4"]
+    Image.fromarray(frames[0][0].transpose(1, 2, 0)).save(tmp_path / "image.png")
+    videos = [*clips, *frames, tmp_path / "image.png", tmp_path / "broken.mp4"]
     with VideoScorer(tiny_model, engine="transformers", scoring="expectation", **OPTIONS) as scorer:
         offline = scorer.score(videos, fps=25)
-        assert len({one.score for one in offline[:-1]}) == 5
+        assert len({one.score for one in offline[:-1]}) == 6
 
         def request(number):
             video = videos[number % len(videos)]
@@ -609,6 +614,6 @@ def test_sixty_four_at_once_get_the_scores_of_the_offline_scorer(tiny_model, cli
                 expected.spread,
                 expected.response,
             )
-            assert found["frames"] == 2
+            assert found["frames"] == expected.num_frames
             assert found["settings"]["scoring"] == "expectation"
             assert found["model"] == str(tiny_model)

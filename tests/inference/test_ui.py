@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from vqathinker_verl.cli.main import main
 from vqathinker_verl.frames import FrameSpec, VideoError, decode
@@ -48,6 +49,26 @@ def test_the_frames_shown_are_the_frames_asked_about(clips):
     assert [caption for _, caption in frames] == [f"{index / video.fps:.2f} s" for index in video.indices]
     assert line.pred_mos == 3.42
     assert reasoning_of(line.response) == "Sharp <img src=x onerror=\"document.title='owned'\"> & <b>bold</b>"
+
+
+def test_an_image_is_shown_once(tmp_path):
+    path = tmp_path / "a.png"
+    picture = np.random.default_rng(0).integers(0, 255, (84, 112, 3), dtype=np.uint8)
+    Image.fromarray(picture).save(path)
+    ((frame, caption),), line = look_at(NastyEngine(), path)
+    np.testing.assert_array_equal(frame, picture)
+    assert caption == "the image"
+    assert (line.pred_mos, line.num_frames) == (3.42, 1)
+
+
+def test_the_page_takes_videos_and_images():
+    gradio = pytest.importorskip("gradio")
+    page = build_page(NastyEngine(), "m")
+    files = [block for block in page.blocks.values() if isinstance(block, gradio.File)]
+    assert [block.elem_id for block in files] == ["image", "image2"]
+    assert {".jpg", ".png", ".webp", ".bmp", ".tif"} <= set(files[0].file_types)
+    asked = [function.inputs[0].elem_id for function in page.fns.values() if function.name == "rate"]
+    assert asked == ["video", "image", "video2", "image2"]
 
 
 def test_the_card_shows_the_score_on_its_scale():
@@ -193,6 +214,22 @@ def test_in_a_browser_a_new_video_replaces_the_old_one_and_an_error_stays(browse
     assert "broken.mp4: cannot be" in opened.card()
     assert "/tmp" not in opened.card()
     picture(browser, "error")
+
+
+@pytest.mark.e2e
+def test_in_a_browser_an_image_is_scored(browser, opened, tmp_path):
+    Image.fromarray(np.zeros((84, 112, 3), np.uint8)).save(tmp_path / "still.png")
+    tabs = opened.wait(lambda _: [tab for tab in opened.find("button[role=tab]") if tab.text == "Image"])
+    tabs[0].click()
+    opened.wait(lambda _: opened.find("#image input[type=file]"))[0].send_keys(str(tmp_path / "still.png"))
+    opened.wait(lambda _: "3.42" in opened.card() and "still.png" in opened.card())
+    assert len(opened.wait(lambda _: opened.find("#frames img"))) == 1
+    (tmp_path / "broken.png").write_bytes(b"junk")
+    opened.wait(lambda _: opened.find("#image button[aria-label='Clear']"))[0].click()
+    opened.wait(lambda _: "Drop a video or an image" in opened.card())
+    opened.wait(lambda _: opened.find("#image input[type=file]"))[0].send_keys(str(tmp_path / "broken.png"))
+    opened.wait(lambda _: "broken.png: cannot be" in opened.card())
+    picture(browser, "image")
 
 
 @pytest.mark.e2e

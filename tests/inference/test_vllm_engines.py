@@ -9,8 +9,10 @@ import time
 import urllib.request
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from vqathinker_verl.frames import FrameSpec, decode
 from vqathinker_verl.inference.engines import Request, Sampling, open_engine
@@ -23,6 +25,14 @@ pytestmark = pytest.mark.e2e
 FRAMES = FrameSpec(4, max_pixels=56 * 56)
 SAMPLING = Sampling(max_tokens=8)
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+
+
+@pytest.fixture(scope="module")
+def clips(clips, tmp_path_factory):
+    """The clips, and a still image beside them."""
+    path = tmp_path_factory.mktemp("image") / "still.png"
+    Image.fromarray(np.random.default_rng(9).integers(0, 255, (84, 112, 3), dtype=np.uint8)).save(path)
+    return [*clips, path]
 
 
 @pytest.fixture(scope="module")

@@ -64,8 +64,14 @@ class TestFaults:
         assert "prompt of val takes about 2317 tokens" in fault
         assert "data.max_prompt_length=1000" in fault
 
+    @pytest.mark.parametrize("length", [None, 6143])
+    def test_a_context_that_vllm_would_reserve_or_cut(self, model, length):
+        (fault,) = self.faults(model, **{"actor_rollout_ref.rollout.max_model_len": length})
+        assert fault.startswith(f"actor_rollout_ref.rollout.max_model_len is {length}")
+        assert fault.endswith("= 6144")
+
     def test_a_card_that_is_too_small(self, model):
         training, generation, cache = self.faults(model, gpu_gib=24)
-        assert training.startswith("training takes about 34.4 GiB of a GPU's 24")
+        assert training.startswith("training takes about 36.9 GiB of a GPU's 24")
         assert generation.startswith("generation takes about 34.0 GiB")  # weights alone are 15.4, beside 11.6 and 7
         assert "KV cache holds 0 tokens, fewer than one sequence of 2937" in cache

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import ray
 import torch
+from PIL import Image
 from transformers.models.qwen2_5_vl import Qwen2_5_VLModel
 from verl.experimental.agent_loop.agent_loop import DictConfigWrap
 from verl.experimental.reward_loop import RewardLoopManager
@@ -432,6 +433,28 @@ def test_a_clip_of_one_frame_is_left_out_of_the_comparison(config, processor, tm
     outputs, requests = run_group(config, processor, row, expected=GROUP_SIZE)
     assert len(requests) == GROUP_SIZE
     assert {output.extra_fields["perturbation"] for output in outputs} == {None}
+
+
+@pytest.mark.parametrize("redraw_identity", [True, False])
+@pytest.mark.parametrize("is_validation", [False, True])
+def test_an_image_is_left_out_of_the_comparison(config, processor, tmp_path, redraw_identity, is_validation):
+    changed = config.copy()
+    changed.vqathinker.temporal.in_validation = True
+    changed.vqathinker.temporal.perturbations.redraw_identity = redraw_identity
+    picture = np.random.default_rng(0).integers(0, 255, (84, 84, 3), dtype=np.uint8)
+    Image.fromarray(picture).save(tmp_path / "still.png")
+    row = row_of(tmp_path / "still.png")
+    row["raw_prompt"][0]["content"][0]["image_frames"] = 2  # as the dataset writes it
+    outputs, requests = run_group(changed, processor, row, is_validation=is_validation, expected=GROUP_SIZE)
+    assert len(requests) == GROUP_SIZE
+    assert {output.extra_fields["perturbed_response"] for output in outputs} == {None}
+    assert all(output.extra_fields["response_text"] for output in outputs)
+    for request in requests:
+        np.testing.assert_array_equal(frames_of(request).numpy(), np.stack([picture.transpose(2, 0, 1)] * 2))
+        (metadata,) = request["mm_processor_kwargs"]["video_metadata"]
+        assert metadata == {"fps": 1.0, "frames_indices": [0, 0], "total_num_frames": 1}
+    pad = processor.tokenizer.convert_tokens_to_ids("<|video_pad|>")
+    assert outputs[0].prompt_ids.count(pad) == (84 // 28) ** 2
 
 
 def test_a_broken_video_is_named_to_every_session_and_decoded_once(config, processor, tmp_path):

@@ -9,6 +9,7 @@ import pyarrow.parquet
 import pytest
 import torch
 from omegaconf import open_dict
+from PIL import Image
 from verl.utils.dataset.rl_dataset import RLHFDataset, collate_fn, get_dataset_class
 from verl.utils.tokenizer import build_multimodal_processor_inputs
 
@@ -19,9 +20,10 @@ from vqathinker_verl.frames import segment_centres
 from vqathinker_verl.plugin import dataset as module
 from vqathinker_verl.plugin.config import cache_config
 from vqathinker_verl.plugin.frame_actor import process_cache
-from vqathinker_verl.prompts import QUALITY_PROMPT, video_messages
+from vqathinker_verl.prompts import QUALITY_PROMPT, question_about, video_messages
 
 SIZES = [(84, 84), (112, 196), (240, 320), (168, 56)]
+IMAGES = (1, 2, 7)  # of the rows
 
 
 @pytest.fixture(scope="module")
@@ -42,21 +44,26 @@ def data_config(recipe_config_dir):
 
 @pytest.fixture(scope="module")
 def parquet(tmp_path_factory):
-    """A row per size and split, half of them without the metadata that `prepare` writes when it opens a video."""
+    """A row per size and split, of videos and images; half lack the metadata that `prepare` writes."""
     folder = tmp_path_factory.mktemp("dataset")
     rng = np.random.default_rng(0)
     rows = []
     for number, (height, width) in enumerate(SIZES * 2):
-        path = folder / f"{number}.mp4"
-        path.write_bytes(encode_h264(rng.integers(0, 255, (10, height, width, 3), dtype=np.uint8), 24))
+        is_image = number in IMAGES
+        path = folder / (f"{number}.png" if is_image else f"{number}.mp4")
+        pictures = rng.integers(0, 255, (1 if is_image else 10, height, width, 3), dtype=np.uint8)
+        if is_image:
+            Image.fromarray(pictures[0]).save(path)
+        else:
+            path.write_bytes(encode_h264(pictures, 24))
         info = {"index": number, "split": "train" if number < len(SIZES) else "val", "video_id": f"demo/{number}"}
         opened = number % 2 == 0
-        metadata = {"total_frames": 10, "fps": 24.0, "height": height, "width": width}
+        metadata = {"total_frames": len(pictures), "fps": 24.0, "height": height, "width": width}
         info |= {name: value if opened else None for name, value in metadata.items()}
         rows.append(
             {
                 "data_source": "demo",
-                "prompt": video_messages(QUALITY_PROMPT),
+                "prompt": video_messages(question_about(QUALITY_PROMPT, image=is_image)),
                 "videos": [{"video": str(path)}],
                 "reward_model": {"style": "rule", "ground_truth": 3.0},
                 "extra_info": info,
@@ -100,8 +107,8 @@ def test_the_prompts_of_a_batch_name_their_videos_and_frames(parquet, data_confi
     shown = [module.frames_shown(messages, 14, data_config) for messages in batch["raw_prompt"]]
     paths = [row["videos"][0]["video"] for row in (dataset.dataframe[0], dataset.dataframe[len(SIZES)])]
     assert shown == [
-        [(paths[0], module.frame_spec("train", 14, data_config))],
-        [(paths[1], module.frame_spec("val", 14, data_config))],
+        [(paths[0], module.frame_spec("train", 14, data_config, image_frames=2))],
+        [(paths[1], module.frame_spec("val", 14, data_config, image_frames=2))],
     ]
 
 
@@ -114,6 +121,28 @@ def test_prompt_tokens_without_decoding_are_the_processors(parquet, data_config,
         videos = videos_of(row, data_config)
         real = build_multimodal_processor_inputs(processor, text=[text], videos=videos)["input_ids"].shape[1]
         assert counted == real
+
+
+@pytest.mark.parametrize("true_times", [True, False])
+def test_an_image_has_the_frames_of_one_temporal_patch(parquet, data_config, processor, true_times):
+    with open_dict(data_config):
+        data_config.frames.true_times = true_times
+    dataset = make(parquet, data_config, processor)
+    pad = processor.tokenizer.convert_tokens_to_ids("<|video_pad|>")
+    for number in IMAGES:
+        row = dataset[number]
+        assert module.shows_image(row["raw_prompt"])
+        (video,) = videos_of(row, data_config)
+        assert len(video[0]) == 2
+        assert torch.equal(*video[0])
+        text = processor.apply_chat_template(row["raw_prompt"], add_generation_prompt=True, tokenize=False)
+        assert "image quality assessment task" in text
+        features = build_multimodal_processor_inputs(processor, text=[text], videos=[video])
+        assert features["video_grid_thw"][0, 0] == 1
+        assert np.isfinite(float(features["second_per_grid_ts"][0]))
+        _, height, width = features["video_grid_thw"][0].tolist()
+        assert (features["input_ids"] == pad).sum() == height * width // 4
+    assert not module.shows_image(dataset[0]["raw_prompt"])
 
 
 def test_overlong_prompts_are_left_out_and_said(parquet, data_config, processor, caplog):

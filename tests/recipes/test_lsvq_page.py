@@ -41,12 +41,19 @@ def test_the_page_walks_the_whole_way():
 
 def table_rows(text):
     rows = [line.strip("| ").split("|") for line in text.splitlines() if line.startswith("|")]
-    return {cells[0].strip(): [cell.strip() for cell in cells[1:]] for cells in rows}
+    found = {}
+    for cells in rows:  # a model's first row counts; VQAThinker has another, as others report it
+        found.setdefault(cells[0].strip(), [cell.strip() for cell in cells[1:]])
+    return found
 
 
 def test_published_figures_are_the_references():
     reference, ours = table_rows(data_file("published_results.md").read_text(encoding="utf-8")), table_rows(PAGE)
     for model in ("FAST-VQA", "DOVER", "MinimalisticVQA", "Q-Align", "VQA^2", "VQAThinker (8B)"):
+        assert ours[model] == reference[model]
+    newer = reference.keys() & ours.keys() - {"model", "---"}
+    assert len(newer) >= 14
+    for model in newer:
         assert ours[model] == reference[model]
 
 

@@ -88,6 +88,14 @@ def test_it_fits_the_hardware(planned):
     assert figures.steps.ranked >= 32 or config.trainer.experiment_name == "release"
 
 
+def test_vllm_reserves_memory_for_what_the_run_needs(planned):
+    config, _, _ = planned
+    rollout = config.actor_rollout_ref.rollout
+    assert rollout.max_model_len == config.data.max_prompt_length + config.data.max_response_length
+    assert rollout.engine_kwargs.vllm.limit_mm_per_prompt == {"image": 0, "video": 1}
+    assert not config.actor_rollout_ref.actor.calculate_entropy
+
+
 def test_it_asks_for_label_files(script):
     done = bash(script, DEVICE="gpu", RAY_ADDRESS="nowhere:1")
     assert done.returncode == 2
@@ -127,7 +135,9 @@ class TestMainRecipe:
         assert done.returncode == 2
         assert done.stderr.startswith(f"vqathinker: {missing} is not set")
 
-    @pytest.mark.parametrize(("attention", "packed"), [("flash_attention_2", "true"), ("sdpa", "false")])
+    @pytest.mark.parametrize(
+        ("attention", "packed"), [("flash_attention_2", "true"), ("flash_attention_3", "false"), ("sdpa", "false")]
+    )
     def test_sequences_are_packed_only_where_the_attention_allows_it(self, attention, packed):
         overrides = bash(MAIN, PLAN="1", ATTENTION=attention).stdout.splitlines()
         assert f"actor_rollout_ref.model.override_config.attn_implementation={attention}" in overrides

@@ -54,9 +54,9 @@ def test_the_checkpoint_of_a_step(run):
 def test_export_takes_them(run, monkeypatch, capsys):
     asked = []
     monkeypatch.setattr(export_cli, "export_checkpoint", lambda path, output, dtype: asked.append(path) or output)
-    assert cli.main(["export", str(run), "--best", "--output", str(run / "model")]) == 0
-    assert cli.main(["export", str(run), "--step", "4", "--output", str(run / "model")]) == 0
-    assert cli.main(["export", str(run), "--output", str(run / "model")]) == 0
+    assert cli.main(["export", str(run), "--best", "--output-dir", str(run / "model")]) == 0
+    assert cli.main(["export", str(run), "--step", "4", "--output-dir", str(run / "model")]) == 0
+    assert cli.main(["export", str(run), "--output-dir", str(run / "model")]) == 0
     assert asked == [run / "checkpoints" / "global_step_6", run / "checkpoints" / "global_step_4", run]
     assert capsys.readouterr().err == "vqathinker export: step 6, held-out SRCC 0.813\n"
 

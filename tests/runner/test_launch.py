@@ -172,13 +172,13 @@ class TestTrain:
         body = (
             "import os; path = os.environ['VERL_FILE_LOGGER_PATH']\n"
             "open(path, 'w').write('{\"step\": 1, \"data\": {}}\\n')\n"
-            "os.symlink('/dev/full', path.replace('metrics/0000.jsonl', 'metrics.partial'))\n"
+            "merged = path.replace('metrics/0000.jsonl', 'metrics.jsonl'); os.remove(merged); os.mkdir(merged)\n"
             "raise ValueError('the reward is wrong')"
         )
         run = start_launcher(tmp_path, body)
         _, err = run.communicate(timeout=60)
         assert run.returncode == 1
-        assert "metrics.jsonl was not written: [Errno 28] No space left on device" in err
+        assert "metrics.jsonl was not written: [Errno 21] Is a directory" in err
         assert "Reason: ValueError: the reward is wrong" in err
 
     def test_every_start_writes_its_own_metrics_and_they_are_merged(self, tmp_path):

@@ -200,6 +200,24 @@ def test_the_command_makes_rows_a_sheet_and_a_summary_and_resumes(tmp_path, caps
     assert kept.stat().st_mtime_ns == changed  # it was not made again
 
 
+def test_still_images_make_no_chains_and_are_counted(tmp_path, capsys):
+    videos, out = tmp_path / "videos", tmp_path / "out"
+    videos.mkdir()
+    encode_scene(videos / "a.mp4")
+    Image.fromarray(texture(1)[0]).save(videos / "b.png")
+    Image.fromarray(texture(1)[0]).save(tmp_path / "c.jpg")
+    command = ["synthesize", str(videos), str(tmp_path / "c.jpg"), "--output-dir", str(out), "--distortions", "blur"]
+    assert main([*command, "--strengths", "2", "--workers", "1"]) == 0
+    rows = pyarrow.parquet.read_table(out / "chains.parquet").to_pylist()
+    assert {row["extra_info"]["chain"] for row in rows} == {"chains/a.mp4/blur"}
+    assert f"left out 2 still images: {videos}/b.png, {tmp_path}/c.jpg" in capsys.readouterr().err
+    (videos / "a.mp4").unlink()
+    assert main(command) == 2
+    assert "no video in this folder" in capsys.readouterr().err
+    assert main(["synthesize", str(tmp_path / "c.jpg"), "--output-dir", str(out)]) == 2
+    assert "c.jpg: still images make no chains; pass videos" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

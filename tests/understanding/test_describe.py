@@ -22,7 +22,7 @@ class Tags(HTMLParser):
 
 
 def describe(videos, output, *options):
-    return main(["describe", *map(str, videos), "--output", str(output), *options])
+    return main(["describe", *map(str, videos), "--output-dir", str(output), *options])
 
 
 def lines_of(path):

@@ -46,14 +46,14 @@ def run(args: argparse.Namespace) -> int:
 
 def _compare(args: argparse.Namespace) -> int:
     check_min_prob(args.min_prob)  # before a model is loaded
-    videos = find_videos(args.videos, args.root)
+    videos = find_videos(args.videos, args.video_root)
     print_left_out("compare", args.videos)
     if len(videos) < 2:
         raise ValueError(f"expected at least two videos to compare, got {len(videos)}")
     check_videos(videos.values())
     if args.scoring == "greedy":
         raise ValueError("--scoring greedy gives no probabilities; expected expectation, or mean with --num-samples K")
-    if args.scoring is None and args.samples is None:
+    if args.scoring is None and args.num_samples is None:
         args.scoring = "expectation"
     settings = asking_from(args)
     if settings.num_samples < 2 and not settings.expectation:

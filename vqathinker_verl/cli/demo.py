@@ -21,14 +21,14 @@ SCENES_A_BATCH = 4  # each with all nine distortions
 # little of the others (docs/learning.md).
 WARMUP_PARTS = {"eyes": (2 / 3, 3e-3), "words": (2 / 9, 3e-3), "form": (1 / 9, 2e-3)}
 
-EXAMPLE = "vqathinker demo --output outputs/demo"
+EXAMPLE = "vqathinker demo --output-dir outputs/demo"
 EXIT_CODES = "0: the demo is complete; 2: it could not be made"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `vqathinker demo`."""
     parser.add_argument(
-        "--output", type=Path, required=True, metavar="DIR", help="where videos/, labels/ and model/ go"
+        "--output-dir", type=Path, required=True, metavar="DIR", help="where videos/, labels/ and model/ go"
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="the same seed makes the same demo")
     parser.add_argument("--train-clips", type=int, default=126, metavar="N", help="clips to train on")
@@ -39,7 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Make what is missing of the demo under `args.output`, and print what is there."""
+    """Make what is missing of the demo under `args.output_dir`, and print what is there."""
     for name in ("train_clips", "val_clips", "warmup_steps"):
         if getattr(args, name) < 10:
             print(
@@ -47,9 +47,9 @@ def run(args: argparse.Namespace) -> int:
                 file=sys.stderr,
             )
             return 2
-    check_writable(args.output / "demo.json")
+    check_writable(args.output_dir / "demo.json")
     settings = {name: value for name, value in vars(args).items() if name in _SETTINGS}
-    folder = args.output
+    folder = args.output_dir
     try:
         facts = _known_facts(folder, settings)
     except ValueError as error:
@@ -81,7 +81,7 @@ def _known_facts(folder: Path, settings: dict[str, int]) -> dict[str, Any]:
         if facts["settings"] != settings:
             raise ValueError(
                 f"{folder} holds a demo of other settings ({facts['settings']}, asked for {settings}): "
-                "choose another --output, or delete that one"
+                "choose another --output-dir, or delete that one"
             )
         return facts
     folder.mkdir(parents=True, exist_ok=True)

@@ -28,7 +28,7 @@ from vqathinker_verl.prompts import SCORE_RANGE
 # Columns that the tables need where the terminal does not say its own width.
 PIPE_COLUMNS = 140
 
-EXAMPLE = "vqathinker evaluate --model outputs/model --labels val.parquet --samples 8 --output report"
+EXAMPLE = "vqathinker evaluate --model outputs/model --labels val.parquet --num-samples 8 --output-dir report"
 EXIT_CODES = """0: done; 1: done, but videos have no prediction or no label, or a metric does not exist (each is named)
 2: nothing could be done"""
 
@@ -46,10 +46,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--name", metavar="NAME", help="the model's name in the tables (default: the first file's)"
     )
     predictions.add_argument(
-        "--against", nargs="+", default=[], metavar="[BENCHMARK=]FILE", help="predictions of a second model, compared"
+        "--baseline", nargs="+", default=[], metavar="[BENCHMARK=]FILE", help="predictions of a second model, compared"
     )
     predictions.add_argument(
-        "--against-name", metavar="NAME", help="the second model's name (default: its first file's)"
+        "--baseline-name", metavar="NAME", help="the second model's name (default: its first file's)"
     )
 
     add_engine_options(parser, model_required=False)
@@ -65,7 +65,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="parquet of `vqathinker prepare`, or label files that it reads (default: the mos beside the predictions)",
     )
     labels.add_argument(
-        "--sets", type=Path, metavar="FILE", help="JSON list of label sets, as of `prepare`, for all that follows"
+        "--label-sets", type=Path, metavar="FILE", help="JSON list of label sets, as of `prepare`, for all that follows"
     )
     add_label_options(labels)
     labels.add_argument(
@@ -76,32 +76,32 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
     figures = parser.add_argument_group("metrics")
     figures.add_argument(
-        "--unscored",
+        "--missing-score",
         default="exclude",
         metavar="exclude|middle|SCORE",
         help="answers without a score: left out, or counted as this; 3.0 repeats the released code",
     )
     figures.add_argument("--raw-plcc", action="store_true", help="PLCC without the logistic fit in the paper's table")
-    figures.add_argument("--resamples", type=int, default=1000, metavar="N", help="bootstrap resamples")
+    figures.add_argument("--bootstrap-samples", type=int, default=1000, metavar="N", help="bootstrap resamples")
     figures.add_argument("--confidence", type=float, default=0.95, metavar="SHARE", help="confidence of the intervals")
     figures.add_argument("--bootstrap-seed", type=int, default=0, metavar="N", help="seed of the bootstrap")
 
     output = parser.add_argument_group("output")
     output.add_argument(
-        "--output",
+        "--output-dir",
         type=Path,
         metavar="DIR",
         help="write evaluation.json, evaluation.csv, table.tex and report.html here",
     )
-    output.add_argument("--worst", type=int, default=6, metavar="N", help="largest errors in the report")
+    output.add_argument("--num-worst", type=int, default=6, metavar="N", help="largest errors in the report")
 
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate; 0 done, 1 done with faults that were reported, 2 not done."""
     try:
         outcome = evaluate(args)
-        if args.output is not None:
-            write_outputs(outcome, args.output, num_worst=args.worst, raw_plcc=args.raw_plcc)
+        if args.output_dir is not None:
+            write_outputs(outcome, args.output_dir, num_worst=args.num_worst, raw_plcc=args.raw_plcc)
     except (ValueError, EngineError) as error:
         print(f"vqathinker evaluate: {error}", file=sys.stderr)
         return 2
@@ -116,18 +116,18 @@ def evaluate(args: argparse.Namespace) -> Outcome:
         EvaluationError: An option or a file is wrong.
     """
     settings = _settings(args)
-    if args.output is not None:
-        check_writable(args.output / "report.html")
+    if args.output_dir is not None:
+        check_writable(args.output_dir / "report.html")
     sources = _label_sources(args)
     benchmarks = _arranged(read_benchmarks(sources, load_registry(args.registry)) if sources else [], args)
     models = [_first_model(args, benchmarks)]
-    if args.against:
-        models.append(_read_model(args.against, args.against_name, benchmarks))
+    if args.baseline:
+        models.append(_read_model(args.baseline, args.baseline_name, benchmarks))
         if models[0].name == models[1].name:
-            raise EvaluationError(f"both models are called {models[0].name!r}; pass --name and --against-name")
+            raise EvaluationError(f"both models are called {models[0].name!r}; pass --name and --baseline-name")
     benchmarks = benchmarks or _arranged(labels_of_predictions(models[0].predictions), args)
     results = [_evaluate(model, benchmarks, settings, ignore_suffix=args.ignore_suffix) for model in models]
-    return Outcome(results, settings, compare_models(results[0], results[1], settings) if args.against else None)
+    return Outcome(results, settings, compare_models(results[0], results[1], settings) if args.baseline else None)
 
 
 def write_outputs(outcome: Outcome, folder: Path, *, num_worst: int = 6, raw_plcc: bool = False) -> list[Path]:
@@ -150,15 +150,15 @@ def write_outputs(outcome: Outcome, folder: Path, *, num_worst: int = 6, raw_plc
 
 
 def _settings(args: argparse.Namespace) -> Settings:
-    if args.resamples < 0:
-        raise EvaluationError(f"--resamples: expected at least 0, got {args.resamples}")
+    if args.bootstrap_samples < 0:
+        raise EvaluationError(f"--bootstrap-samples: expected at least 0, got {args.bootstrap_samples}")
     if not 0 < args.confidence < 1:
         raise EvaluationError(f"--confidence: expected a number between 0 and 1, got {args.confidence:g}")
-    if args.bootstrap_seed < 0 or args.worst < 0:
+    if args.bootstrap_seed < 0 or args.num_worst < 0:
         raise EvaluationError(
-            f"--bootstrap-seed and --worst: expected at least 0, got {args.bootstrap_seed} and {args.worst}"
+            f"--bootstrap-seed and --num-worst: expected at least 0, got {args.bootstrap_seed} and {args.num_worst}"
         )
-    return Settings(_unscored(args.unscored), args.resamples, args.confidence, args.bootstrap_seed)
+    return Settings(_unscored(args.missing_score), args.bootstrap_samples, args.confidence, args.bootstrap_seed)
 
 
 def _unscored(text: str) -> float | None:
@@ -173,19 +173,19 @@ def _unscored(text: str) -> float | None:
         score = float("nan")
     if not lowest <= score <= highest:
         raise EvaluationError(
-            f"--unscored: expected exclude, middle or a score in [{lowest:g}, {highest:g}], got {text!r}"
+            f"--missing-score: expected exclude, middle or a score in [{lowest:g}, {highest:g}], got {text!r}"
         )
     return score
 
 
 def _label_sources(args: argparse.Namespace) -> list[LabelSource]:
     sources = [label_source(args, path) for path in args.labels]
-    return sources + (read_sets(args.sets) if args.sets is not None else [])
+    return sources + (read_sets(args.label_sets) if args.label_sets is not None else [])
 
 
 def _arranged(benchmarks: list[Benchmark], args: argparse.Namespace) -> list[Benchmark]:
     """The benchmarks in the order of the paper's table, others behind as they came, their videos where they are."""
-    order = list(published().num_videos)
+    order = published().benchmarks
     benchmarks = sorted(benchmarks, key=lambda found: order.index(found.name) if found.name in order else len(order))
     if args.video_root is None:
         return benchmarks
@@ -209,7 +209,7 @@ def _first_model(args: argparse.Namespace, benchmarks: Sequence[Benchmark]) -> M
     if not benchmarks:
         raise EvaluationError("--model: no videos to ask about; pass --labels FILE")
     videos = labelled_videos(benchmarks)  # before the model is looked at
-    predictions = ask_model(asking_from(args), videos, args.output)
+    predictions = ask_model(asking_from(args), videos, args.output_dir)
     return Model(args.name or Path(args.model).name, [args.model], predictions)
 
 
@@ -238,16 +238,27 @@ def _evaluate(model: Model, benchmarks: Sequence[Benchmark], settings: Settings,
     # A benchmark's name that the labels do not use says nothing about them.
     predictions = [p if p.benchmark in known else replace(p, benchmark=None) for p in predictions]
     matched, unlabelled = match(predictions, benchmarks, ignore_suffix=ignore_suffix)
+    hint = "" if ignore_suffix else _suffix_hint(unlabelled, benchmarks)
+    if hint and len(unlabelled) < len(predictions):
+        print(f"vqathinker evaluate: {files[0]}: {len(unlabelled)} predictions have no label{hint}", file=sys.stderr)
     if len(unlabelled) == len(predictions):
         label = next((label for benchmark in benchmarks for label in benchmark.labels), None)
-        matching = not ignore_suffix and len(match(predictions, benchmarks, ignore_suffix=True)[1]) < len(predictions)
-        hint = "; the names differ in their suffix only: pass --ignore-suffix" if matching else ""
         raise EvaluationError(
             f"{files[0]}: none of the {len(predictions)} predictions has a label; the first is about "
             f"{predictions[0].video_id!r}, the labels' first about {label.video_id if label else None!r}. A video is "
             f"named by DATASET/path, or by its path inside the labels' folder{hint}"
         )
     return evaluate_model(model.name, benchmarks, matched, settings, files=files, unlabelled=unlabelled)
+
+
+def _suffix_hint(unlabelled: Sequence[Prediction], benchmarks: Sequence[Benchmark]) -> str:
+    try:
+        matching = len(unlabelled) - len(match(unlabelled, benchmarks, ignore_suffix=True)[1])
+    except EvaluationError:  # two of them would fit one label
+        return ""
+    return f"; {matching} of the names differ from a label's in their suffix only: pass --ignore-suffix" * bool(
+        matching
+    )
 
 
 def _print(outcome: Outcome, args: argparse.Namespace) -> None:
@@ -262,5 +273,5 @@ def _print(outcome: Outcome, args: argparse.Namespace) -> None:
         write(note)
     for fault in outcome.faults:
         write(f"warning: {fault}")
-    if args.output is not None:
-        write(f"written: {args.output}/evaluation.json, evaluation.csv, table.tex, report.html")
+    if args.output_dir is not None:
+        write(f"written: {args.output_dir}/evaluation.json, evaluation.csv, table.tex, report.html")

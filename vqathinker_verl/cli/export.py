@@ -8,7 +8,7 @@ from pathlib import Path
 from vqathinker_verl.inference.export import DTYPES, ExportError, export_checkpoint
 from vqathinker_verl.runner.checkpoints import NoCheckpointError, best_checkpoint, checkpoint_of
 
-EXAMPLE = "vqathinker export outputs/vqathinker --output outputs/model"
+EXAMPLE = "vqathinker export outputs/vqathinker --output-dir outputs/model"
 EXIT_CODES = "0: exported; 2: there is nothing to export, or it could not be written"
 
 
@@ -27,8 +27,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="of an OUTPUT_DIR: the checkpoint with the highest held-out SRCC (mean over the data sources)",
     )
     which.add_argument("--step", type=int, metavar="N", help="of an OUTPUT_DIR: the checkpoint of this step")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="folder to make (default: huggingface_model in the "
-                        "checkpoint's folder)")  # fmt: skip
+    parser.add_argument("--output-dir", type=Path, metavar="DIR", help="folder to make (default: huggingface_model in "
+                        "the checkpoint's folder)")  # fmt: skip
     parser.add_argument("--dtype", choices=DTYPES, help="of the weights (default: that of the run's rollouts)")
 
 
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
             print(f"vqathinker export: {said}", file=sys.stderr)
         elif args.step is not None:
             checkpoint = checkpoint_of(checkpoint, args.step)
-        folder = export_checkpoint(checkpoint, args.output, dtype=args.dtype)
+        folder = export_checkpoint(checkpoint, args.output_dir, dtype=args.dtype)
     except (ExportError, NoCheckpointError) as error:
         print(f"vqathinker export: {error}", file=sys.stderr)
         return 2

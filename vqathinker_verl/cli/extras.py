@@ -25,7 +25,8 @@ EXTRA_OF_COMMAND = {
 # The smallest extra that brings a module, by the module's top-level name.
 EXTRA_OF_MODULE = {
     **dict.fromkeys(
-        ("PIL", "av", "cachetools", "decord", "jinja2", "matplotlib", "pandas", "pyarrow", "rich", "tqdm"), "data"
+        ("PIL", "av", "cachetools", "decord", "jinja2", "matplotlib", "pandas", "pyarrow", "pydantic", "rich", "tqdm"),
+        "data",
     ),
     **dict.fromkeys(("openai", "safetensors", "tokenizers", "torch", "torchvision", "transformers"), "score"),
     **dict.fromkeys(("cv2", "skvideo"), "demo"),

@@ -31,7 +31,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "labels", type=Path, nargs="?", metavar="LABELS", help="label file, or the folder of a known dataset"
     )
     labels.add_argument(
-        "--sets", type=Path, metavar="FILE", help="JSON list of label sets, in place of LABELS and the options below"
+        "--label-sets",
+        type=Path,
+        metavar="FILE",
+        help="JSON list of label sets, in place of LABELS and the options below",
     )
     add_label_options(labels)
 
@@ -123,7 +126,7 @@ def _checked_records(args: argparse.Namespace, guesses: list[str]) -> tuple[list
     registry = load_registry(args.registry)
     taken = read_keys(args.exclude)
     for source in _sources(args):
-        if args.sets is None and os.path.exists(source.labels) and format_of(source, registry) == "table":
+        if args.label_sets is None and os.path.exists(source.labels) and format_of(source, registry) == "table":
             check_complete(source, registry, args.output, allow_missing=args.allow_missing)
         found: list[str] = []
         video_dir = args.output.with_name(f"{args.output.stem}.videos")
@@ -131,7 +134,14 @@ def _checked_records(args: argparse.Namespace, guesses: list[str]) -> tuple[list
         guesses += [f"{source.labels}: guessed {guess}" for guess in found]
         if format_of(source, registry) == "folder":
             guesses += _left_out(source.labels, labels)
-        stored = format_of(source, registry) == "parquet" and source.video_root is None and video_dir.is_dir()
+        stored = format_of(source, registry) == "parquet" and any(
+            (video_dir / label.video).is_file() for label in labels
+        )
+        if stored and source.video_root is not None:
+            raise LabelError(
+                f"{source.labels}: its videos are stored as bytes and are written to {video_dir}, not under "
+                f"{source.video_root}; leave out --video-root"
+            )
         video_root = video_dir.resolve() if stored else _video_root(source, registry, args.allow_missing)
         good, bad, absent = check_labels(
             labels,
@@ -163,16 +173,18 @@ def _left_out(folder: Path, labels: list[RawLabel]) -> list[str]:
 
 
 def _sources(args: argparse.Namespace) -> list[LabelSource]:
-    if (args.labels is None) == (args.sets is None):
-        raise LabelError("expected either one label file or --sets FILE")
-    if args.sets is not None:
+    if (args.labels is None) == (args.label_sets is None):
+        raise LabelError("expected either one label file or --label-sets FILE")
+    if args.label_sets is not None:
         for option in ("label_format", "scale", *(name for name in FIELDS if name != "format")):
             # --higher-is-better is False, an option not given None.
             given = getattr(args, option)
             if given is not None and (given is not False or option == "lower_is_better"):
                 option = option.removeprefix("label_")
-                raise LabelError(f"--{option.replace('_', '-')} has no effect with --sets; give it in {args.sets}")
-        return read_sets(args.sets)
+                raise LabelError(
+                    f"--{option.replace('_', '-')} has no effect with --label-sets; give it in {args.label_sets}"
+                )
+        return read_sets(args.label_sets)
     return [label_source(args, args.labels)]
 
 

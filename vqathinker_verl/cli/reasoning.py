@@ -12,6 +12,7 @@ from vqathinker_verl.demo.reasoning import Figure, findings, read_reasoning, rea
 from vqathinker_verl.evaluation.predictions import read_predictions
 from vqathinker_verl.evaluation.records import EvaluationError
 from vqathinker_verl.files import check_writable, write_json
+from vqathinker_verl.text_tables import aligned
 from vqathinker_verl.understanding.questions import QuestionError
 
 LINES = {
@@ -40,7 +41,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--labels", type=Path, required=True, metavar="FILE", help="labels/val.csv of the demo")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the metrics as JSON, too")
-    parser.add_argument("--resamples", type=int, default=1000, metavar="N", help="bootstrap resamples of the clips")
+    parser.add_argument(
+        "--bootstrap-samples", type=int, default=1000, metavar="N", help="bootstrap resamples of the clips"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -53,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
         if not responses:
             reason = unknown[0] if unknown else "no response in the file"
             raise QuestionError(f"{args.responses}: no response to a clip of {args.labels} ({reason})")
-        figures, words = findings(responses, num_resamples=args.resamples), words_table(responses)
+        figures, words = findings(responses, num_resamples=args.bootstrap_samples), words_table(responses)
         if args.output is not None:
             facts = {"responses": len(responses), "clips": len({response.clip for response in responses})}
             named = {name: figure.as_json() for name, figure in figures.items()}
@@ -67,18 +70,25 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _text(figures: Mapping[str, Figure], words: Sequence[Mapping[str, Any]], num_responses: int, num_clips: int) -> str:
-    lines = [f"{num_responses} responses to {num_clips} clips; 95% intervals from a bootstrap over clips", ""]
+    found = []
     for name, label in LINES.items():
         figure = figures[name]
-        interval = "" if math.isnan(figure.low) else f"   {_number(figure.low):>6} to {_number(figure.high):>6}"
-        lines.append(f"{label:30}{_number(figure.value):>7}{interval}")
-    lines += ["", f"{'distortion':14}{'word':12}{'true':>6}{'named':>7}{'right':>7}{'mean score':>12}"]
-    for row in words:
-        score = "-" if row["mean_score"] is None else f"{row['mean_score']:.2f}"
-        lines.append(
-            f"{row['distortion']:14}{row['word']:12}{row['true']:6}{row['named']:7}{row['right']:7}{score:>12}"
-        )
-    return "\n".join(lines)
+        interval = "" if math.isnan(figure.low) else f"{_number(figure.low)} to {_number(figure.high)}"
+        found.append([label, _number(figure.value), interval])
+    counts = [
+        [row["distortion"], row["word"], str(row["true"]), str(row["named"]), str(row["right"]),
+         "-" if row["mean_score"] is None else f"{row['mean_score']:.2f}"]
+        for row in words
+    ]  # fmt: skip
+    return "\n".join(
+        [
+            f"{num_responses} responses to {num_clips} clips; 95% intervals from a bootstrap over clips",
+            "",
+            aligned(["metric", "value", "95% interval"], found),
+            "",
+            aligned(["distortion", "word", "true", "named", "right", "mean score"], counts, left=2),
+        ]
+    )
 
 
 def _number(value: float) -> str:

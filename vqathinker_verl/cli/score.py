@@ -23,7 +23,8 @@ FORMATS = ("table", "json")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `vqathinker score`."""
-    parser.add_argument("videos", nargs="+", type=Path, metavar="VIDEO|DIR", help="videos, or folders of them")
+    parser.add_argument("videos", nargs="+", type=Path, metavar="VIDEO|DIR", help="videos or still images, "
+                        "or folders of them")  # fmt: skip
     output = parser.add_argument_group("output")
     output.add_argument("--output", type=Path, metavar="FILE", help="JSONL of predictions; resumed if it exists")
     output.add_argument("--format", choices=FORMATS, help="what is printed (default: table on a terminal, else json, "
@@ -50,7 +51,7 @@ def score(args: argparse.Namespace) -> int:
         EngineError: The model cannot be loaded, or stops answering.
     """
     quiet_libraries()
-    videos = find_videos(args.videos, args.root)
+    videos = find_videos(args.videos, args.video_root)
     print_left_out("score", args.videos)
     check_videos(videos.values())
     if args.output is not None:

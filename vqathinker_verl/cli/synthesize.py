@@ -5,15 +5,15 @@ import os
 import sys
 from pathlib import Path
 
-from vqathinker_verl.data.output import write_rejects, write_rows
+from vqathinker_verl.data.output import listed, write_rejects, write_rows
 from vqathinker_verl.files import check_writable
-from vqathinker_verl.frames.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from vqathinker_verl.frames.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_image
 from vqathinker_verl.prompts import QUALITY_PROMPT
 from vqathinker_verl.synthesis.chains import ChainTask, choose_distortions, strengths_of
 from vqathinker_verl.synthesis.distortions import DISTORTIONS
 from vqathinker_verl.synthesis.encoding import missing_encoders
 from vqathinker_verl.synthesis.making import make_chains
-from vqathinker_verl.synthesis.output import CHAIN_FIELDS, chain_rows, draw_contact_sheet, summary_lines
+from vqathinker_verl.synthesis.output import CHAIN_FIELDS, chain_rows, draw_contact_sheet, summary_table
 
 SUFFIXES = VIDEO_SUFFIXES - IMAGE_SUFFIXES
 EXAMPLE = "vqathinker synthesize clips/ --output-dir outputs/chains --strengths 5"
@@ -87,7 +87,7 @@ def _synthesize(args: argparse.Namespace) -> int:
     rows = chain_rows(kept, folder / "clips", dataset=args.dataset, split=args.split, prompt=args.prompt)
     draw_contact_sheet(folder / "contact_sheet.jpg", kept, folder / "clips")
     write_rows(folder / "chains.parquet", rows, CHAIN_FIELDS)
-    print("\n".join(summary_lines(made, kept)))
+    print(summary_table(made, kept))
     dropped = sum(len(chain.dropped) for chain in made)
     print(f"{folder / 'chains.parquet'}: {len(rows)} rows, {len(kept)} chains, no MOS")
     print(f"{folder / 'contact_sheet.jpg'}: contact sheet")
@@ -117,14 +117,20 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _sources(paths: list[Path]) -> dict[str, Path]:
-    """The videos by their ids: the path below the folder that was given, or the file's name."""
+    """The videos by their ids: the path below the folder that was given, or the file's name.
+
+    Still images make no chains: they are named, counted and left out.
+    """
     found: dict[str, Path] = {}
+    images: list[str] = []
     for path in paths:
         if path.is_dir():
-            videos = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+            files = sorted(file for file in path.rglob("*") if file.suffix.lower() in VIDEO_SUFFIXES and file.is_file())
         else:
-            videos = [path]
-        if not videos:
+            files = [path]
+        images += [str(file) for file in files if is_image(file)]
+        videos = [file for file in files if not is_image(file)]
+        if not videos and path.is_dir():
             raise SynthesisError(
                 f"{path}: no video in this folder; expected files ending in {', '.join(sorted(SUFFIXES))}"
             )
@@ -133,4 +139,8 @@ def _sources(paths: list[Path]) -> dict[str, Path]:
             earlier = found.setdefault(source, video.absolute())
             if earlier != video.absolute():
                 raise SynthesisError(f"{earlier} and {video} would both be called {source}; give one folder above both")
+    if not found:
+        raise SynthesisError(f"{listed(images)}: still images make no chains; pass videos, or folders of them")
+    if images:
+        print(f"vqathinker synthesize: left out {len(images)} still images: {listed(images)}", file=sys.stderr)
     return found

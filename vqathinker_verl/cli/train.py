@@ -97,7 +97,7 @@ def make_demo(folder: Path, seed: int) -> int:
     The commands run in processes of their own: this one stays small while verl's trainer runs.
     """
     more = shlex.split(os.environ.get("DEMO_ARGUMENTS", ""))
-    commands = [["demo", "--output", str(folder), "--seed", str(seed), *more]]
+    commands = [["demo", "--output-dir", str(folder), "--seed", str(seed), *more]]
     for split in ("train", "val"):
         labels, parquet = folder / "labels" / f"{split}.csv", folder / f"{split}.parquet"
         if not (parquet.is_file() and labels.is_file() and parquet.stat().st_mtime >= labels.stat().st_mtime):

@@ -7,7 +7,7 @@ from vqathinker_verl.inference.engines import EngineError
 from vqathinker_verl.inference.options import add_engine_options, add_question_options, asking_from
 from vqathinker_verl.inference.quiet import quiet_libraries
 
-EXAMPLE = "vqathinker ui --model outputs/model --samples 8"
+EXAMPLE = "vqathinker ui --model outputs/model --num-samples 8"
 EXIT_CODES = "0: stopped by Ctrl-C; 2: the page could not be served"
 
 

@@ -131,6 +131,7 @@ def _find_video(
         return ""
     values = {key: layout.replace.get(key, {}).get(value, value) for key, value in row.items()}
     values["video"] = row[video_column]
+    values["basename"] = normal_name(row[video_column]).rpartition("/")[2]
     try:
         names = [without_suffix(normal_name(pattern.format_map(values))) for pattern in layout.names]
     except (KeyError, IndexError, ValueError) as error:

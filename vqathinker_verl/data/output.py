@@ -7,7 +7,8 @@ from typing import Any
 
 from vqathinker_verl.data.records import LabelError, Record, Reject
 from vqathinker_verl.files import write_atomically
-from vqathinker_verl.prompts import video_messages
+from vqathinker_verl.frames.suffixes import is_image
+from vqathinker_verl.prompts import question_about, video_messages
 
 INFO_FIELDS = {  # of `extra_info`, in order, with their Arrow types
     "index": "int64", "split": "string", "video": "string", "path": "string", "mos_raw": "float64",
@@ -20,7 +21,7 @@ def verl_row(dataset: str, path: str, mos: float, prompt: str, info: Mapping[str
     """One row of verl's RLHF parquet (docs/data.md); `info` has INFO_FIELDS."""
     return {
         "data_source": dataset,
-        "prompt": video_messages(prompt),
+        "prompt": video_messages(question_about(prompt, image=is_image(path))),
         "videos": [{"video": path}],
         "ability": "video_quality",
         "reward_model": {"style": "rule", "ground_truth": mos},

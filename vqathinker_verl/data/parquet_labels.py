@@ -7,8 +7,13 @@ from typing import Any
 from vqathinker_verl.data.records import LabelError
 from vqathinker_verl.files import write_bytes
 
-# How a video container begins: bytes at an offset, and the suffix of the file to write.
-MAGIC = ((4, b"ftyp", ".mp4"), (0, b"\x1a\x45\xdf\xa3", ".mkv"), (0, b"RIFF", ".avi"), (0, b"FLV", ".flv"))
+# How a video container or an image begins: bytes at an offset, and the suffix of the file to write. The first that fits
+# counts: WebP is RIFF, too.
+MAGIC = (
+    (4, b"ftyp", ".mp4"), (0, b"\x1a\x45\xdf\xa3", ".mkv"), (8, b"WEBP", ".webp"), (0, b"RIFF", ".avi"),
+    (0, b"FLV", ".flv"), (0, b"\x89PNG", ".png"), (0, b"\xff\xd8\xff", ".jpg"), (0, b"BM", ".bmp"),
+    (0, b"II*\0", ".tif"), (0, b"MM\0*", ".tif"),
+)  # fmt: skip
 
 Row = dict[str, str]
 

@@ -11,7 +11,7 @@ from vqathinker_verl.data.records import Record, Reject
 from vqathinker_verl.frames import VideoError, VideoInfo, probe
 
 # Names the rule by which a journal's counts, rates and sizes were read; those of another rule are read again.
-COUNTED_BY = "pictures shown"
+COUNTED_BY = "pictures shown, images upright"
 
 
 def probe_records(

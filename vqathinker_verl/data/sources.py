@@ -1,14 +1,12 @@
 """One set of labels as a user names it: where it is, in which format, on which scale."""
 
-import json
 import logging
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from vqathinker_verl.data.folders import holds_labels_of, read_folder
+from vqathinker_verl.data.json_fields import CHECKED, read_json
 from vqathinker_verl.data.objects import read_fields
 from vqathinker_verl.data.parquet_labels import read_parquet
 from vqathinker_verl.data.readers import (
@@ -65,6 +63,8 @@ class LabelSource:
         lower_is_better: Direction of the scale, as of DMOS; None: as the registry says, else more is better.
     """
 
+    __pydantic_config__ = CHECKED
+
     labels: Path
     dataset: str | None = None
     format: str | None = None
@@ -104,37 +104,18 @@ def read_sets(path: Path) -> list[LabelSource]:
         LabelError: The file is not such a list, or names an unknown field.
     """
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise LabelError(f"{path}: cannot be read as JSON ({error})") from error
-    if not isinstance(entries, list) or not entries:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise LabelError(f"{path}: cannot be read ({error})") from error
+    entries = read_json(list[LabelSource], text, path.name, number_items="set")
+    if not entries:
         raise LabelError(f"{path}: expected a list of label sets")
-    return [_source_of(entry, f"{path.name}: set {number}", path.parent) for number, entry in enumerate(entries, 1)]
+    return [_in_folder(entry, path.parent) for entry in entries]
 
 
-def _source_of(entry: Any, where: str, folder: Path) -> LabelSource:
-    known = [field.name for field in fields(LabelSource)]
-    if not isinstance(entry, Mapping) or entry.get("labels") is None:
-        raise LabelError(f'{where}: expected {{"labels": ..., ...}}, got {entry!r}')
-    unknown = sorted(set(entry) - set(known))
-    if unknown:
-        raise LabelError(f"{where}: unknown field {unknown[0]!r}; the fields are {', '.join(known)}")
-    values: dict[str, Any] = {name: value for name, value in entry.items() if value is not None}
-    for name, value in values.items():
-        kind = bool if name in ("follow_links", "levels", "lower_is_better") else str
-        if name != "scale" and not isinstance(value, kind):
-            expected = "true or false" if kind is bool else "a string"
-            raise LabelError(f"{where}: {name}: expected {expected}, got {value!r}")
-    for name in ("labels", "video_root"):
-        if name in values:
-            values[name] = folder / values[name]
-    if "scale" in values:
-        try:
-            low, high = values["scale"]
-            values["scale"] = (float(low), float(high))
-        except (TypeError, ValueError, OverflowError):
-            raise LabelError(f"{where}: scale: expected [lowest, highest], got {entry['scale']!r}") from None
-    return LabelSource(**values)
+def _in_folder(source: LabelSource, folder: Path) -> LabelSource:
+    root = None if source.video_root is None else folder / source.video_root
+    return replace(source, labels=folder / source.labels, video_root=root)
 
 
 def load(

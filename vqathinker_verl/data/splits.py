@@ -1,11 +1,11 @@
 """A held-out part of the records, chosen by source and seed."""
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Sequence
 
 from vqathinker_verl.data.records import LabelError, Record
+from vqathinker_verl.seeding import seed_from
 
 
 def hold_out(records: Sequence[Record], share: float, seed: int) -> tuple[list[Record], list[Record]]:
@@ -36,7 +36,7 @@ def hold_out(records: Sequence[Record], share: float, seed: int) -> tuple[list[R
     for dataset, sources in videos.items():
         wanted = round(share * sum(sources.values()))
         count = 0
-        for source in sorted(sources, key=lambda source: _rank(seed, dataset, source)):
+        for source in sorted(sources, key=lambda source: seed_from(seed, dataset, source)):
             if count >= wanted:
                 break
             held.add((dataset, source))
@@ -84,7 +84,3 @@ def versions_apart(kept: Sequence[Record], held: Sequence[Record]) -> list[str]:
 def _source(pattern: str, record: Record) -> str:
     found = re.search(pattern, record.label.video)
     return found.group(1) if found is not None else record.video
-
-
-def _rank(seed: int, dataset: str, source: str) -> bytes:
-    return hashlib.sha256(f"{seed}\0{dataset}\0{source}".encode()).digest()

@@ -10,6 +10,7 @@ from vqathinker_verl.data.missing import proposed_scale
 from vqathinker_verl.data.records import Record, Reject
 from vqathinker_verl.files import write_atomically
 from vqathinker_verl.prompts import SCORE_RANGE
+from vqathinker_verl.text_tables import aligned
 
 HEADINGS = ("dataset", "split", "rows", "missing", "rejected", "scale", "raw MOS", "MOS mean", "MOS std")
 
@@ -25,7 +26,7 @@ def summary_table(
         missing: Ids of the rows kept without a file.
     """
     rejected = Counter(reject.label.dataset for reject in rejects)
-    lines: list[tuple[str, ...]] = [HEADINGS]
+    lines: list[tuple[str, ...]] = []
     seen: set[str] = set()
     for split, records in splits:
         for dataset in dict.fromkeys(record.label.dataset for record in records):
@@ -50,10 +51,7 @@ def summary_table(
     lines += [
         (dataset, "-", "0", "0", str(count), *["-"] * 4) for dataset, count in rejected.items() if dataset not in seen
     ]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(HEADINGS))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
+    return aligned(HEADINGS, lines, left=len(HEADINGS))
 
 
 LEAST_SHARE = 0.25  # of its scale that a dataset's MOS should span

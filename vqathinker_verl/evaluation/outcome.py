@@ -73,8 +73,10 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
             "source": table.source,
             "num_videos": dict(table.num_videos),
             "models": {
-                model.name: {name: list(pair) for name, pair in model.srcc_plcc.items()} for model in table.models
+                model.name: {name: [_null(value) for value in pair] for name, pair in model.srcc_plcc.items()}
+                for model in table.models
             },
+            "not_comparable": {model.name: model.not_comparable for model in table.models if model.not_comparable},
         },
     }
 

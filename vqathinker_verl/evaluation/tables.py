@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 NO_FIGURE = "--"
+NOT_COMPARABLE = "\N{DAGGER}"
 # The figures to read, what papers report first; all six are in the JSON and the CSV.
 SHOWN_FIGURES = ("srcc", "plcc", "krcc", "rmse", "plcc_raw")
 Pair = tuple[float, float]
@@ -26,11 +27,19 @@ Pair = tuple[float, float]
 
 @dataclass(frozen=True)
 class PaperRow:
-    """One model in the paper's layout: (SRCC, PLCC) of each column, None where nothing is known."""
+    """One model in the paper's layout.
+
+    Attributes:
+        name: the model; a published row that is not comparable is marked with NOT_COMPARABLE.
+        cells: (SRCC, PLCC) of each column, None where nothing is known; PLCC is NaN where only SRCC was published.
+        published: whether the row is from the published table.
+        comparable: whether the row may be compared with the others.
+    """
 
     name: str
     cells: tuple[Pair | None, ...]
     published: bool
+    comparable: bool = True
 
 
 @dataclass(frozen=True)
@@ -61,16 +70,20 @@ def paper_table(outcome: Outcome, *, raw_plcc: bool = False) -> PaperTable:
     for model in table.models:
         cells = [model.srcc_plcc.get(name) for name in names]
         if any(cell is not None for cell in cells):
-            weights = [float(table.num_videos.get(name, 0)) for name in names]
-            rows.append(
-                PaperRow(model.name, (*cells, _mean_pair(cells, [1.0] * len(cells)), _mean_pair(cells, weights)), True)
-            )
+            weights = [table.num_videos.get(name, math.nan) for name in names]
+            means = (_mean_pair(cells, [1.0] * len(cells)), _mean_pair(cells, weights))
+            name = f"{model.name} {NOT_COMPARABLE}" if model.not_comparable else model.name
+            rows.append(PaperRow(name, (*cells, *means), True, not model.not_comparable))
     for found in outcome.models:
         figures = [*(result.figures for result in found.benchmarks), found.plain.figures, found.weighted.figures]
         rows.append(PaperRow(found.name, tuple((f["srcc"].value, f[plcc].value) for f in figures), False))
     notes = [f"SRCC/PLCC; PLCC {'without' if raw_plcc else 'after'} the logistic fit in the evaluated models' rows."]
     if any(row.published for row in rows):
         notes.append(f"Published rows: {table.source}.")
+        shown = {row.name for row in rows}
+        for model in table.models:
+            if f"{model.name} {NOT_COMPARABLE}" in shown:
+                notes.append(f"{NOT_COMPARABLE} {model.name} is not comparable: {model.not_comparable}.")
         for result in outcome.models[0].benchmarks:
             expected = table.num_videos.get(result.name)
             if expected is not None and expected != result.num_videos:
@@ -83,9 +96,9 @@ def paper_table(outcome: Outcome, *, raw_plcc: bool = False) -> PaperTable:
 
 def _mean_pair(cells: Sequence[Pair | None], weights: Sequence[float]) -> Pair | None:
     known = [cell for cell in cells if cell is not None]
-    if len(known) < len(cells):
-        return None
     total = sum(weights)
+    if len(known) < len(cells) or math.isnan(total):
+        return None
     srcc, plcc = (sum(w * cell[k] for w, cell in zip(weights, known, strict=True)) / total for k in (0, 1))
     return srcc, plcc
 
@@ -107,6 +120,8 @@ def short_pair(pair: Pair | None) -> str:
 
     >>> short_pair((0.883, 0.88)), short_pair(None)
     ('.883/.880', '--')
+    >>> short_pair((0.893, float("nan")))  # only SRCC was published
+    '.893/--'
     """
     return NO_FIGURE if pair is None else f"{short(pair[0])}/{short(pair[1])}"
 
@@ -277,6 +292,7 @@ _LATEX = str.maketrans(
         "^": r"\textasciicircum{}",
         "~": r"\textasciitilde{}",
         **{character: f"\\{character}" for character in "&%$#_{}"},
+        NOT_COMPARABLE: r"\textdagger{}",
     }
 )
 
@@ -289,7 +305,7 @@ def as_latex(outcome: Outcome, *, raw_plcc: bool = False) -> str:
             max((cell[k] for cell in column if cell is not None and not math.isnan(cell[k])), default=math.nan)
             for k in (0, 1)
         ]
-        for column in zip(*(row.cells for row in table.rows), strict=True)
+        for column in zip(*(row.cells for row in table.rows if row.comparable), strict=True)
     ]
     lines = [
         *(f"% {note}" for note in table.notes),
@@ -302,7 +318,7 @@ def as_latex(outcome: Outcome, *, raw_plcc: bool = False) -> str:
         if number and row.published != table.rows[number - 1].published:
             lines.append(r"\midrule")
         cells = [
-            _latex_pair(cell, top if len(table.rows) > 1 else (math.nan, math.nan))
+            _latex_pair(cell, top if len(table.rows) > 1 and row.comparable else (math.nan, math.nan))
             for cell, top in zip(row.cells, best, strict=True)
         ]
         lines.append(" & ".join([row.name.translate(_LATEX), *cells]) + r" \\")

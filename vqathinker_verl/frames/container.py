@@ -11,12 +11,10 @@ from PIL import Image
 from vqathinker_verl.frames.video import VideoError
 
 # FFmpeg's names of the containers that hold their video themselves. Playlists, such as HLS and concat, are left out:
-# they have FFmpeg open other files, which may lie anywhere.
+# they have FFmpeg open other files, which may lie anywhere. Still images are read by image.py.
 FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,mxf,nut,dv,rm,gif,ivf,obu,av1,"
-    "h264,hevc,vvc,m4v,vc1,yuv4mpegpipe,"
-    # A still image is a video of one frame. FFmpeg's image2 is left out: it takes a name for a pattern of names.
-    "png_pipe,jpeg_pipe,bmp_pipe,webp_pipe,tiff_pipe"
+    "h264,hevc,vvc,m4v,vc1,yuv4mpegpipe"
 )
 
 
@@ -33,14 +31,9 @@ def open_video(path: str) -> tuple[Any, Any]:
     import av
     from av.stream import Disposition
 
-    _check_file(path)
+    check_file(path)
     # Tags in other encodings than UTF-8 are no reason to refuse a video.
-    container = av.open(
-        path,
-        format="jpeg_pipe" if path.lower().endswith((".jpg", ".jpeg")) else None,  # else FFmpeg would use image2
-        options={"format_whitelist": FORMATS},
-        metadata_errors="replace",
-    )
+    container = av.open(path, options={"format_whitelist": FORMATS}, metadata_errors="replace")
     videos = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
     if not videos:
         container.close()
@@ -49,7 +42,8 @@ def open_video(path: str) -> tuple[Any, Any]:
     return container, best if best in videos else videos[0]
 
 
-def _check_file(path: str) -> None:
+def check_file(path: str) -> None:
+    """Raise VideoError for a path that is no file with content, or one of raw pictures."""
     try:
         status = os.stat(path)
     except OSError as error:

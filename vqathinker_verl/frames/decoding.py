@@ -1,16 +1,19 @@
 """From a video file to the uint8 frames that a model sees, by the decoder of choice.
 
-PyAV, which brings its own FFmpeg in its wheel, reads every video (`reader.py`). decord is a choice for the videos on
-which it is exact (`decord_reader.py`); it gives the same frames there, and PyAV decodes the others.
+Pillow reads still images (`image.py`). PyAV, which brings its own FFmpeg in its wheel, reads every video (`reader.py`).
+decord is a choice for the videos on which it is exact (`decord_reader.py`); it gives the same frames there, and PyAV
+decodes the others.
 """
 
 import logging
 from collections.abc import Callable
 from typing import TypeVar
 
+from vqathinker_verl.frames.image import read_image_frames, read_image_info
 from vqathinker_verl.frames.reader import read_frames
 from vqathinker_verl.frames.reader import read_info as read_info_exactly
 from vqathinker_verl.frames.spec import FrameSpec, VideoInfo
+from vqathinker_verl.frames.suffixes import is_image
 from vqathinker_verl.frames.video import DecodedVideo, Decoder, VideoError
 
 logger = logging.getLogger(__name__)
@@ -24,7 +27,7 @@ def read_info(path: str) -> VideoInfo:
     Raises:
         VideoError: See there.
     """
-    return _named(path, lambda: read_info_exactly(path))
+    return _named(path, lambda: read_image_info(path) if is_image(path) else read_info_exactly(path))
 
 
 def decode_here(path: str, spec: FrameSpec, decoder: Decoder = "auto") -> DecodedVideo:
@@ -38,6 +41,8 @@ def decode_here(path: str, spec: FrameSpec, decoder: Decoder = "auto") -> Decode
 
 
 def _decode(path: str, spec: FrameSpec, decoder: Decoder) -> DecodedVideo:
+    if is_image(path):
+        return read_image_frames(path, spec)
     if decoder == "decord":
         from vqathinker_verl.frames.decord_reader import read_frames_with_decord
 
@@ -60,4 +65,5 @@ def _named(path: str, read: Callable[[], Result]) -> Result:
 def _unreadable(path: str, error: Exception) -> VideoError:
     lines = str(error).splitlines()
     reason = lines[0] if lines else type(error).__name__
-    return VideoError(f"{path}: cannot be decoded ({reason}); expected a video; fetch it again or leave it out")
+    kind = "an image" if is_image(path) else "a video"
+    return VideoError(f"{path}: cannot be decoded ({reason}); expected {kind}; fetch it again or leave it out")

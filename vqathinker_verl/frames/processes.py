@@ -59,7 +59,7 @@ def decode(
         spec: How many frames and their size.
         timeout_seconds: Longest wait.
         decoder: "auto" and "pyav" are PyAV, which is exact for every file; "decord" is decord where it is exact, too,
-            and PyAV elsewhere.
+            and PyAV elsewhere. Still images are read with Pillow in any case.
 
     Raises:
         VideoError: The file is missing, empty, not a video, cut off, kills its decoder, or took too long.

@@ -1,10 +1,13 @@
 """Which frames and at what size: index arithmetic and sizes only, nothing here opens a video."""
 
 import math
+import os
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from vqathinker_verl.frames.suffixes import is_image
 
 # Qwen's image processors refuse pictures longer than this many times their width.
 MAX_ASPECT_RATIO = 200
@@ -45,7 +48,7 @@ class VideoInfo:
     Args:
         path: The file.
         total_frames: Pictures shown; what an edit list hides is not counted.
-        fps: Pictures per second, on average: `total_frames / fps` is the duration in seconds.
+        fps: Pictures per second, on average: `total_frames / fps` is the duration in seconds. 1 for a still image.
         height: Height in pixels, as shown: with square pixels, after the rotation that the file asks for.
         width: Width in pixels, as shown.
     """
@@ -62,12 +65,13 @@ class FrameSpec:
     """How many frames a model sees and their size: one fixed size, or a pixel budget per frame.
 
     Args:
-        num_frames: Frames taken from every video, at least 1.
+        num_frames: Frames taken from every video, at least 1; a still image has `image_frames`.
         size: Fixed (height, width), which ignores the aspect ratio as fixed-size models do. None: the size follows
             the video and the budget.
         min_pixels: Fewest pixels (height x width) of a frame; None: no lower bound.
         max_pixels: Most pixels of a frame; None: no upper bound.
         factor: Without a fixed size both sides are multiples of this: the model's patch times its merge size.
+        image_frames: How often a still image is shown: as often as the model's temporal patch has frames.
 
     Raises:
         ValueError: A number is out of range, or both a fixed size and a budget are given.
@@ -78,12 +82,12 @@ class FrameSpec:
     min_pixels: int | None = None
     max_pixels: int | None = None
     factor: int = 28
+    image_frames: int = 1
 
     def __post_init__(self) -> None:
-        if self.num_frames < 1:
-            raise ValueError(f"num_frames: expected at least 1, got {self.num_frames}")
-        if self.factor < 1:
-            raise ValueError(f"factor: expected at least 1, got {self.factor}")
+        for name in ("num_frames", "factor", "image_frames"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
         if self.size is not None:
             if self.min_pixels is not None or self.max_pixels is not None:
                 raise ValueError("give either size or a budget (min_pixels, max_pixels), not both")
@@ -99,6 +103,10 @@ class FrameSpec:
                 raise ValueError(f"{name}: expected at least 1, got {value}")
         if self.min_pixels is not None and self.max_pixels is not None and self.min_pixels > self.max_pixels:
             raise ValueError(f"min_pixels ({self.min_pixels}) is above max_pixels ({self.max_pixels})")
+
+    def frames_of(self, path: str | os.PathLike[str]) -> int:
+        """Frames shown of a file: `image_frames` of a still image, `num_frames` of a video."""
+        return self.image_frames if is_image(path) else self.num_frames
 
     def target_size(self, height: int, width: int) -> tuple[int, int]:
         """Return the (height, width) that a frame of the given size is resized to.
@@ -152,4 +160,6 @@ def video_tokens(info: VideoInfo, spec: FrameSpec, patch: int = 14, merge: int =
     token_side = patch * merge
     if new_height % token_side or new_width % token_side:
         raise ValueError(f"expected sides that are multiples of {token_side}, got {new_height}x{new_width}")
-    return math.ceil(spec.num_frames / temporal_patch) * (new_height // token_side) * (new_width // token_side)
+    return (
+        math.ceil(spec.frames_of(info.path) / temporal_patch) * (new_height // token_side) * (new_width // token_side)
+    )

@@ -1,4 +1,6 @@
-"""Suffixes of the files that the decoder opens (container.FORMATS)."""
+"""Suffixes of the files that are opened: images by image.py, all others by container.py."""
+
+import os
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 VIDEO_SUFFIXES = IMAGE_SUFFIXES | {
@@ -7,3 +9,12 @@ VIDEO_SUFFIXES = IMAGE_SUFFIXES | {
     ".mxf", ".nut", ".dv", ".dif", ".rm", ".rmvb", ".gif", ".ivf", ".obu", ".h264", ".264", ".avc", ".h265", ".265",
     ".hevc", ".h266", ".266", ".vvc", ".vc1", ".y4m",
 }  # fmt: skip
+
+
+def is_image(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is a still image, by its suffix: so the question is known before the file is opened.
+
+    >>> is_image("photos/a.JPG"), is_image("a.gif"), is_image("a.mp4")
+    (True, False, False)
+    """
+    return os.path.splitext(os.fspath(path))[1].lower() in IMAGE_SUFFIXES

@@ -24,6 +24,11 @@ def frames_and_metadata(video: DecodedVideo) -> Video:
     return torch.from_numpy(video.frames.copy()), metadata  # a copy: the cache's arrays are read-only, torch's are not
 
 
+def temporal_patch(processor: Any) -> int:
+    """Frames that a model's vision tower joins into one patch: Qwen-VL 2; 1 where the processor names no number."""
+    return int(getattr(getattr(processor, "video_processor", None), "temporal_patch_size", None) or 1)
+
+
 def at_24_fps(video: Video) -> Video:
     """The same frames as if they were consecutive ones of a video of 24 frames per second.
 

@@ -30,7 +30,7 @@ class DecodedVideo:
         fps: Frames per second of the video itself, not of the sampled frames (`VideoInfo.fps`): frame k is shown at
             k / fps seconds.
         total_frames: Pictures that a player shows.
-        backend: What decoded it: "pyav" or "decord".
+        backend: What decoded it: "pyav", "decord", or "pillow" for a still image.
     """
 
     frames: NDArray[np.uint8]

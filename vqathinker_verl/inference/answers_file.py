@@ -43,7 +43,7 @@ class AnswersFile:
             write_json(settings_path, settings)
 
     def _check_settings(self, settings_path: Path, settings: Mapping[str, Any]) -> None:
-        remedy = "choose another --output, or delete that file to begin anew"
+        remedy = "choose another output, or delete that file to begin anew"
         if not settings_path.exists():
             raise ScoringError(f"{self.path}: exists, and nothing says how it was made; {remedy}")
         made_with = json.loads(settings_path.read_text(encoding="utf-8"))

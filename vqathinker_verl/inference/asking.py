@@ -78,7 +78,7 @@ def prediction_row(settings: AskingSettings, requests: Mapping[str, Request]) ->
             name,
             str(requests[name].video),
             answer,
-            num_frames=engine.frames.num_frames,
+            num_frames=requests[name].num_frames(engine.frames),
             num_samples=settings.num_samples,
             expectation=settings.expectation,
         ).as_json()

@@ -47,7 +47,7 @@ def export_checkpoint(checkpoint: Path, output: Path | None = None, *, dtype: st
     if output.exists():
         if _facts(output).get("source") == source:
             return output
-        raise ExportError(f"{output}: exists already and is another model; choose another --output, or delete it")
+        raise ExportError(f"{output}: exists already and is another model; choose another --output-dir, or delete it")
     check_writable(output)
     config = run_config(actor)
     dtype = dtype or _rollout_dtype(config)

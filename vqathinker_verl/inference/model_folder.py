@@ -54,7 +54,7 @@ def _check_folder(folder: Path) -> None:
     if is_run_folder(folder):
         raise ModelError(
             f"model {folder}: this is a training run, not a model; export it first: vqathinker export {folder} "
-            "--output MODEL"
+            "--output-dir MODEL"
         )
     config_path = folder / "config.json"
     if not config_path.is_file():

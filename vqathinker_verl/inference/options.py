@@ -32,7 +32,7 @@ def add_engine_options(parser: argparse.ArgumentParser, *, model_required: bool 
     )
     asked.add_argument("--max-tokens", type=int, metavar="N", help="longest response (default: the model's, or 2048)")
     asked.add_argument("--temperature", type=float, metavar="T", help="0: the likeliest tokens (default: the model's, "
-                       "or 0; 1 for --samples above 1)")  # fmt: skip
+                       "or 0; 1 for --num-samples above 1)")  # fmt: skip
     asked.add_argument("--top-p", type=float, metavar="P", help="share of the probability to draw from (default: the "
                        "model's, or 1)")  # fmt: skip
     asked.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the draws at a temperature above 0")
@@ -50,8 +50,6 @@ def add_question_options(parser: argparse.ArgumentParser) -> None:
     asked = parser.add_argument_group("question")
     asked.add_argument(
         "--num-samples",
-        "--samples",
-        dest="samples",
         type=int,
         metavar="K",
         help="mean and spread of K sampled responses (default: the model's, or 1)",
@@ -66,10 +64,9 @@ def add_question_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_root_option(parser: argparse.ArgumentParser) -> None:
-    """Add --video-root of the commands that take videos; its earlier name still works."""
-    parser.add_argument("--video-root", dest="root", type=Path, metavar="DIR", help="name videos relative to this "
+    """Add --video-root of the commands that take videos."""
+    parser.add_argument("--video-root", type=Path, metavar="DIR", help="name videos relative to this "
                         "folder (default: the folder given, or the file's)")  # fmt: skip
-    parser.add_argument("--root", dest="root", type=Path, help=argparse.SUPPRESS)
 
 
 def asking_from(args: argparse.Namespace) -> AskingSettings:
@@ -79,7 +76,7 @@ def asking_from(args: argparse.Namespace) -> AskingSettings:
         ValueError: An option is out of range, or the model cannot be used.
     """
     settings = asking_settings(
-        args.model, **_given(args), prompt=args.prompt, scoring=args.scoring, num_samples=args.samples,
+        args.model, **_given(args), prompt=args.prompt, scoring=args.scoring, num_samples=args.num_samples,
         temperature=args.temperature,
     )  # fmt: skip
     own, shown = read_defaults(settings.model).frames.num_frames, settings.frames.num_frames

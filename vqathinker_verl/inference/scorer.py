@@ -29,6 +29,7 @@ class VideoScorer:
         scorer = VideoScorer("outputs/model")
         scorer("clip.mp4")                        # 3.42
         scorer(["a.mp4", "b.mp4"])                # array([3.42, 2.71])
+        scorer("photo.jpg")                       # a still image
         scorer(frames, fps=25)                    # uint8 frames (T, 3, H, W), NumPy or torch
         scorer.score("clip.mp4").response         # the reasoning
         scorer.compare("a.mp4", "b.mp4")          # 0.87: probability that a is better
@@ -95,7 +96,7 @@ class VideoScorer:
 
         Args:
             videos: A path; frames, uint8 (T, 3, H, W); a list of either; or a folder, in the order of its names.
-            fps: Frames per second, of frames.
+            fps: Frames per second, of frames; a single frame is a still image and needs none.
 
         Raises:
             ValueError: Frames without `fps`, or a folder without videos.
@@ -212,13 +213,13 @@ class VideoScorer:
         requests = [Request(video, settings.prompt, frames) for (_, video), frames in zip(named, ahead, strict=True)]
         answers = ask(self._engine, requests, settings)
         hidden = not self.progress if self.progress is not None else None if len(named) >= LONG_LIST else True
-        shown = tqdm(zip(named, answers, strict=True), total=len(named), unit="video", disable=hidden)
-        for (name, video), answer in shown:
+        shown = tqdm(zip(named, requests, answers, strict=True), total=len(named), unit="video", disable=hidden)
+        for (name, video), request, answer in shown:
             yield predicted(
                 name,
                 str(video),
                 answer,
-                num_frames=self._engine.frames.num_frames,
+                num_frames=request.num_frames(self._engine.frames),
                 num_samples=settings.num_samples,
                 expectation=expectation,
             )
@@ -248,10 +249,12 @@ def _named(videos: Any, fps: float | None) -> tuple[list[tuple[str, Any]], bool]
 
 
 def _frames(frames: Any, fps: float | None, name: str) -> tuple[str, Any]:
+    from vqathinker_verl.frames.image import IMAGE_FPS
     from vqathinker_verl.inference.engines.frame_array import FrameArray
 
     if not hasattr(frames, "shape"):
         raise ValueError(f"{name}: expected a path or frames (T, 3, H, W), got {type(frames).__name__}")
-    if fps is None:
+    array = FrameArray(frames, IMAGE_FPS if fps is None else fps, name)
+    if fps is None and not array.is_image:
         raise ValueError(f"{name}: frames without their rate; pass fps, their number per second")
-    return name, FrameArray(frames, fps, name)
+    return name, array

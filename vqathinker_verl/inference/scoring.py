@@ -87,9 +87,11 @@ def score_videos(
     """
     prompt = prompt if prompt is not None else engine.defaults.prompt
     samples = samples if samples is not None else engine.defaults.samples
-    answers = engine.generate([Request(video, prompt) for video in videos.values()], samples=samples)
-    for (video_id, video), answer in zip(videos.items(), answers, strict=True):
-        yield predicted(video_id, str(video), answer, num_frames=engine.frames.num_frames, num_samples=samples)
+    requests = [Request(video, prompt) for video in videos.values()]
+    answers = engine.generate(requests, samples=samples)
+    for video_id, request, answer in zip(videos, requests, answers, strict=True):
+        frames = request.num_frames(engine.frames)
+        yield predicted(video_id, str(request.video), answer, num_frames=frames, num_samples=samples)
 
 
 def reasoning_of(response: str) -> str:

@@ -1,4 +1,7 @@
-"""A page that scores the video dropped on it, or two side by side: score, reasoning, and the frames the model sees."""
+"""A page that scores the video or image dropped on it, or two side by side.
+
+It shows score, reasoning, and the frames that the model sees.
+"""
 
 import html
 import math
@@ -7,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vqathinker_verl.frames import VideoError, decode
+from vqathinker_verl.frames.suffixes import IMAGE_SUFFIXES, is_image
 from vqathinker_verl.inference.engines import Engine, EngineError
 from vqathinker_verl.inference.predictions import Prediction
 from vqathinker_verl.inference.scoring import reasoning_of, score_videos
@@ -33,7 +37,7 @@ STYLE = """
 .card .ends { display: flex; justify-content: space-between; opacity: .8; }
 .card .error { color: #d73027; font-size: 1.1rem; }
 """
-WAITING = '<div class="card">Drop a video: it is scored at once.</div>'
+WAITING = '<div class="card">Drop a video or an image: it is scored at once.</div>'
 SCORING = '<div class="card">Scoring …</div>'
 
 
@@ -63,13 +67,19 @@ def build_page(engine: Engine, model: str, *, prompt: str | None = None, samples
         return None, WAITING if path is None else SCORING, ""
 
     def side(name: str) -> None:
-        video = gradio.Video(
-            label="Video", sources=["upload"], height=320, elem_id=f"video{name}", elem_classes="video"
-        )
+        with gradio.Tab("Video"):
+            video = gradio.Video(
+                label="Video", sources=["upload"], height=320, elem_id=f"video{name}", elem_classes="video"
+            )
+        with gradio.Tab("Image", elem_id=f"image_tab{name}"):
+            # gradio's own component for images reads the file before we do, and knows fewer kinds.
+            image = gradio.File(
+                label="Still image", file_types=sorted(IMAGE_SUFFIXES), height=320, elem_id=f"image{name}"
+            )
         card = gradio.HTML(WAITING, elem_id=f"score{name}")
         reasoning = gradio.Textbox(label="Reasoning", lines=4, elem_id=f"reasoning{name}")
         frames = gradio.Gallery(
-            label=f"The {engine.frames.num_frames} frames that the model sees",
+            label="The frames that the model sees",
             height="auto",
             object_fit="contain",
             format="png",
@@ -78,9 +88,10 @@ def build_page(engine: Engine, model: str, *, prompt: str | None = None, samples
         )
         outputs = [frames, card, reasoning]
         # Nothing of an earlier video stays beside a new one. Engines in this process are not made for threads.
-        video.change(clear, video, outputs, queue=False).then(
-            rate, video, outputs, concurrency_limit=1, concurrency_id="engine", show_progress="hidden"
-        )
+        for given in (video, image):
+            given.change(clear, given, outputs, queue=False).then(
+                rate, given, outputs, concurrency_limit=1, concurrency_id="engine", show_progress="hidden"
+            )
 
     with gradio.Blocks(title="VQAThinker", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
         gradio.Markdown("# Video quality")
@@ -113,7 +124,7 @@ def serve(page: Any, host: str, port: int) -> None:
 def look_at(
     engine: Engine, video: Path, *, prompt: str | None = None, samples: int | None = None
 ) -> tuple[list[tuple[Any, str]], Prediction]:
-    """Frames (H, W, 3) with their captions, and the prediction (see `scoring`), of one video.
+    """Frames (H, W, 3) with their captions, and the prediction (see `scoring`), of one video or still image.
 
     Raises:
         VideoError: The video cannot be used.
@@ -123,6 +134,8 @@ def look_at(
     (line,) = score_videos({video.name: video}, engine, prompt=prompt, samples=samples)
     if line.error is not None:
         raise VideoError(line.error)
+    if is_image(video):
+        return [(shown.frames[0].transpose(1, 2, 0), "the image")], line
     seconds = shown.indices / shown.fps
     frames = [
         (frame.transpose(1, 2, 0), f"{second:.2f} s") for frame, second in zip(shown.frames, seconds, strict=True)

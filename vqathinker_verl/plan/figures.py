@@ -9,6 +9,7 @@ from vqathinker_verl.plan.memory import GIB, Memory, estimate, trained_parameter
 from vqathinker_verl.plan.model import Model
 from vqathinker_verl.plan.steps import Steps, count_steps
 from vqathinker_verl.plan.tokens import PromptTokens, frame_spec, prompt_tokens, video_patches
+from vqathinker_verl.plugin.config import max_model_len_fault
 
 GPU_GIB = 79.0  # what a card sold as 80 GB has, in GiB
 VIDEO = (1080, 1920)  # height and width of the source video that tokens are counted for
@@ -66,6 +67,8 @@ def faults_of(config: DictConfig, figures: Figures) -> list[str]:
         for split, prompt in figures.prompts.items()
         if prompt.total > config.data.max_prompt_length
     ]
+    if fault := max_model_len_fault(config):
+        faults.append(fault)
     memory = figures.memory
     for phase, peak in (("training", memory.training_peak), ("generation", memory.generation_peak)):
         if peak > figures.gpu_gib * GIB:

@@ -8,33 +8,42 @@ from vqathinker_verl.plan.model import Model, Stack
 
 GIB = 2**30
 BYTES = {"fp32": 4, "float32": 4, "bf16": 2, "bfloat16": 2, "fp16": 2, "float16": 2}
-# Logits, their copy without padding, the log-softmax and the entropy's softmax kept for the way back, and two
-# gradients: six arrays of bf16.
-BYTES_PER_LOGIT = 12
+# Bytes per token and vocabulary entry that verl 0.9.1's head takes on padded batches at its worst moment, counted on
+# the meta device with the dtypes of CUDA's autocast, where softmax and log-softmax are fp32: in the update, in the
+# update with `actor.calculate_entropy`, and for the old log-probabilities, which come with the entropy and without
+# gradients.
+LOGIT_BYTES_UPDATE, LOGIT_BYTES_UPDATE_ENTROPY, LOGIT_BYTES_LOG_PROBS = 9.5, 19.3, 10.7
 # Assumed, not computed: what vLLM measures at start (activations, CUDA graphs), and the CUDA contexts of two processes.
 VLLM_RESERVE = 4 * GIB
 CONTEXTS = 3 * GIB
+# CUDA graphs cannot be put away while vLLM sleeps (verl's rollout.yaml); 1 to 2 GiB, assumed.
+CUDA_GRAPHS = 1.5 * GIB
+MM_CACHE_GB, MM_CACHES = 4, 2  # vLLM's default, and the processes of a server that hold one
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes on one GPU, by use, in the two phases of a step; and in the host's memory, per node.
+    """Bytes on one GPU, by use, in the phases of a step; in the host's memory, per node; and on disk.
 
-    `update` is the copy that AdamW works on, after activations and logits are gone.
+    `log_probs` is the phase before the update that computes the old log-probabilities. `update` is the copy that AdamW
+    works on, after activations and logits are gone. `checkpoint` is one checkpoint of all nodes.
     """
 
     training: dict[str, float]
+    log_probs: dict[str, float]
     update: float
     generation: dict[str, float]
     host: dict[str, float]
+    checkpoint: float
     kv_bytes_per_token: int
     kv_tokens: int
 
     @property
     def training_peak(self) -> float:
-        """Bytes at the worst moment of training: in a block's backward pass, or in the optimizer's step."""
+        """Bytes at the worst moment of training: old log-probabilities, a block's backward pass, or AdamW's step."""
         passing = sum(self.training[name] for name in ("gathered layers", "activations", "logits"))
-        return sum(self.training.values()) - passing + max(passing, self.update)
+        updating = sum(self.training.values()) - passing + max(passing, self.update)
+        return max(updating, sum(self.log_probs.values()))
 
     @property
     def generation_peak(self) -> float:
@@ -71,17 +80,31 @@ def estimate(
     checkpointed = config.actor_rollout_ref.model.enable_gradient_checkpointing
     fused = config.actor_rollout_ref.model.use_fused_kernels
     kept = activations(model.language, tokens, checkpointed) + activations(model.vision, seen, checkpointed)
+    with_entropy = actor.get("calculate_entropy", False) or actor.get("entropy_coeff", 0)
+    per_logit = LOGIT_BYTES_UPDATE_ENTROPY if with_entropy else LOGIT_BYTES_UPDATE
+    if not rollout.free_cache_engine:
+        asleep = {"vLLM, awake": rollout.gpu_memory_utilization * gpu_bytes}
+    else:
+        asleep = {"vLLM, asleep: CUDA graphs (assumed)": 0 if rollout.get("enforce_eager") else CUDA_GRAPHS}
     training = {
         "weights": weights,
         "gradients": gradients,
         "Adam's states": adam,
         "gathered layers": gathered,
         "activations": kept,
-        "logits": 0 if fused else BYTES_PER_LOGIT * tokens * model.vocabulary,
+        "logits": 0 if fused else per_logit * tokens * model.vocabulary,
         "CUDA contexts": CONTEXTS,
+        **asleep,
     }
-    if not rollout.free_cache_engine:
-        training["vLLM, awake"] = rollout.gpu_memory_utilization * gpu_bytes
+    evaluated = rollout.log_prob_micro_batch_size_per_gpu * (prompt + response)
+    log_probs = {
+        "weights": weights,
+        "Adam's states": 0 if engine.optimizer_offload else adam,
+        "gathered layers": gathered,
+        "logits": 0 if fused else LOGIT_BYTES_LOG_PROBS * evaluated * model.vocabulary,
+        "CUDA contexts": CONTEXTS,
+        **asleep,
+    }
     special = actor.optim.get("override_optimizer_config") or {}
     foreach = special.get("foreach", True) and not special.get("fused", False)
 
@@ -104,8 +127,18 @@ def estimate(
         "offloaded Adam states": adam * here if engine.optimizer_offload else 0,
         # Without an adapter vLLM throws its weights away when it sleeps, and is sent new ones.
         "vLLM's weights, asleep": served * here if has_adapter(config) and rollout.free_cache_engine else 0,
+        "vLLM's caches of processed videos": MM_CACHES * _mm_cache_bytes(rollout) * here // parallel,
     }
-    return Memory(training, gradients if foreach else 0, generation, host, kv_bytes, max(int(pool // kv_bytes), 0))
+    # Weights and Adam's states as they are held, and the Hugging Face configuration, which is small.
+    checkpoint = (total + 2 * trained) * held
+    copy = gradients if foreach else 0
+    cache_tokens = max(int(pool // kv_bytes), 0)
+    return Memory(training, log_probs, copy, generation, host, checkpoint, kv_bytes, cache_tokens)
+
+
+def _mm_cache_bytes(rollout: DictConfig) -> float:
+    engine = (rollout.get("engine_kwargs") or {}).get("vllm") or {}
+    return float(engine.get("mm_processor_cache_gb", MM_CACHE_GB)) * GIB
 
 
 def activations(stack: Stack, tokens: int, checkpointed: bool) -> float:

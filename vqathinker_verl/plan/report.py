@@ -73,8 +73,11 @@ def memory_lines(config: DictConfig, figures: Figures) -> list[str]:
         f"  training: {memory.training_peak / GIB:.1f}",
         *part_lines(memory.training),
     ]
+    before = f"{sum(memory.log_probs.values()) / GIB:.1f}, of which logits {memory.log_probs['logits'] / GIB:.1f}"
+    lines.append(f"    (before the update, for the old log-probabilities: {before})")
     if memory.update:
         lines.append(f"    (in the optimizer's step: AdamW's copy of {memory.update / GIB:.1f}, activations gone)")
+    kept = trainer.get("max_actor_ckpt_to_keep") or "all"
     host = ", ".join(f"{name} {size / GIB:.0f}" for name, size in memory.host.items() if size) or "nothing"
     return [
         *lines,
@@ -83,6 +86,7 @@ def memory_lines(config: DictConfig, figures: Figures) -> list[str]:
         f"  the KV cache holds {memory.kv_tokens:,} tokens of {memory.kv_bytes_per_token:,} bytes: on each replica "
         f"{min(memory.kv_tokens // figures.longest, rollout.max_num_seqs)} of the longest sequences at once",
         f"  host memory per node, beside the processes' own: {host}",
+        f"  disk: {memory.checkpoint / 1e9:.0f} GB per checkpoint of all nodes, {kept} kept and one more while saving",
     ]
 
 

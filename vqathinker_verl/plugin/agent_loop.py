@@ -17,8 +17,6 @@ batch.
 """
 
 import asyncio
-import hashlib
-import json
 import math
 from dataclasses import dataclass, replace
 from functools import partial
@@ -44,8 +42,10 @@ from vqathinker_verl.perturbations import (
     perturbation_rng,
 )
 from vqathinker_verl.plugin.config import TemporalConfig, reward_config, validation_response_length
+from vqathinker_verl.plugin.dataset import shows_image
 from vqathinker_verl.plugin.patches import use_times_of_the_rollouts
 from vqathinker_verl.plugin.sharing import SingleFlight
+from vqathinker_verl.seeding import seed_from
 
 MAX_DRAWS = 100  # until a short video shows a change; nearly always the first draw does
 
@@ -126,8 +126,7 @@ def chain_of(row: dict[str, Any]) -> str | None:
 
 def response_seed(sampling_seed: int, global_step: int, video_id: str, session_id: int, perturbed: bool) -> int:
     """The seed that vLLM samples one response with, the same in a resumed run and on every machine: 32 bits."""
-    key = json.dumps([int(sampling_seed), int(global_step), str(video_id), int(session_id), bool(perturbed)]).encode()
-    return int.from_bytes(hashlib.sha256(key).digest()[:4], "big")
+    return seed_from(int(sampling_seed), int(global_step), str(video_id), int(session_id), bool(perturbed), bits=32)
 
 
 @register("vqathinker")
@@ -169,7 +168,8 @@ class VideoQualityAgentLoop(AgentLoopBase):
                 sampling_params = {**sampling_params, "max_tokens": self.validation_response_length}
         else:
             sessions = self.temporal.perturbed_per_group(self.rollout_config.n)
-        if chain_of(kwargs) is not None:  # a chain is compared with itself, not with perturbed copies
+        # A chain is compared with itself, not with perturbed copies; a still image has no order to perturb.
+        if chain_of(kwargs) is not None or shows_image(list(kwargs["raw_prompt"])):
             sessions = 0
         copies = sessions if self.temporal.per_response else min(sessions, 1)
         prepare = partial(self._prepare, kwargs, copies=copies, trained_on=not is_validation)

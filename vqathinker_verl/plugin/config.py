@@ -121,6 +121,22 @@ def extra_rewards(config: DictConfig) -> dict[str, ExtraReward]:
         raise ValueError(f"vqathinker.extra_rewards: {error}") from error
 
 
+def max_model_len_fault(config: DictConfig) -> str | None:
+    """Why `rollout.max_model_len` would waste vLLM's memory or cut answers off, or None.
+
+    Without it verl takes the model's whole context, up to 262,144 tokens, and vLLM reserves keys and values of one such
+    sequence.
+    """
+    needed = config.data.max_prompt_length + config.data.max_response_length
+    length = config.actor_rollout_ref.rollout.max_model_len
+    if isinstance(length, int) and length >= needed:
+        return None
+    return (
+        f"actor_rollout_ref.rollout.max_model_len is {length}, expected data.max_prompt_length + "
+        f"data.max_response_length = {needed}"
+    )
+
+
 def validation_response_length(config: DictConfig) -> int | None:
     """`vqathinker.validation_response_length`: most tokens of a response in validation; None: as in training.
 
@@ -148,8 +164,14 @@ def chains_share(config: DictConfig) -> float:
     return float(share)
 
 
-def frame_spec(split: str, image_patch_size: int, config: DictConfig) -> FrameSpec:
+def frame_spec(split: str, image_patch_size: int, config: DictConfig, image_frames: int = 1) -> FrameSpec:
     """Which frames a row of `split` gives, from `data.frames.train` or `data.frames.val`.
+
+    Args:
+        split: `extra_info.split` of the row.
+        image_patch_size: the processor's.
+        config: `data`.
+        image_frames: frames of the model's temporal patch, which is how often a still image is shown.
 
     Raises:
         ValueError: `data.frames` is missing, has a field that FrameSpec does not know, or values that do not fit.
@@ -162,7 +184,8 @@ def frame_spec(split: str, image_patch_size: int, config: DictConfig) -> FrameSp
     if fields.get("size") is not None:
         fields["size"] = tuple(fields["size"])
     try:
-        return FrameSpec(**fields, factor=image_patch_size * config.frames.get("merge_size", 2))
+        factor = image_patch_size * config.frames.get("merge_size", 2)
+        return FrameSpec(**fields, factor=factor, image_frames=image_frames)
     except (TypeError, ValueError) as error:
         raise ValueError(f"data.frames.{name}: {error}") from error
 

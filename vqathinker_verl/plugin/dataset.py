@@ -15,7 +15,8 @@ of the config and in the message itself:
         decoder: auto                                     # auto | pyav | decord
         true_times: true                                  # false: 24 frames per second, to continue an older run
 
-A spec takes `size: [height, width]`, or `min_pixels` and `max_pixels` per frame for models with a pixel budget.
+A spec takes `size: [height, width]`, or `min_pixels` and `max_pixels` per frame for models with a pixel budget. A still
+image is shown as often as the model's temporal patch has frames: the message carries that number, as it does the split.
 """
 
 import json
@@ -30,7 +31,8 @@ from omegaconf import DictConfig
 from verl.utils.dataset.rl_dataset import RLHFDataset
 
 from vqathinker_verl.frames import FrameSpec, VideoInfo, probe, video_tokens
-from vqathinker_verl.frames.tensors import Video, at_24_fps, frames_and_metadata
+from vqathinker_verl.frames.suffixes import is_image
+from vqathinker_verl.frames.tensors import Video, at_24_fps, frames_and_metadata, temporal_patch
 from vqathinker_verl.plugin.config import cache_config, frame_spec
 from vqathinker_verl.plugin.frame_actor import get_frames
 
@@ -54,6 +56,7 @@ class VideoQualityDataset(RLHFDataset):
         split = (example.get("extra_info") or {}).get("split", "train")
         for item in _video_items(messages):
             item["split"] = split
+            item["image_frames"] = temporal_patch(self.processor)
         return messages
 
     def _read_files_and_tokenize(self) -> None:
@@ -101,7 +104,8 @@ class VideoQualityDataset(RLHFDataset):
         info = probe(path) if not extra_info.get("height") else VideoInfo(
             path, extra_info["total_frames"], extra_info["fps"], extra_info["height"], extra_info["width"]
         )  # fmt: skip
-        spec = frame_spec(extra_info.get("split", "train"), self.image_patch_size, self.config)
+        split = extra_info.get("split", "train")
+        spec = frame_spec(split, self.image_patch_size, self.config, temporal_patch(self.processor))
         tokens = video_tokens(info, spec, self.image_patch_size, self.config.frames.get("merge_size", 2))
         return self._text_tokens(json.dumps(row[self.prompt_key])) - 1 + tokens  # its placeholder is one of them
 
@@ -143,7 +147,15 @@ def frames_shown(
     messages: list[dict[str, Any]], image_patch_size: int, config: DictConfig
 ) -> list[tuple[str, FrameSpec]]:
     """The videos of a prompt, and which frames of each a model sees; `config` is `data`."""
-    return [(item["video"], frame_spec(item["split"], image_patch_size, config)) for item in _video_items(messages)]
+    return [
+        (item["video"], frame_spec(item["split"], image_patch_size, config, item.get("image_frames", 1)))
+        for item in _video_items(messages)
+    ]
+
+
+def shows_image(messages: list[dict[str, Any]]) -> bool:
+    """Whether a prompt is about a still image."""
+    return any(is_image(item["video"]) for item in _video_items(messages))
 
 
 def _video_items(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -142,9 +142,9 @@ def _files_and_next(metrics: Metrics, output_dir: Path, width: int) -> Group:
     labels = [shlex.quote(shown_path(path)) for path in read_record(output_dir).facts.get("val_files", [])] or [
         "LABELS"
     ]
-    export = ["vqathinker export", shlex.quote(folder), f"--step {step}", f"--output {model}"]
+    export = ["vqathinker export", shlex.quote(folder), f"--step {step}", f"--output-dir {model}"]
     evaluate = ["vqathinker evaluate", f"--model {model}", f"--labels {' '.join(labels)}"]
-    evaluate.append(f"--output {shlex.quote(f'{folder}/report')}")
+    evaluate.append(f"--output-dir {shlex.quote(f'{folder}/report')}")
     return Group(*lines, _plain("next:"), *map(_plain, [*_command(export, width), *_command(evaluate, width)]))
 
 

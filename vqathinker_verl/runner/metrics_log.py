@@ -7,10 +7,11 @@ counts once, with the values of its last repetition.
 
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from vqathinker_verl.files import write_jsonl
 
 # The terms of the reward, as logged under reward/.
 COMPONENTS = ("overall", "regression", "ranking", "temporal", "format")
@@ -52,12 +53,7 @@ class JsonLines:
 def merge_metrics(output_dir: Path) -> Metrics:
     """Read OUTPUT_DIR/metrics/*.jsonl in the order of their names, write metrics.jsonl, return {step: metrics}."""
     merged = read_metrics(output_dir)
-    target = output_dir / "metrics.jsonl"
-    partial = target.with_suffix(".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        for step, data in merged.items():
-            file.write(json.dumps({"step": step, **data}) + "\n")
-    os.replace(partial, target)
+    write_jsonl(output_dir / "metrics.jsonl", ({"step": step, **data} for step, data in merged.items()))
     return merged
 
 

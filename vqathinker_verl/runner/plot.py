@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from vqathinker_verl.files import write_atomically
 from vqathinker_verl.runner.metrics_log import COMPONENTS, Metrics, read_metrics, series, sources_of, validation_number
 
 DRAW_SECONDS = 120.0  # importing matplotlib on a busy machine
@@ -22,7 +23,6 @@ def draw(metrics: Metrics, output_dir: Path) -> Path:
     from matplotlib import pyplot
 
     folder = output_dir / "plots"
-    folder.mkdir(parents=True, exist_ok=True)
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
     for name in (*COMPONENTS[1:], COMPONENTS[0]):
         values = series(metrics, f"reward/{name}")
@@ -40,10 +40,8 @@ def draw(metrics: Metrics, output_dir: Path) -> Path:
     if right.lines[:-1]:
         right.legend(fontsize="small", loc="lower right")
     path = folder / "training.png"
-    partial = folder / ".training.partial.png"
-    figure.savefig(partial, dpi=110)
+    write_atomically(path, lambda partial: figure.savefig(partial, dpi=110, format="png"))
     pyplot.close(figure)
-    os.replace(partial, path)
     return path
 
 

@@ -20,10 +20,12 @@ from vqathinker_verl.plugin.config import (
     chains_share,
     extra_rewards,
     frame_spec,
+    max_model_len_fault,
     reward_config,
     validation_response_length,
 )
 from vqathinker_verl.prompts import SCORE_RANGE
+from vqathinker_verl.runner.machine import cpu_fault, has_flash_attention_2, shared_memory_fault
 
 COLUMNS = ("data_source", "prompt", "videos", "reward_model", "extra_info")
 MAX_LISTED = 5
@@ -40,6 +42,7 @@ def check(config_dir: Path, config_name: str, overrides: list[str]) -> DictConfi
     """
     config = composed(config_dir, config_name, overrides)
     check_settings(config)
+    check_machine(config)
     try:
         check_versions()
     except RuntimeError as error:
@@ -59,6 +62,17 @@ def check(config_dir: Path, config_name: str, overrides: list[str]) -> DictConfi
     return config
 
 
+def check_machine(config: DictConfig) -> None:
+    """Check that this machine has the CPUs and the shared memory that the run will wait for or end without.
+
+    Raises:
+        InputError: one is missing; with the command or the field that mends it.
+    """
+    for fault in (cpu_fault(config), shared_memory_fault(config)):
+        if fault:
+            raise InputError(fault)
+
+
 def check_settings(config: DictConfig) -> None:
     """Check everything in the config that needs neither the model nor the data.
 
@@ -68,6 +82,8 @@ def check_settings(config: DictConfig) -> None:
     check_counts(config)
     check_attention(config.actor_rollout_ref.model)
     check_micro_batches(config)
+    if fault := max_model_len_fault(config):
+        raise InputError(fault)
     if config.algorithm.filter_groups.enable:
         raise InputError(
             "algorithm.filter_groups.enable: verl drops groups before the whole batch is there, and rewards are known "
@@ -120,16 +136,22 @@ def check_counts(config: DictConfig) -> None:
 
 
 def check_attention(model: DictConfig) -> None:
-    """Verl 0.9.1 packs sequences for flash-attn's attention over variable lengths, and does not check that it is used.
+    """Verl 0.9.1 packs sequences with flash-attn 2's functions, and does not check that they are there.
 
     Raises:
-        InputError: `use_remove_padding` with another attention than flash-attn's.
+        InputError: `use_remove_padding` with another attention, or flash-attn 2 chosen where it is not installed.
     """
     attention = OmegaConf.select(model, "override_config.attn_implementation") or "flash_attention_2"
-    if model.use_remove_padding and not attention.startswith("flash_attention"):
+    if model.use_remove_padding and attention != "flash_attention_2":
         raise InputError(
-            f"actor_rollout_ref.model.use_remove_padding=true packs sequences for flash-attn, but attn_implementation="
-            f"{attention}; set use_remove_padding=false, or install flash-attn and set ATTENTION=flash_attention_2"
+            "actor_rollout_ref.model.use_remove_padding=true packs sequences for flash-attn 2, but "
+            f"attn_implementation={attention}; set use_remove_padding=false, or install flash-attn 2 and set "
+            "ATTENTION=flash_attention_2"
+        )
+    if attention == "flash_attention_2" and not has_flash_attention_2():
+        raise InputError(
+            "actor_rollout_ref.model.override_config.attn_implementation=flash_attention_2 needs the package "
+            "flash-attn, version 2, which is not installed (flash-attn-4 is another one); use sdpa"
         )
 
 

@@ -7,11 +7,12 @@ Times are seconds since the epoch.
 
 import dataclasses
 import json
-import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from vqathinker_verl.files import write_json
 
 FILE = "run.json"
 
@@ -48,9 +49,7 @@ class Record:
 
     def save(self, output_dir: Path) -> None:
         """Write OUTPUT_DIR/run.json; a reader sees the old file or the new one."""
-        partial = output_dir / f".{FILE}.partial"
-        partial.write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n", encoding="utf-8")
-        os.replace(partial, output_dir / FILE)
+        write_json(output_dir / FILE, dataclasses.asdict(self))
 
 
 def read_record(output_dir: Path) -> Record:

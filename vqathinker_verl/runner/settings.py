@@ -5,9 +5,7 @@ relative to the working directory of the user.
 """
 
 import argparse
-import importlib.util
 import os
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ from omegaconf import OmegaConf
 from vqathinker_verl.checks import did_you_mean
 from vqathinker_verl.config import CONFIG_DIR
 from vqathinker_verl.config.compose import InputError, hydra_text
+from vqathinker_verl.runner.machine import has_flash_attention_2, visible_gpus
 
 # option -> environment variable
 VARIABLES = {
@@ -145,9 +144,9 @@ def overrides_of(settings: Settings) -> list[str]:
     }
     overrides = [f"{field}={value}" for field, value in fields.items() if value is not None]
     if settings.device == "gpu":
-        attention = settings.attention or ("flash_attention_2" if importlib.util.find_spec("flash_attn") else "sdpa")
-        # Packed sequences need an attention that keeps neighbours in a row apart: flash-attn's does, sdpa's does not.
-        packed = str(attention.startswith("flash_")).lower()
+        attention = settings.attention or ("flash_attention_2" if has_flash_attention_2() else "sdpa")
+        # Packed sequences need an attention that keeps neighbours in a row apart. verl has it for flash-attn 2 alone.
+        packed = str(attention == "flash_attention_2").lower()
         overrides.append(f"actor_rollout_ref.model.override_config.attn_implementation={attention}")
         overrides.append(f"actor_rollout_ref.model.use_remove_padding={packed}")
     elif os.environ.get("RAY_ADDRESS"):
@@ -169,15 +168,6 @@ def device_environment(device: str) -> dict[str, str]:
         changeable = {"VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": "1", "TQ_NUM_THREADS": "1"}
         variables |= {name: os.environ.get(name, value) for name, value in changeable.items()}
     return variables
-
-
-def visible_gpus() -> int:
-    """NVIDIA GPUs that answer on this machine."""
-    try:
-        done = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, timeout=60, check=False)
-    except OSError:
-        return 0
-    return len(done.stdout.splitlines()) if done.returncode == 0 else 0
 
 
 def _integer(value: str, name: str, lowest: int) -> int:

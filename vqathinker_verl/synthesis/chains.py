@@ -14,6 +14,7 @@ from vqathinker_verl.files import write_bytes
 from vqathinker_verl.frames.container import open_video, shown_picture, shown_size
 from vqathinker_verl.frames.spec import segment_centres
 from vqathinker_verl.frames.video import VideoError
+from vqathinker_verl.seeding import seed_from
 from vqathinker_verl.synthesis.distortions import distorted_clip
 from vqathinker_verl.synthesis.encoding import Frames, decode
 from vqathinker_verl.synthesis.similarity import ssim
@@ -114,8 +115,7 @@ def make_chain(task: ChainTask) -> Chain:
         frames, fps = read_source(task.path, max_height=task.max_height, max_seconds=task.max_seconds)
     except av.FFmpegError as error:
         raise VideoError(f"{task.path}: damaged ({error.strerror}); fetch it again or leave it out") from error
-    digest = hashlib.sha256(task.chain.encode()).digest()
-    seed = [task.seed, int.from_bytes(digest[:8], "big")]
+    seed = seed_from(task.seed, task.chain)
     compared = segment_centres(len(frames), COMPARED_FRAMES)
     steps: list[Step] = []
     dropped: list[float] = []
@@ -207,6 +207,5 @@ def choose_distortions(source: str, distortions: Sequence[str], count: int, seed
     """`count` of the distortions for one source, drawn by its id and the seed, in their given order."""
     if count >= len(distortions):
         return list(distortions)
-    digest = hashlib.sha256(f"{seed}/{source}".encode()).digest()
-    drawn = np.random.default_rng(int.from_bytes(digest[:8], "big")).choice(len(distortions), count, replace=False)
+    drawn = np.random.default_rng(seed_from(seed, source)).choice(len(distortions), count, replace=False)
     return [distortions[number] for number in sorted(drawn)]

@@ -13,7 +13,7 @@ from vqathinker_verl.synthesis.encoding import CLEAN_CRF, Frames, encode, lose_p
 _CRF = {"h264": (22, 51), "hevc": (24, 51), "av1": (28, 63)}
 
 
-def distorted_clip(frames: Frames, fps: Fraction, distortion: str, strength: float, seed: list[int]) -> bytes:
+def distorted_clip(frames: Frames, fps: Fraction, distortion: str, strength: float, seed: int) -> bytes:
     """Return the MP4 of a clip with one distortion; the same arguments give the same bytes.
 
     Every random choice is drawn from `seed` alone, so all strengths of a chain share it: the noise of a weak strength

@@ -10,6 +10,7 @@ from vqathinker_verl.data.output import verl_row
 from vqathinker_verl.files import write_atomically
 from vqathinker_verl.synthesis.chains import Chain
 from vqathinker_verl.synthesis.encoding import decode
+from vqathinker_verl.text_tables import aligned
 
 CHAIN_FIELDS = {"chain": "string", "strength": "float64", "distortion": "string"}  # beside those of labelled rows
 _SHEET_ROWS, _SHEET_HEIGHT = 56, 120  # chains on the contact sheet, and pixels per picture
@@ -70,16 +71,17 @@ def draw_contact_sheet(path: Path, chains: Sequence[Chain], folder: Path) -> Non
     write_atomically(path, lambda partial: sheet.save(partial, format="JPEG", quality=85))
 
 
-def summary_lines(made: Sequence[Chain], kept: Sequence[Chain]) -> list[str]:
+SUMMARY = ("distortion", "chains", "clips", "steps dropped", "chains left out", "SSIM of a step")
+
+
+def summary_table(made: Sequence[Chain], kept: Sequence[Chain]) -> str:
     """One line per distortion: chains, clips, dropped steps, chains left out, and the mean SSIM of a step."""
-    lines = ["distortion    chains  clips  steps dropped  chains left out  SSIM of a step"]
+    rows = []
     for distortion in dict.fromkeys(chain.distortion for chain in made):
         members = [chain for chain in made if chain.distortion == distortion]
         good = [chain for chain in kept if chain.distortion == distortion]
         steps = [step.similarity for chain in good for step in chain.steps[1:]]
         mean = f"{np.mean(steps):.3f}" if steps else "-"
-        lines.append(
-            f"{distortion:13} {len(good):6} {sum(len(chain.steps) for chain in good):6} "
-            f"{sum(len(chain.dropped) for chain in members):14} {len(members) - len(good):16} {mean:>15}"
-        )
-    return lines
+        clips, dropped = sum(len(chain.steps) for chain in good), sum(len(chain.dropped) for chain in members)
+        rows.append([distortion, str(len(good)), str(clips), str(dropped), str(len(members) - len(good)), mean])
+    return aligned(SUMMARY, rows)

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
+from vqathinker_verl.text_tables import aligned
 from vqathinker_verl.understanding.questions import Question
 
 # How a response fared: the index that it chose, or None for no answer.
@@ -94,19 +95,17 @@ def accuracy_by_type(answered: Iterable[Answered]) -> dict[str, Accuracy]:
     return {kind: accuracy_of(members) for kind, members in by_type.items()}
 
 
+HEADINGS = ("type", "questions", "correct", "no answer", "accuracy", "95% interval", "chance", "commonest answer")
+
+
 def accuracy_table(by_type: dict[str, Accuracy], overall: Accuracy) -> str:
     """The accuracies as a table in text; the last row is over all types."""
-    rows = [*by_type.items(), ("overall", overall)]
-    width = max(len("type"), *(len(kind) for kind, _ in rows))
-    lines = [
-        f"{'type':{width}}  questions  correct  no answer  accuracy  95% interval  chance  commonest answer",
-    ]
-    for kind, row in rows:
-        lines.append(
-            f"{kind:{width}}  {row.questions:9}  {row.correct:7}  {row.no_answer:9}  {_share(row.accuracy):>8}  "
-            f"{_share(row.low):>5} - {_share(row.high):>4}  {_share(row.chance):>6}  {_share(row.commonest):>16}"
-        )
-    return "\n".join(lines)
+    rows = []
+    for kind, row in [*by_type.items(), ("overall", overall)]:
+        counts = [str(count) for count in (row.questions, row.correct, row.no_answer)]
+        interval = f"{_share(row.low)} - {_share(row.high)}"
+        rows.append([kind, *counts, _share(row.accuracy), interval, _share(row.chance), _share(row.commonest)])
+    return aligned(HEADINGS, rows)
 
 
 def _share(value: float) -> str:

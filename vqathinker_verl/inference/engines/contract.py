@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from vqathinker_verl.frames import DecodedVideo, FrameSpec
+from vqathinker_verl.frames.suffixes import is_image
 from vqathinker_verl.inference.engines.expectation import ScoreDistribution
 from vqathinker_verl.inference.engines.frame_array import FrameArray
-from vqathinker_verl.prompts import QUALITY_PROMPT
+from vqathinker_verl.prompts import QUALITY_PROMPT, question_about
 
 Backend = Literal["auto", "vllm", "transformers", "server"]
 
@@ -29,14 +30,27 @@ class Request:
     """One question about one video.
 
     Args:
-        video: The video file, or frames in memory.
-        prompt: The question as text; the frames come before it, as in training.
+        video: The video file or still image, or frames in memory.
+        prompt: The question as text; the frames come before it, as in training. Of the built-in question for a score
+            it becomes the wording for an image where `video` is one.
         decoded: The frames that the model is shown, where the caller decodes them; None: the engine does.
     """
 
     video: Path | FrameArray
     prompt: str
     decoded: "Future[DecodedVideo] | None" = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "prompt", question_about(self.prompt, image=self.about_image))
+
+    @property
+    def about_image(self) -> bool:
+        """Whether it is about a still image."""
+        return self.video.is_image if isinstance(self.video, FrameArray) else is_image(self.video)
+
+    def num_frames(self, frames: FrameSpec) -> int:
+        """How many frames of `video` are shown."""
+        return frames.image_frames if self.about_image else frames.num_frames
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from vqathinker_verl.frames.spec import segment_centres
 
 @dataclass(frozen=True, eq=False)
 class FrameArray:
-    """All frames of a video that is in memory; the model sees the ones it would see of a file.
+    """All frames of a video that is in memory; the model sees the ones it would see of a file. One frame is an image.
 
     Attributes:
         frames: uint8 RGB (T, 3, H, W), NumPy or torch.
@@ -25,6 +25,12 @@ class FrameArray:
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it is a still image: a single frame."""
+        shape = np.shape(self.frames)
+        return len(shape) == 4 and shape[0] == 1
 
     def decoded(self, spec: FrameSpec) -> DecodedVideo:
         """Return the frames that a model sees.
@@ -41,7 +47,7 @@ class FrameArray:
             )
         if not (np.isfinite(self.fps) and self.fps > 0):
             raise VideoError(f"{self.name}: fps: expected a number above 0, got {self.fps}")
-        indices = segment_centres(len(frames), spec.num_frames)
+        indices = segment_centres(len(frames), spec.image_frames if self.is_image else spec.num_frames)
         try:
             target = spec.target_size(*frames.shape[2:])
         except ValueError as error:

@@ -16,10 +16,11 @@ from typing import Any
 
 from vqathinker_verl.frames import DecodedVideo, FrameSpec, VideoError, decode
 from vqathinker_verl.frames.positions import QWEN2_5_VL, check_versions
-from vqathinker_verl.frames.tensors import Video, at_24_fps, frames_and_metadata, vllm_times
+from vqathinker_verl.frames.tensors import Video, at_24_fps, frames_and_metadata, temporal_patch, vllm_times
 from vqathinker_verl.inference.engines.contract import EXPORT_FILE, EngineError, Request
 from vqathinker_verl.inference.engines.expectation import character_tokens
 from vqathinker_verl.inference.engines.frame_array import FrameArray
+from vqathinker_verl.seeding import seed_from
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ class Prompting:
 
     Args:
         model: Hugging Face folder or name.
-        frames: What to show; its `factor` is replaced by the model's own.
+        frames: What to show; its `factor` and `image_frames` are replaced by the model's own.
         answer_prefix: What every response begins with; the model continues from there.
 
     Raises:
@@ -44,7 +45,7 @@ class Prompting:
         self.model = model
         self.processor = load_processor(model)
         self.model_type = model_type(model)
-        self.frames = dataclasses.replace(frames, factor=frame_factor(self.processor))
+        self.frames = of_the_model(frames, self.processor)
         self.answer_prefix = answer_prefix
         self.times = FrameTimes(model, self.model_type)
 
@@ -156,10 +157,11 @@ def model_type(model: str) -> str:
         return ""
 
 
-def frame_factor(processor: Any) -> int:
-    """What the sides of a frame are multiples of: patch x merge, read where verl and our dataset read it."""
+def of_the_model(frames: FrameSpec, processor: Any) -> FrameSpec:
+    """The frames with the model's own factor, read where verl and our dataset read it, and its temporal patch."""
     image_processor = getattr(processor, "image_processor", None)
-    return int(getattr(image_processor, "patch_size", 14) * getattr(image_processor, "merge_size", 2))
+    factor = int(getattr(image_processor, "patch_size", 14) * getattr(image_processor, "merge_size", 2))
+    return dataclasses.replace(frames, factor=factor, image_frames=temporal_patch(processor))
 
 
 def decode_ahead(
@@ -214,6 +216,5 @@ def _result(request: Request, future: "Future[DecodedVideo]") -> tuple[Request, 
 
 def request_seed(seed: int, prompt: str, video: DecodedVideo) -> int:
     """The seed of one request, in [0, 2^31): of its content, not of its place or of its file's name."""
-    digest = hashlib.sha256(f"{seed}\n{prompt}\n{video.frames.shape}\n".encode())
-    digest.update(video.frames.tobytes())
-    return int.from_bytes(digest.digest()[:4], "big") >> 1
+    frames = hashlib.sha256(video.frames.tobytes()).hexdigest()
+    return seed_from(seed, prompt, str(video.frames.shape), frames, bits=31)

@@ -8,7 +8,6 @@ the scores with the offline engine's.
 """
 
 import base64
-import dataclasses
 import io
 import math
 import os
@@ -34,9 +33,9 @@ from vqathinker_verl.inference.engines.prompting import (
     FrameTimes,
     decode_ahead,
     first_line,
-    frame_factor,
     load_processor,
     model_type,
+    of_the_model,
     request_seed,
 )
 from vqathinker_verl.parsing import up_to_answer
@@ -53,7 +52,8 @@ class ServerEngine:
     Args:
         server: Address, with or without /v1 at its end. The environment's OPENAI_API_KEY is sent where it is set.
         model: The name under which the server has the model, or the folder that it was loaded from.
-        frames: What to show. Their factor is the model's own where its folder is on this machine, else as given.
+        frames: What to show. Their factor and image frames are the model's own where its folder is on this machine,
+            else as given: a Qwen-VL's processor then repeats a single frame itself.
         sampling: How tokens are drawn.
         answer_prefix: What every response begins with.
 
@@ -92,7 +92,7 @@ class ServerEngine:
         self.frames = frames
         here = Path(folder, "config.json").is_file()
         if here:
-            self.frames = dataclasses.replace(frames, factor=frame_factor(load_processor(folder)))
+            self.frames = of_the_model(frames, load_processor(folder))
         # Elsewhere the name has to tell the architecture.
         kind = model_type(folder) if here else _model_type_by_name(folder)
         self.times = FrameTimes(folder, kind)

@@ -4,6 +4,8 @@
     file=@a.mp4                          as multipart/form-data
     frames=@frames.npy, fps=25           as multipart/form-data; `numpy.save` of uint8 RGB (T, 3, H, W)
 
+A still image is a video of one frame; `frames` of one frame need no `fps`.
+
 An upload lies in the service's own folder as long as its request lasts. Files are opened by the decoder's child
 processes only; frames are mapped into memory and never unpickled.
 """
@@ -24,12 +26,14 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from vqathinker_verl.frames.image import IMAGE_FPS
 from vqathinker_verl.frames.suffixes import VIDEO_SUFFIXES
 from vqathinker_verl.inference.engines.frame_array import FrameArray
 from vqathinker_verl.inference.service.settings import MEGABYTE, ServiceSettings
 
 MAX_JSON_BYTES = 65536  # a path
 FRAMES_SUFFIX = ".npy"
+FPS_EXPECTED = "expected the field fps, the number of frames per second, beside several frames"
 EXPECTED = 'expected JSON {"video": PATH}, or a form with file=@VIDEO, or with frames=@FRAMES.npy and fps=NUMBER'
 
 
@@ -71,7 +75,7 @@ async def received(request: Request, settings: ServiceSettings, folder: Path) ->
                 await asyncio.to_thread(shutil.copyfileobj, upload.file, file, MEGABYTE)
                 file.flush()
                 path = Path(file.name)
-                yield Received(name, path if fps is None else FrameArray(_frames(path, name), fps, name))
+                yield Received(name, path if field == "file" else _frames(path, name, fps))
     else:
         raise HTTPException(415, f"content type {kind or 'missing'}: {EXPECTED}")
 
@@ -143,18 +147,21 @@ def _fields(form: dict[str, Any]) -> tuple[str, UploadFile, float | None]:
         raise HTTPException(422, f"the form has no uploaded video; {EXPECTED}")
     if unknown := sorted(form.keys() - {field, *(("fps",) if field == "frames" else ())}):
         raise HTTPException(422, f"the form has a field {unknown[0]!r} that does not belong to it; {EXPECTED}")
-    if field == "file":
+    if "fps" not in form:
         return field, upload, None
     try:
-        fps = float(form["fps"])
-    except (KeyError, TypeError, ValueError):
-        raise HTTPException(422, "fps: expected the number of frames per second, beside frames") from None
-    return field, upload, fps
+        return field, upload, float(form["fps"])
+    except (TypeError, ValueError):
+        raise HTTPException(422, f"fps: {FPS_EXPECTED}") from None
 
 
-def _frames(path: Path, name: str) -> Any:
+def _frames(path: Path, name: str, fps: float | None) -> FrameArray:
     """Frames (T, 3, H, W), mapped into memory; shape and type are checked where they are scored."""
     try:
-        return np.lib.format.open_memmap(path, mode="r")
+        frames = np.lib.format.open_memmap(path, mode="r")
     except Exception as error:  # the header of a hostile file may raise anything
         raise HTTPException(422, f"{name}: no array that numpy.save wrote ({error})") from None
+    array = FrameArray(frames, IMAGE_FPS if fps is None else fps, name)
+    if fps is None and not array.is_image:
+        raise HTTPException(422, f"{name}: {FPS_EXPECTED}")
+    return array
