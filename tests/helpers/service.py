@@ -87,8 +87,12 @@ def start_service():
     yield start
     for one in started:
         if one.process.poll() is None:
-            one.process.kill()
-            one.process.communicate()
+            one.process.terminate()  # it deletes its folder
+            try:
+                one.process.communicate(timeout=30)
+            except subprocess.TimeoutExpired:
+                one.process.kill()
+                one.process.communicate()
 
 
 def received(connection):
