@@ -25,6 +25,7 @@ ARGUMENTS = {
     "export": ["run", "--output-dir", "exported"],
     "score": ["clip.mp4", "--model", "model"],
     "ui": ["--model", "model"],
+    "serve": ["--model", "model"],
     "describe": ["clip.mp4", "--model", "model", "--output-dir", "descriptions"],
     "calibrate": ["predictions.jsonl", "--labels", "labels.csv", "--output", "calibration.json"],
     "evaluate": [

@@ -35,6 +35,7 @@ GROUPS = {
         "score": ("vqathinker_verl.cli.score", "score videos, with the model's reasoning"),
         "compare": ("vqathinker_verl.cli.compare", "tell which of two videos is better, or rank several"),
         "ui": ("vqathinker_verl.cli.ui", "serve a web page that scores and compares videos"),
+        "serve": ("vqathinker_verl.cli.serve", "serve scores over HTTP, to programs and other training runs"),
         "describe": ("vqathinker_verl.cli.describe", "write quality descriptions for a judge to rate"),
     },
     "measure": {

@@ -11,6 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from vqathinker_verl.frames import DecodedVideo
+    from vqathinker_verl.inference.engines.frame_array import FrameArray
     from vqathinker_verl.inference.predictions import Prediction
     from vqathinker_verl.inference.settings import AskingSettings
 
@@ -71,9 +75,25 @@ class VideoScorer:
 
         chosen: dict[str, Any] = {"backend": engine, "scoring": scoring, "calibration": calibration, "preset": preset}
         chosen |= options
-        self.settings = asking_settings(str(model), prompt=prompt, num_samples=num_samples, server=server, **chosen)
+        settings = asking_settings(str(model), prompt=prompt, num_samples=num_samples, server=server, **chosen)
+        self._open(settings, progress)
+
+    @classmethod
+    def from_settings(cls, settings: "AskingSettings", *, progress: bool | None = None) -> "VideoScorer":
+        """Return a scorer with settings that are made already, such as those of a command's options.
+
+        Raises:
+            ValueError: The model cannot be used.
+            EngineError: The model cannot be loaded.
+        """
+        scorer = cls.__new__(cls)
+        scorer._open(settings, progress)
+        return scorer
+
+    def _open(self, settings: "AskingSettings", progress: bool | None) -> None:
+        self.settings = settings
         self.progress = progress
-        self._engine: Any = self.settings.open()
+        self._engine: Any = settings.open()
 
     def __call__(self, videos: Any, *, fps: float | None = None) -> "float | NDArray[np.float64]":
         """Return the score of one video, or the scores (N,) of a list or a folder, NaN where there is none.
@@ -104,6 +124,31 @@ class VideoScorer:
         named, single = _named(videos, fps)
         found = list(self._predictions(named, self.settings))
         return found[0] if single else found
+
+    def decode(self, video: "Path | FrameArray") -> "DecodedVideo":
+        """Return the frames that the model is shown.
+
+        Raises:
+            VideoError: The video cannot be used.
+        """
+        from vqathinker_verl.inference.engines.prompting import decoded_video
+
+        return decoded_video(video, self._engine.frames)
+
+    def stream(
+        self, videos: "Sequence[Path | FrameArray]", decoded: "Sequence[Future[DecodedVideo]] | None" = None
+    ) -> "Iterator[Prediction]":
+        """Yield the record of each video, in order, as soon as it is ready.
+
+        Args:
+            videos: Video files, or frames with their rate.
+            decoded: What `decode` returns of each, where the caller decodes them ahead.
+
+        Raises:
+            EngineError: The model stops answering.
+        """
+        named = [(str(video), video) for video in videos]
+        yield from self._predictions(named, self.settings, decoded)
 
     def compare(self, a: Any, b: Any, *, fps: float | None = None) -> float:
         """Return the probability that `a` is better than `b`, in [0, 1]; 1 minus that for the swapped pair.
@@ -164,7 +209,12 @@ class VideoScorer:
                 warnings.warn(f"no score: {one.error}", stacklevel=3)
         return found
 
-    def _predictions(self, named: list[tuple[str, Any]], settings: "AskingSettings") -> "Iterator[Prediction]":
+    def _predictions(
+        self,
+        named: list[tuple[str, Any]],
+        settings: "AskingSettings",
+        decoded: "Sequence[Future[DecodedVideo]] | None" = None,
+    ) -> "Iterator[Prediction]":
         from tqdm import tqdm
 
         from vqathinker_verl.inference.asking import ask, prediction_by
@@ -172,7 +222,8 @@ class VideoScorer:
 
         if self._engine is None:
             raise ValueError("the scorer is closed")
-        requests = [Request(video, settings.prompt) for _, video in named]
+        ahead = decoded if decoded is not None else [None] * len(named)
+        requests = [Request(video, settings.prompt, frames) for (_, video), frames in zip(named, ahead, strict=True)]
         answers = ask(self._engine, requests, settings)
         hidden = not self.progress if self.progress is not None else None if len(named) >= LONG_LIST else True
         shown = tqdm(zip(named, requests, answers, strict=True), total=len(named), unit="video", disable=hidden)

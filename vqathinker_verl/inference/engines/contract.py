@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from vqathinker_verl.frames import FrameSpec
+from vqathinker_verl.frames import DecodedVideo, FrameSpec
 from vqathinker_verl.frames.suffixes import is_image
 from vqathinker_verl.inference.engines.expectation import ScoreDistribution
 from vqathinker_verl.inference.engines.frame_array import FrameArray
@@ -34,10 +35,12 @@ class Request:
         video: The video file or still image, or frames in memory.
         prompt: The question as text; the frames come before it, as in training. Of the built-in question for a score
             it becomes the wording for an image where `video` is one.
+        decoded: The frames that the model is shown, where the caller decodes them; None: the engine does.
     """
 
     video: Path | FrameArray
     prompt: str
+    decoded: "Future[DecodedVideo] | None" = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prompt", question_about(self.prompt, image=self.about_image))

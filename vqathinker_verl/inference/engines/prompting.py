@@ -181,20 +181,28 @@ def decode_ahead(
         pending: deque[tuple[Request, Future[DecodedVideo]]] = deque()
         try:
             for request in requests:
-                if pending and pending[-1][0].video == request.video:
+                if request.decoded is not None:
+                    pending.append((request, request.decoded))
+                elif pending and pending[-1][0].video == request.video:
                     pending.append((request, pending[-1][1]))
                 else:
-                    pending.append((request, executor.submit(_decode, request.video, frames)))
+                    pending.append((request, executor.submit(decoded_video, request.video, frames)))
                 if len(pending) > ahead:
                     yield _result(*pending.popleft())
             while pending:
                 yield _result(*pending.popleft())
         finally:  # the caller may stop early
-            for _, future in pending:
-                future.cancel()
+            for request, future in pending:
+                if request.decoded is None:
+                    future.cancel()
 
 
-def _decode(video: Path | FrameArray, frames: FrameSpec) -> DecodedVideo:
+def decoded_video(video: Path | FrameArray, frames: FrameSpec) -> DecodedVideo:
+    """Return the frames of a file or of frames in memory that a model is shown.
+
+    Raises:
+        VideoError: The video cannot be used.
+    """
     if isinstance(video, FrameArray):
         return video.decoded(frames)
     return decode(video, frames, timeout_seconds=DECODE_SECONDS)
