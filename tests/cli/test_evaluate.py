@@ -80,7 +80,7 @@ def test_answers_without_a_score_are_no_fault_and_can_be_counted_as_the_middle(f
         found[way] = written(tmp_path / way)["models"][0]["benchmarks"][0]
         assert found[way]["unscored_share"] == 0.05
     assert found["middle"] == found["3.0"]
-    assert found["middle"]["figures"]["srcc"]["value"] != found["exclude"]["figures"]["srcc"]["value"]
+    assert found["middle"]["metrics"]["srcc"]["value"] != found["exclude"]["metrics"]["srcc"]["value"]
     assert "1 answers without a score count as 3" in capsys.readouterr().out
 
 
@@ -178,19 +178,19 @@ def test_the_accuracy_of_pairs_is_in_every_output(files, tmp_path, capsys):
         shown = capsys.readouterr().out
         content = written(tmp_path / "out")
         (benchmark,) = content["models"][0]["benchmarks"]
-        figure = benchmark["figures"]["pair_accuracy"]
+        metric = benchmark["metrics"]["pair_accuracy"]
         assert content["settings"]["min_gap"] == gap
-        assert 0 <= figure["low"] <= figure["value"] <= figure["high"] <= 1
+        assert 0 <= metric["low"] <= metric["value"] <= metric["high"] <= 1
         assert "2AFC" in shown
-        assert f"{figure['value']:.3f}".removeprefix("0") in shown
+        assert f"{metric['value']:.3f}".removeprefix("0") in shown
         page = (tmp_path / "out" / "report.html").read_text()
         assert f"<dt>pairs</dt><dd>{benchmark['num_pairs']}</dd>" in page
         assert ("differ by 1.5 or more" in page) == (gap > 0)
         header, row = (tmp_path / "out" / "evaluation.csv").read_text().splitlines()
         cells = dict(zip(header.split(","), row.split(","), strict=True))
-        assert float(cells["pair_accuracy"]) == figure["value"]
+        assert float(cells["pair_accuracy"]) == metric["value"]
         assert int(cells["num_pairs"]) == benchmark["num_pairs"]
-        found[gap] = (benchmark["num_pairs"], figure["value"])
+        found[gap] = (benchmark["num_pairs"], metric["value"])
     assert found[0][0] == 20 * 19 / 2
     assert found[1.5][0] < found[0][0]
     assert found[1.5][1] > found[0][1]  # pairs far apart are easier
@@ -214,5 +214,5 @@ def test_pairs_are_made_within_a_benchmark_only(files, tmp_path):
     evaluate_cli(path, "--label-sets", tmp_path / "sets.json", *QUICK, "--output-dir", tmp_path / "out")
     (model,) = written(tmp_path / "out")["models"]
     assert [b["num_pairs"] for b in model["benchmarks"]] == [3, 3]
-    assert [b["figures"]["pair_accuracy"]["value"] for b in model["benchmarks"]] == [1, 1]
-    assert model["mean"]["figures"]["pair_accuracy"]["value"] == 1
+    assert [b["metrics"]["pair_accuracy"]["value"] for b in model["benchmarks"]] == [1, 1]
+    assert model["mean"]["metrics"]["pair_accuracy"]["value"] == 1

@@ -44,7 +44,7 @@ EXIT_CODES = """0: done; 1: done, but videos have no prediction or no label, or 
 2: nothing could be done"""
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
+def conmetric(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `vqathinker evaluate`."""
     predictions = parser.add_argument_group("predictions")
     predictions.add_argument(
@@ -86,15 +86,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="match predictions and labels that differ in the video's suffix only, such as a.mp4, a.yuv and a",
     )
 
-    figures = parser.add_argument_group("metrics")
-    figures.add_argument(
+    metrics = parser.add_argument_group("metrics")
+    metrics.add_argument(
         "--missing-score",
         default="exclude",
         metavar="exclude|middle|SCORE",
         help="answers without a score: left out, or counted as this; 3.0 repeats the released code",
     )
-    figures.add_argument("--raw-plcc", action="store_true", help="PLCC without the logistic fit in the paper's table")
-    figures.add_argument(
+    metrics.add_argument("--raw-plcc", action="store_true", help="PLCC without the logistic fit in the paper's table")
+    metrics.add_argument(
         "--min-gap",
         type=float,
         default=0.0,
@@ -102,9 +102,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="2AFC, the accuracy of pairs, counts the pairs whose MOS differ by at least this much on the scale from "
         "1 to 5 (default: 0, all pairs with different MOS)",
     )
-    figures.add_argument("--bootstrap-samples", type=int, default=1000, metavar="N", help="bootstrap resamples")
-    figures.add_argument("--confidence", type=float, default=0.95, metavar="SHARE", help="confidence of the intervals")
-    figures.add_argument("--bootstrap-seed", type=int, default=0, metavar="N", help="seed of the bootstrap")
+    metrics.add_argument("--bootstrap-samples", type=int, default=1000, metavar="N", help="bootstrap resamples")
+    metrics.add_argument("--confidence", type=float, default=0.95, metavar="SHARE", help="confidence of the intervals")
+    metrics.add_argument("--bootstrap-seed", type=int, default=0, metavar="N", help="seed of the bootstrap")
 
     output = parser.add_argument_group("output")
     output.add_argument(

@@ -211,7 +211,7 @@ def _of_label_file(source: LabelSource, registry: Registry) -> dict[str, list[La
         raise EvaluationError(str(error)) from error
     for guess in guesses:
         logger.warning("%s: guessed %s", source.labels, guess)
-    # Figures are compared over whole benchmarks, so a faulty label stops, where `prepare` would set it aside.
+    # Metrics are compared over whole benchmarks, so a faulty label stops, where `prepare` would set it aside.
     records, rejects, _ = check_labels(
         raw, scale, source.video_root, allow_missing=True, follow_links=source.follow_links, registry=registry
     )

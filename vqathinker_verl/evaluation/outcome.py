@@ -9,7 +9,7 @@ from vqathinker_verl import __version__
 from vqathinker_verl.evaluation.compare import Comparison, Difference
 from vqathinker_verl.evaluation.reference import published
 from vqathinker_verl.evaluation.results import BenchmarkResult, Mean, ModelResult, Settings
-from vqathinker_verl.metrics.evaluate import Figure
+from vqathinker_verl.metrics.evaluate import Estimate
 
 TITLES = {
     "srcc": "SRCC",
@@ -32,7 +32,7 @@ class Outcome:
 
     @property
     def faults(self) -> list[str]:
-        """What a reader must not overlook, one sentence each: videos without an answer or a label, missing figures."""
+        """What a reader must not overlook, one sentence each: videos without an answer or a label, missing metrics."""
         faults = []
         for model in self.models:
             for result in model.benchmarks:
@@ -45,7 +45,7 @@ class Outcome:
 
     @property
     def notes(self) -> list[str]:
-        """What belongs beside the figures, one sentence each."""
+        """What belongs beside the metrics, one sentence each."""
         of_models = [f"{model.name}: {note}" for model in self.models for note in model.notes]
         return of_models + [
             f"{model.name}, {result.name}: {note}"
@@ -56,7 +56,7 @@ class Outcome:
 
 
 def as_json(outcome: Outcome) -> dict[str, Any]:
-    """Return the outcome for json.dumps; a figure that does not exist is null and has its reason in `undefined`."""
+    """Return the outcome for json.dumps; a metric that does not exist is null and has its reason in `undefined`."""
     settings = outcome.settings
     table = published()
     return {
@@ -108,7 +108,7 @@ def _benchmark(result: BenchmarkResult) -> dict[str, Any]:
         "num_failed": result.num_failed,
         "num_pairs": result.num_pairs,
         "missing": [label.video_id for label in missing_labels(result)],
-        "figures": _figures(result.figures),
+        "metrics": _metrics(result.metrics),
         "undefined": dict(result.undefined),
         "fit": {
             "lower": _null(result.fit.lower),
@@ -122,7 +122,7 @@ def _benchmark(result: BenchmarkResult) -> dict[str, Any]:
 
 
 def _mean(mean: Mean) -> dict[str, Any]:
-    return {"figures": _figures(mean.figures), "undefined": dict(mean.undefined)}
+    return {"metrics": _metrics(mean.metrics), "undefined": dict(mean.undefined)}
 
 
 def _comparison(comparison: Comparison) -> dict[str, Any]:
@@ -144,15 +144,15 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
 
 
 def _differences(differences: Mapping[str, Difference]) -> dict[str, Any]:
-    return {name: {**_figure(found.figure), "p": _null(found.p_value)} for name, found in differences.items()}
+    return {name: {**_metric(found.metric), "p": _null(found.p_value)} for name, found in differences.items()}
 
 
-def _figures(figures: Mapping[str, Figure]) -> dict[str, Any]:
-    return {name: _figure(figure) for name, figure in figures.items()}
+def _metrics(metrics: Mapping[str, Estimate]) -> dict[str, Any]:
+    return {name: _metric(metric) for name, metric in metrics.items()}
 
 
-def _figure(figure: Figure) -> dict[str, float | None]:
-    return {"value": _null(figure.value), "low": _null(figure.low), "high": _null(figure.high)}
+def _metric(metric: Estimate) -> dict[str, float | None]:
+    return {"value": _null(metric.value), "low": _null(metric.low), "high": _null(metric.high)}
 
 
 def _null(value: float) -> float | None:
@@ -184,7 +184,7 @@ def _missing(where: str, result: BenchmarkResult) -> list[str]:
 
 
 def _reasons(result: BenchmarkResult) -> dict[str, list[str]]:
-    """The figures that do not exist, by the reason that they share."""
+    """The metrics that do not exist, by the reason that they share."""
     reasons: dict[str, list[str]] = {}
     for name, reason in result.undefined.items():
         reasons.setdefault(reason, []).append(TITLES[name])

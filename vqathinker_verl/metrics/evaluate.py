@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from vqathinker_verl.checks import FloatArray, as_vector
-from vqathinker_verl.metrics.bootstrap import FIGURES, percentile_bounds, resample_figures
+from vqathinker_verl.metrics.bootstrap import METRICS, percentile_bounds, resample_metrics
 from vqathinker_verl.metrics.correlation import krcc, plcc_raw, rmse_raw, srcc
 from vqathinker_verl.metrics.logistic import MIN_VIDEOS_TO_FIT, LogisticFit, fit_logistic, metrics_after_fit
 from vqathinker_verl.metrics.pairs import count_pairs, pair_accuracy
@@ -21,7 +21,7 @@ Missing = Literal["exclude", "middle"]
 
 
 @dataclass(frozen=True)
-class Figure:
+class Estimate:
     """One metric with its interval; NaN where it is undefined."""
 
     value: float
@@ -34,13 +34,13 @@ class Evaluation:
     """What `evaluate_scores` found.
 
     Attributes:
-        figures: each of FIGURES with its interval, by name.
+        metrics: each of METRICS with its interval, by name.
         fit: the logistic from predictions to MOS.
-        draws: (num_resamples, 7) the metrics of the bootstrap resamples, columns as FIGURES.
+        draws: (num_resamples, 7) the metrics of the bootstrap resamples, columns as METRICS.
         num_pairs: pairs of videos that `pair_accuracy` is about.
     """
 
-    figures: Mapping[str, Figure]
+    metrics: Mapping[str, Estimate]
     fit: LogisticFit
     draws: FloatArray
     num_pairs: int
@@ -100,8 +100,8 @@ def evaluate_predictions(
         "parse_failure_rate": 1 - num_scored / num_videos if num_videos else math.nan,
         "num_pairs": found.num_pairs,
     }
-    for name, figure in found.figures.items():
-        result |= {name: figure.value, f"{name}_low": figure.low, f"{name}_high": figure.high}
+    for name, metric in found.metrics.items():
+        result |= {name: metric.value, f"{name}_low": metric.low, f"{name}_high": metric.high}
     return result | {
         "fit_lower": found.fit.lower,
         "fit_upper": found.fit.upper,
@@ -130,18 +130,18 @@ def evaluate_scores(
     if not (math.isfinite(min_gap) and min_gap >= 0):
         raise ValueError(f"min_gap: expected 0 or more, got {min_gap}")
     fit = fit_logistic(pred, mos)
-    values = all_figures(pred, mos, fit, min_gap)
+    values = all_metrics(pred, mos, fit, min_gap)
     if len(pred) < MIN_VIDEOS_TO_FIT:
-        draws = np.full((num_resamples, len(FIGURES)), math.nan)
+        draws = np.full((num_resamples, len(METRICS)), math.nan)
     else:
         rng = np.random.default_rng([seed, zlib.crc32(np.ascontiguousarray(mos, dtype="<f8").tobytes())])
-        draws = resample_figures(pred, mos, fit, num_resamples=num_resamples, rng=rng, min_gap=min_gap)
+        draws = resample_metrics(pred, mos, fit, num_resamples=num_resamples, rng=rng, min_gap=min_gap)
     _, num_pairs = count_pairs(pred, mos, np.zeros(len(pred), dtype=np.int64), min_gap)
     return Evaluation(with_intervals(values, draws, confidence), fit, draws, num_pairs)
 
 
-def all_figures(pred: FloatArray, mos: FloatArray, fit: LogisticFit, min_gap: float = 0.0) -> dict[str, float]:
-    """Return FIGURES of predictions (N,) and MOS (N,), those after the fit as `metrics_after_fit`."""
+def all_metrics(pred: FloatArray, mos: FloatArray, fit: LogisticFit, min_gap: float = 0.0) -> dict[str, float]:
+    """Return METRICS of predictions (N,) and MOS (N,), those after the fit as `metrics_after_fit`."""
     plcc, rmse = metrics_after_fit(pred, mos, fit)
     return {
         "srcc": srcc(pred, mos),
@@ -154,13 +154,13 @@ def all_figures(pred: FloatArray, mos: FloatArray, fit: LogisticFit, min_gap: fl
     }
 
 
-def with_intervals(values: Mapping[str, float], draws: FloatArray, confidence: float) -> dict[str, Figure]:
-    """Return values, given in the order of FIGURES, with the percentile intervals of their draws (B, 7).
+def with_intervals(values: Mapping[str, float], draws: FloatArray, confidence: float) -> dict[str, Estimate]:
+    """Return values, given in the order of METRICS, with the percentile intervals of their draws (B, 7).
 
     An undefined value has no interval either, though it may be defined in a resample.
     """
     low, high = percentile_bounds(draws, confidence)
     return {
-        name: Figure(value, *((math.nan, math.nan) if math.isnan(value) else (float(low[k]), float(high[k]))))
+        name: Estimate(value, *((math.nan, math.nan) if math.isnan(value) else (float(low[k]), float(high[k]))))
         for k, (name, value) in enumerate(values.items())
     }
