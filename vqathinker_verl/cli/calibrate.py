@@ -60,7 +60,10 @@ def _calibrate(args: argparse.Namespace) -> int:
         raise EvaluationError(
             f"{args.predictions}: {calibrated.video_id} has a calibrated score already; score without --calibration"
         )
-    benchmarks = read_benchmarks([label_source(args, path) for path in args.labels], load_registry(args.registry))
+    read = read_benchmarks([label_source(args, path) for path in args.labels], load_registry(args.registry))
+    benchmarks = [benchmark for benchmark in read if not benchmark.has_chains]  # these have no MOS to map to
+    if not benchmarks:
+        raise EvaluationError(f"{args.labels[0]}: holds chains of known order; a calibration needs videos with a MOS")
     matched, _ = match_some(predictions, benchmarks, where=str(args.predictions), ignore_suffix=args.ignore_suffix)
     scores, mos, without = _pairs(benchmarks, matched)
     found = calibrate(scores, mos, seed=args.seed)

@@ -44,7 +44,7 @@ EXIT_CODES = """0: done; 1: done, but videos have no prediction or no label, or 
 2: nothing could be done"""
 
 
-def conmetric(parser: argparse.ArgumentParser) -> None:
+def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `vqathinker evaluate`."""
     predictions = parser.add_argument_group("predictions")
     predictions.add_argument(
@@ -147,7 +147,8 @@ def evaluate(args: argparse.Namespace) -> Outcome:
             raise EvaluationError(f"both models are called {models[0].name!r}; pass --name and --baseline-name")
     benchmarks = benchmarks or _arranged(labels_of_predictions(models[0].predictions), args)
     results = [_evaluate(model, benchmarks, settings, ignore_suffix=args.ignore_suffix) for model in models]
-    return Outcome(results, settings, compare_models(results[0], results[1], settings) if args.baseline else None)
+    compared = args.baseline and results[0].benchmarks  # chains alone have nothing to compare by
+    return Outcome(results, settings, compare_models(results[0], results[1], settings) if compared else None)
 
 
 def write_outputs(outcome: Outcome, folder: Path, *, num_worst: int = 6, raw_plcc: bool = False) -> list[Path]:

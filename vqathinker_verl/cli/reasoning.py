@@ -34,7 +34,7 @@ EXAMPLE = "vqathinker reasoning scores.jsonl --labels outputs/demo/labels/val.cs
 EXIT_CODES = "0: done; 1: some videos have no label (each is named); 2: nothing could be done"
 
 
-def conmetric(parser: argparse.ArgumentParser) -> None:
+def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `vqathinker reasoning`."""
     parser.add_argument(
         "responses", type=Path, metavar="RESPONSES", help="JSONL of `vqathinker score`, or verl's validation dump"

@@ -191,7 +191,11 @@ def _of_parquet(path: Path) -> dict[str, list[Label]]:
         for row in rows:
             info = row["extra_info"]
             mos = float(row["reward_model"]["ground_truth"])
-            labels[row["data_source"]].append(Label(info["video_id"], info["video"], mos, info["path"]))
+            label = Label(info["video_id"], info["video"], mos, info["path"])
+            if (chain := info.get("chain")) is not None:
+                distortion = str(info.get("distortion") or "")
+                label = replace(label, chain=chain, strength=float(info["strength"]), distortion=distortion)
+            labels[row["data_source"]].append(label)
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]  # pyarrow adds the whole schema
         raise EvaluationError(
@@ -234,6 +238,10 @@ def _checked(name: str, labels: list[Label]) -> Benchmark:
         if normal_name(label.video_id) in seen:
             raise EvaluationError(f"{name}: {label.video_id} is labelled twice; expected one label a video")
         seen.add(normal_name(label.video_id))
-        if not math.isfinite(label.mos):
+        if (label.chain is None) != (labels[0].chain is None):
+            raise EvaluationError(f"{name}: labelled videos and clips of chains have one name; expected two names")
+        if label.chain is not None and not math.isfinite(label.strength):
+            raise EvaluationError(f"{name}: {label.video_id}: strength {label.strength}; expected a finite number")
+        if label.chain is None and not math.isfinite(label.mos):
             raise EvaluationError(f"{name}: {label.video_id}: MOS {label.mos}; expected a finite number")
     return Benchmark(name, tuple(labels))

@@ -39,6 +39,11 @@ class Outcome:
                 where = f"{model.name}, {result.name}"
                 faults += _missing(where, result)
                 faults += [f"{where}: no {', '.join(names)}: {reason}" for reason, names in _reasons(result).items()]
+            faults += [
+                f"{model.name}, {result.name}: {result.num_missing} of {result.num_clips} clips have no answer"
+                for result in model.chains
+                if result.num_missing
+            ]
             if model.unlabelled:
                 faults.append(f"{model.name}: {_count(model.unlabelled)} without a label: {_first(model.unlabelled)}")
         return faults
@@ -89,6 +94,7 @@ def _model(model: ModelResult) -> dict[str, Any]:
         "name": model.name,
         "files": list(model.files),
         "benchmarks": [_benchmark(result) for result in model.benchmarks],
+        "chains": [result.as_json() for result in model.chains],
         "mean": _mean(model.plain),
         "mean_weighted_by_videos": _mean(model.weighted),
         "unlabelled": [prediction.video_id for prediction in model.unlabelled],

@@ -1,5 +1,6 @@
 """What passes between the steps of `vqathinker evaluate`."""
 
+import math
 from dataclasses import dataclass
 
 from vqathinker_verl.inference.predictions import Prediction
@@ -21,6 +22,9 @@ class Label:
         mos: mean opinion score, on the scale of the predictions.
         path: where the labels say the file is, or None.
         other_names: what the video is called in the dataset's other naming schemes.
+        chain: the chain that the clip belongs to; it has no MOS (NaN) then.
+        strength: of the chain's distortion.
+        distortion: of the chain.
     """
 
     video_id: str
@@ -28,6 +32,9 @@ class Label:
     mos: float
     path: str | None = None
     other_names: tuple[str, ...] = ()
+    chain: str | None = None
+    strength: float = math.nan
+    distortion: str = ""
 
 
 @dataclass(frozen=True)
@@ -36,3 +43,8 @@ class Benchmark:
 
     name: str
     labels: tuple[Label, ...]
+
+    @property
+    def has_chains(self) -> bool:
+        """Whether it is of chains of known order, which have no MOS."""
+        return self.labels[0].chain is not None

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from vqathinker_verl.checks import FloatArray
+from vqathinker_verl.evaluation.chains import ChainResult, evaluate_chains
 from vqathinker_verl.evaluation.records import Benchmark, Prediction
 from vqathinker_verl.metrics import LogisticFit
 from vqathinker_verl.metrics.bootstrap import METRICS
@@ -113,7 +114,18 @@ class Mean:
 
 @dataclass(frozen=True)
 class ModelResult:
-    """One model on all benchmarks; `notes` say what a reader must know of its scores, such as a calibration."""
+    """One model on all benchmarks.
+
+    Attributes:
+        name: the model's name.
+        files: where its predictions are from.
+        benchmarks: its metrics on each labelled benchmark.
+        plain: the mean over these.
+        weighted: the mean weighted by their videos.
+        unlabelled: predictions without a label.
+        notes: what a reader must know of its scores, such as a calibration.
+        chains: its accuracy on each set of chains.
+    """
 
     name: str
     files: Sequence[str]
@@ -122,6 +134,7 @@ class ModelResult:
     weighted: Mean
     unlabelled: Sequence[Prediction] = field(default=())
     notes: Sequence[str] = field(default=())
+    chains: Sequence[ChainResult] = field(default=())
 
 
 def evaluate_model(
@@ -135,7 +148,16 @@ def evaluate_model(
     notes: Sequence[str] = (),
 ) -> ModelResult:
     """Return all metrics of one model; `matched` is what `benchmarks.match` found for it."""
-    results = [evaluate_benchmark(benchmark, matched[benchmark.name], settings) for benchmark in benchmarks]
+    labelled = [benchmark for benchmark in benchmarks if not benchmark.has_chains]
+    results = [evaluate_benchmark(benchmark, matched[benchmark.name], settings) for benchmark in labelled]
+    chains = [
+        evaluate_chains(
+            benchmark, predictions := matched[benchmark.name], usable_scores(predictions, settings.unscored),
+            num_resamples=settings.num_resamples, confidence=settings.confidence, seed=settings.seed,
+        )
+        for benchmark in benchmarks
+        if benchmark.has_chains
+    ]  # fmt: skip
     return ModelResult(
         name,
         files,
@@ -144,6 +166,7 @@ def evaluate_model(
         mean_over(results, [float(result.num_videos) for result in results], settings),
         unlabelled,
         notes,
+        chains,
     )
 
 
@@ -199,6 +222,9 @@ def evaluate_benchmark(
 
 def mean_over(results: Sequence[BenchmarkResult], weights: Sequence[float], settings: Settings) -> Mean:
     """Return the metrics' means over benchmarks, with intervals: each benchmark is resampled on its own."""
+    if not results:  # chains alone have no MOS
+        undefined = dict.fromkeys(METRICS, "no labelled benchmark")
+        return Mean(dict.fromkeys(METRICS, Estimate(math.nan, math.nan, math.nan)), undefined)
     shares = np.array(weights) / sum(weights)
     values = {
         name: float(sum(share * result.metrics[name].value for share, result in zip(shares, results, strict=True)))

@@ -64,6 +64,8 @@ def paper_table(outcome: Outcome, *, raw_plcc: bool = False) -> PaperTable:
         raw_plcc: PLCC without the logistic fit, as the released code computes it.
     """
     names = [result.name for result in outcome.models[0].benchmarks]
+    if not names:  # chains alone
+        return PaperTable((), (), ())
     plcc = "plcc_raw" if raw_plcc else "plcc"
     table = published()
     rows = []
@@ -177,7 +179,17 @@ def terminal_tables(outcome: Outcome, *, raw_plcc: bool = False) -> "list[Table]
             table.add_section()
             row(table, "mean", *_metric_cells(model.plain), *("" for _ in counts))
             row(table, "weighted by videos", *_metric_cells(model.weighted), *("" for _ in counts))
-        tables.append(table)
+        if model.benchmarks:
+            tables.append(table)
+        for chained in model.chains:
+            table = table_of(
+                f"{model.name}, {chained.name}: pairs of one chain in the right order",
+                ["distortion", "accuracy", share, "pairs", "chains"],
+            )
+            for name, part in [*chained.by_distortion.items(), ("all", chained.overall)]:
+                estimate, counts_of = part.accuracy, (str(part.num_pairs), str(part.num_chains))
+                row(table, name or "--", short(estimate.value), short_interval(estimate), *counts_of)
+            tables.append(table)
     paper = paper_table(outcome, raw_plcc=raw_plcc)
     if any(line.published for line in paper.rows):
         # Narrow enough for ten benchmarks: SRCC above PLCC, names broken at their hyphens.
@@ -235,6 +247,7 @@ CSV_COLUMNS = (
     "num_missing",
     "num_pairs",
     *(f"{name}{bound}" for name in METRICS for bound in ("", "_low", "_high")),
+    *(f"chain_accuracy{bound}" for bound in ("", "_low", "_high")),
     "fit_lower",
     "fit_upper",
     "fit_centre",
@@ -268,6 +281,19 @@ def as_csv(outcome: Outcome) -> str:
                     "fit_scale": _blank(fit.scale),
                     "fit_converged": int(fit.converged),
                     **_csv_metrics(result),
+                }
+            )
+        for chains in model.chains:
+            estimate = chains.overall.accuracy
+            bounds = {"": estimate.value, "_low": estimate.low, "_high": estimate.high}
+            writer.writerow(
+                {
+                    "model": model.name,
+                    "benchmark": chains.name,
+                    "num_videos": chains.num_clips,
+                    "num_scored": chains.num_scored,
+                    "num_missing": chains.num_missing,
+                    **{f"chain_accuracy{end}": _blank(value) for end, value in bounds.items()},
                 }
             )
         for name, mean in (("mean", model.plain), ("weighted mean", model.weighted)):
