@@ -35,7 +35,7 @@ class CpuDevice(str):
 
 
 class PlatformCPU(PlatformBase):
-    """CPU as a verl platform: gloo for communication, one logical Ray "GPU" a worker, no IPC.
+    """CPU as a verl platform: gloo for communication, one logical Ray "GPU" per worker, no IPC.
 
     Never detected by itself: a machine with a broken GPU driver must not train on its CPU unasked.
     """

@@ -1,7 +1,7 @@
-"""Which checkpoints of a run are complete, and which of them are kept.
+"""Find the complete checkpoints of a run, and remove old ones.
 
-verl 0.9.1 removes old checkpoints that the same start has saved, and of those the weights alone; here all starts' are
-counted. Light, so that the launcher can ask, too.
+verl 0.9.1 removes only old checkpoints that the same start has saved, and of those only the weights; here the
+checkpoints of all starts are counted. The module imports nothing heavy, so that the launcher can use it, too.
 """
 
 import shutil
@@ -14,9 +14,9 @@ FILES = {"model": "model", "optimizer": "optim", "extra": "extra_state"}  # of v
 
 
 def prune(folder: Path, keep: int | None, contents: Iterable[str]) -> list[int]:
-    """Remove what is older than the newest `keep` complete checkpoints; returns the steps removed.
+    """Remove checkpoints that are older than the newest `keep` complete ones; return the steps removed.
 
-    Those after the one that was saved last are left, as a start that went back before them will write them again.
+    Checkpoints of later steps than the last saved one are kept: a start that resumed before them will write them again.
 
     Args:
         folder: of the checkpoints.
@@ -45,10 +45,10 @@ def saved_step(folder: Path) -> int | None:
 
 
 def find_problem(checkpoint: Path, contents: Iterable[str]) -> str | None:
-    """What one checkpoint lacks, or None: every rank's file of each content, and the data loader's state.
+    """Return what one checkpoint lacks, or None: it needs every rank's file of each content and the loader's state.
 
-    A PyTorch file is a zip archive, with its directory at the end: one that was cut off has none. Contents are not
-    read, as they are hundreds of gigabytes in a real run.
+    A PyTorch file is a zip archive with its directory at the end, so a file that was cut off has no directory. Contents
+    are not read, because they are hundreds of gigabytes in a real run.
     """
     actor = checkpoint / "actor"
     expected: list[Sequence[Path]] = [[checkpoint / "data.pt"]]

@@ -1,7 +1,7 @@
-"""What is ours in the config: `data.frames`, and under `vqathinker` rewards, temporal pair and validation's length.
+"""Our config keys: `data.frames`, and under `vqathinker` the rewards, temporal pair and validation's response length.
 
-Apart from the agent loop, the dataset and the trainer, which read it, so that the check before the start imports none
-of them.
+This is a separate module from the agent loop, the dataset and the trainer, which use it, so that the check before the
+start does not import them.
 """
 
 import logging
@@ -25,12 +25,12 @@ class TemporalConfig:
     """`vqathinker.temporal` of the run's config.
 
     Attributes:
-        enable: draw perturbed responses at all.
+        enable: whether perturbed responses are sampled.
         num_perturbed: perturbed responses per video, 1 to G; None means G / 2 rounded up.
         in_validation: draw a perturbed response with every response of validation, and log how the scores differ; the
             perturbation of a video is then the same in every validation.
-        per_response: each perturbed response sees a perturbation of its own (the released code); False: one per video
-            and step, so that the perturbed copies share what the vision encoder made of them.
+        per_response: each perturbed response sees its own perturbation (the released code); False: one per video and
+            step, so that all responses to a perturbed copy share the vision encoder's output.
         seed: of the perturbations; with global step and video it decides which one is drawn.
         perturbations: which are drawn, and how strong they are (vqathinker_verl.perturbations.PerturbationConfig).
     """
@@ -110,7 +110,7 @@ def opens_think(processor: Any, data: DictConfig) -> bool:
 
 
 def extra_rewards(config: DictConfig) -> dict[str, ExtraReward]:
-    """`vqathinker.extra_rewards`, loaded: rewards of the user's own, by name.
+    """Return the user's own rewards of `vqathinker.extra_rewards`, loaded, by name.
 
     Raises:
         ValueError: one of them cannot be loaded or called, see `load_extra_rewards`.
@@ -122,9 +122,9 @@ def extra_rewards(config: DictConfig) -> dict[str, ExtraReward]:
 
 
 def max_model_len_fault(config: DictConfig) -> str | None:
-    """Why `rollout.max_model_len` would waste vLLM's memory or cut answers off, or None.
+    """Return why `rollout.max_model_len` would waste vLLM's memory or cut answers off, or None.
 
-    Without it verl takes the model's whole context, up to 262,144 tokens, and vLLM reserves keys and values of one such
+    Without it, verl takes the model's full context, up to 262,144 tokens, and vLLM reserves keys and values of one such
     sequence.
     """
     needed = config.data.max_prompt_length + config.data.max_response_length

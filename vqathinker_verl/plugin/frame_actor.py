@@ -1,9 +1,9 @@
-"""One frame cache a node: the agent loop workers of a node share decoded videos, within a step and across epochs.
+"""One frame cache per node: the agent loop workers of a node share decoded videos, within a step and across epochs.
 
-verl spreads prompts over its agent loop workers anew in every epoch, so a cache in each worker would decode a video
-once a worker and keep as many copies. The cache is a Ray actor with a name of its node's, made by whoever asks first;
-it ends with the job. Frames come back through Ray's object store, one copy of them a prompt. Outside of Ray (tests,
-scripts) the process has a cache of its own.
+verl distributes prompts over its agent loop workers anew in every epoch, so a cache in each worker would decode a video
+once per worker and keep as many copies. The cache is a Ray actor whose name contains its node; the first request
+creates it, and it ends with the job. Frames come back through Ray's object store, one copy per prompt. Outside of Ray
+(tests, scripts) the process has its own cache.
 """
 
 import threading
@@ -44,7 +44,7 @@ class FrameCacheActor:
         return {"decodes": self._cache.decodes, "hits": self._cache.hits, "bytes": self._cache.bytes}
 
     async def take_waits(self) -> list[float]:
-        """Seconds that each request waited for its frames, of those since the last call."""
+        """Return the seconds that each request since the last call waited for its frames."""
         waits, self._waits = self._waits, []
         return waits
 
@@ -55,7 +55,7 @@ def get_frames(path: str, spec: FrameSpec, config: CacheConfig) -> DecodedVideo:
     Args:
         path: The video.
         spec: Which frames, at which size.
-        config: The limits of the cache; what the first caller says counts.
+        config: The limits of the cache; those of the first caller apply.
 
     Raises:
         VideoError: The video cannot be decoded; the message names the file.
@@ -72,11 +72,11 @@ def get_frames(path: str, spec: FrameSpec, config: CacheConfig) -> DecodedVideo:
 
 
 def frame_metrics(seconds: float = 10.0) -> dict[str, float]:
-    """What the caches of all nodes did so far and hold: `frames/decoded`, `frames/served`, `frames/bytes`, added up.
+    """Return the sums over the caches of all nodes: `frames/decoded`, `frames/served` and `frames/bytes`.
 
-    `frames/wait_mean_seconds` and `frames/wait_max_seconds` are how long requests waited for their frames, of those
-    since the last call; 0 without any. A cache that has died or does not answer within `seconds` is left out: who
-    needs its frames reports that.
+    `frames/wait_mean_seconds` and `frames/wait_max_seconds` are the times that the requests since the last call waited
+    for their frames; 0 without requests. A cache that has died or does not answer within `seconds` is left out: a
+    request for its frames reports the error.
     """
     totals = {"frames/decoded": 0.0, "frames/served": 0.0, "frames/bytes": 0.0}
     waits = [0.0]
@@ -106,19 +106,19 @@ def get_frame_cache(config: CacheConfig) -> ray.actor.ActorHandle[FrameCacheActo
         return _actor(ray.get_runtime_context().get_node_id(), config)
 
 
-# Of two threads that miss `_actor`'s cache at once, one's handle is dropped; if that is the one that made the actor,
-# Ray ends the actor under the other's feet.
+# If two threads miss `_actor`'s cache at once, one of the two handles is dropped. If that thread has created the actor,
+# Ray ends the actor while the other thread uses it.
 _one_at_a_time = threading.Lock()
 
 
-@lru_cache(maxsize=1)  # Ray ends an actor to which nobody holds a handle any more
+@lru_cache(maxsize=1)  # Ray ends an actor when its last handle is gone
 def _actor(node: str, config: CacheConfig) -> ray.actor.ActorHandle[FrameCacheActor]:
     options = {
         "name": f"{ACTOR_PREFIX}{node}",
         "get_if_exists": True,
         "max_restarts": -1,  # all that is lost with it is decoded again
         "max_task_retries": 1,  # more would let a video that kills it do so for ever
-        "num_cpus": 0,  # it must find room beside verl's workers, which reserve all CPUs
+        "num_cpus": 0,  # it must fit in addition to verl's workers, which reserve all CPUs
         "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False),
     }
     return ray.remote(FrameCacheActor).options(**options).remote(config)

@@ -1,8 +1,8 @@
-"""The next batch's videos are decoded while the trainer updates.
+"""Decode the next batch's videos while the trainer updates.
 
 verl's synchronous trainer takes a batch from its dataloader when a step begins, and generation then waits for the
-first frames. Here the trainer looks at the next batch when generation has ended, and the agent loop workers have their
-nodes' caches decode its videos meanwhile.
+first frames. Here, the trainer reads the next batch when generation has ended, and the agent loop workers request its
+videos from the caches of their nodes.
 """
 
 from collections import deque
@@ -75,7 +75,7 @@ def decode_ahead(
     image_patch_size: int,
     data: DictConfig,
 ) -> None:
-    """Have the videos of prompts decoded on the nodes where they will be asked for; waits for none of them.
+    """Start decoding the videos of prompts on the nodes that will need them, without waiting.
 
     Args:
         prompts: The messages of each prompt of a batch.

@@ -2,7 +2,7 @@
 
 About ten processes do, so nothing heavy is imported here. What must wait for a module of verl's is hung on that
 module's import with `wrapt`'s post-import hooks: it runs in the processes that use the module and costs the others
-nothing. verl logs errors of this module at DEBUG level and goes on; `vqathinker doctor` shows them, and a run whose
+nothing. verl logs errors of this module at DEBUG level and continues; `vqathinker doctor` shows them, and a run whose
 plugin did not load stops in the trainer's look-up (`Unknown trainer 'vqathinker_sync'`).
 """
 

@@ -1,4 +1,4 @@
-"""Ends the run when a phase takes too long, or when a process dies for which verl would wait in silence.
+"""End the run when a phase takes too long, or when a process dies for which verl would wait without a message.
 
 A failure inside verl's weight sync leaves trainer and server waiting for each other: no exception, no timeout. And verl
 0.9.1 polls TransferQueue until all responses are there; it does not notice that an agent loop worker died with its

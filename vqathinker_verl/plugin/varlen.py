@@ -1,4 +1,4 @@
-"""Windowed vision attention of Qwen2.5-VL in one call per layer: a switch, off until it has been seen on a GPU.
+"""Windowed vision attention of Qwen2.5-VL in one call per layer: a switch that is off until it is tested on a GPU.
 
 transformers 5.9 calls sdpa once for each window, 1,512 times for one video of the 7B recipe, unless flash-attn is
 installed. torch 2.11 has an attention over sequences of different lengths of its own (`torch.nn.attention.varlen`,

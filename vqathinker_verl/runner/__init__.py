@@ -1,1 +1,1 @@
-"""What runs around verl's process: `vqathinker train`, its settings, and the screen of a run."""
+"""The code around verl's process: `vqathinker train`, its settings, and the screen of a run."""

@@ -1,4 +1,4 @@
-"""Which checkpoint to export: a step's, or the one of the best validation."""
+"""Choose the checkpoint to export: that of a step, or that of the best validation."""
 
 import math
 from pathlib import Path
@@ -43,12 +43,12 @@ def best_checkpoint(output_dir: Path) -> tuple[Path, str]:
             f"{output_dir}: no validation with an SRCC has a checkpoint (steps with a checkpoint: {steps}); "
             "choose one with --step"
         )
-    said = f"step {step}, held-out SRCC {mean_srcc(metrics[step]):.3f}"
+    message = f"step {step}, held-out SRCC {mean_srcc(metrics[step]):.3f}"
     overall = best_step(metrics)
     if (
         overall is not None
         and overall != step
         and not math.isclose(mean_srcc(metrics[overall]), mean_srcc(metrics[step]))
     ):
-        said += f"; the best validation (step {overall}, SRCC {mean_srcc(metrics[overall]):.3f}) has no checkpoint"
-    return checkpoint_of(output_dir, step), said
+        message += f"; the best validation (step {overall}, SRCC {mean_srcc(metrics[overall]):.3f}) has no checkpoint"
+    return checkpoint_of(output_dir, step), message

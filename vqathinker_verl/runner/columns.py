@@ -71,7 +71,7 @@ TIME_TITLE = "time: gen, old, ref, upd"
 
 
 def fitting(width: int, step_width: int) -> tuple[list[Column], bool]:
-    """The columns that fit into a terminal, and whether the bar of a step's time fits beside them."""
+    """Return the columns that fit into a terminal, and whether the bar of a step's time also fits."""
     room = width - step_width - 1 - sum(column.width + 1 for column in COLUMNS)
     columns = list(COLUMNS)
     for column in MORE_COLUMNS:

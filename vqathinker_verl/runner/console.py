@@ -1,4 +1,4 @@
-"""Draws a run's screen, in a thread that reads the run's files: it can neither hold up the run nor end it."""
+"""Draw a run's screen in a thread that only reads the run's files, so it can neither delay the run nor end it."""
 
 import os
 import threading
@@ -30,8 +30,8 @@ class RunConsole(threading.Thread):
         output_dir: OUTPUT_DIR of the run.
         first: number of the start to begin with.
         stream: where to draw; None: follow the run without drawing.
-        failed: is told why drawing stopped, if an error stopped it.
-        watched: whether somebody else runs it.
+        failed: is called with the reason if an error stopped the drawing.
+        watched: whether the run was started by another process.
         on_event: is called with every event.
     """
 

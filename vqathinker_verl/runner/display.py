@@ -20,7 +20,7 @@ EXCERPT_WIDTH = 160
 
 
 class RunDisplay:
-    """Record, screen and picture of one start. Nothing here ends the run: what goes wrong is written to train.log.
+    """The record, screen and plot of one start. Errors here do not end the run; they are written to train.log.
 
     Args:
         output_dir: OUTPUT_DIR of the run.
@@ -110,7 +110,7 @@ class RunDisplay:
 
 
 def show_ending(metrics: dict[int, dict[str, Any]], output_dir: Path) -> None:
-    """Print what a run did; also into a pipe that nobody reads any more."""
+    """Print the results of a run; a closed pipe is not an error."""
     try:
         ending.show(metrics, output_dir)
         sys.stdout.flush()
@@ -133,6 +133,6 @@ def say_failure(code: int, reason: str, excerpt: list[str], log: Path, ray_logs:
 
 
 def _say(text: str) -> None:
-    with suppress(OSError):  # nobody reads it any more
+    with suppress(OSError):  # the pipe was closed
         sys.stderr.write(text + "\n")
         sys.stderr.flush()

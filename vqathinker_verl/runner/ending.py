@@ -1,4 +1,4 @@
-"""What a run did: the screen at its end, which `vqathinker summary` shows too."""
+"""The results of a run: the screen at its end, which `vqathinker summary` shows as well."""
 
 import math
 import shlex
@@ -66,13 +66,13 @@ def _totals(metrics: Metrics, output_dir: Path) -> list[Text]:
     peak = peak_bytes(output_dir / "memory.jsonl")
     memory = f"; peak memory {text.gibibytes(peak)}" if peak else ""
     pace = f"{statistics.median(steps.values()):.1f} s per step (median)"
-    said = [Text(f"{max(steps)}{of} steps{time}{starts}; {pace}{memory}", style="bold")]
+    lines = [Text(f"{max(steps)}{of} steps{time}{starts}; {pace}{memory}", style="bold")]
     failed = sum(series(metrics, "rollout/total_failed_responses").values())
     if failed:
-        said.append(
+        lines.append(
             Text(f"{failed:.0f} answers failed and were not trained on; train.log has the reasons", style="red")
         )
-    return said
+    return lines
 
 
 def _rewards(metrics: Metrics) -> Table:

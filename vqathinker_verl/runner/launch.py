@@ -1,14 +1,14 @@
-"""Starts verl's trainer for a recipe, and leaves nothing behind when it ends.
+"""Start verl's trainer for a recipe, and clean up when it ends.
 
     python -m vqathinker_verl.runner.launch --output-dir DIR [hydra overrides]
 
 verl's own `python -m verl.trainer.main_ppo` does the training; this process checks the input first, in seconds rather
-than after minutes of start-up (preflight.py), finds the last whole checkpoint (checkpoints.py), lets one run at a time
-into OUTPUT_DIR, sends the output to OUTPUT_DIR/train.log and shows the run's own screen (runner/display.py) or, with
---verbose, the output itself. Afterwards it ends every process of the run and removes its shared memory: Ray and vLLM
-leave both behind when they die in the wrong order. That is for this machine; on a cluster's other nodes Ray ends its
-workers. Exit codes: verl's own; 2 for bad input, before anything was started; 128 and the signal's number where one
-stopped it.
+than after minutes of start-up (preflight.py), finds the last complete checkpoint (resume.py), allows one run at a time
+in OUTPUT_DIR, copies the output to OUTPUT_DIR/train.log and shows the run's own screen (runner/display.py) or, with
+--verbose, the output itself. Afterwards it ends every process of the run and removes its shared memory, because Ray and
+vLLM leave both behind when they die in the wrong order. This concerns this machine only; on a cluster's other nodes,
+Ray ends its workers. Exit codes: verl's own; 2 for invalid input, before anything was started; 128 plus the signal's
+number if a signal stopped the run.
 """
 
 import argparse
@@ -50,20 +50,20 @@ from vqathinker_verl.runner.resume import resume_overrides
 from vqathinker_verl.runner.shared_memory import remove_shared_memory
 
 SOCKETS = "/tmp/rl-colocate-zmq-{run}-*"  # patches.own_socket
-RAY_DIR = "vqa-"  # a temporary folder's name begins so
+RAY_DIR = "vqa-"  # prefix of the temporary folder's name
 PR_SET_PDEATHSIG = 1
 OWN_RAY = {  # for a Ray of the run's own
     # Its control service remembers 100,000 tasks, which took 30 MiB in 300 steps. They serve `ray list tasks` only.
     "RAY_task_events_max_num_task_in_gcs": "2000",
-    # When that service dies, everybody waits 60 s for it to come back; here nobody starts it again.
+    # When that service dies, all processes wait 60 s for it to come back; here it is never started again.
     "RAY_gcs_rpc_server_reconnect_timeout_s": "30",
 }
-FULL_BYTES = 2**20  # a disk with less is full: a file of any size is written up to its end
-DIED_TOGETHER_SECONDS = 120.0  # a death that is told this long before the end may be its cause
+FULL_BYTES = 2**20  # a disk with less free space counts as full
+DIED_TOGETHER_SECONDS = 120.0  # a death that was reported within this time before the end may be its cause
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse, check, run, clear up. A run that is finished already is not started again."""
+    """Parse, check, run and clean up. A run that is already complete is not started again."""
     parser = argparse.ArgumentParser(description="Run verl's trainer with a recipe's config.")
     parser.add_argument("--output-dir", type=Path, required=True, help="checkpoints, metrics and logs go here")
     parser.add_argument("--config-name", default="vqathinker", help="YAML file in --config-dir")
@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--verbose",
         action="store_true",
         default=os.environ.get("VERBOSE", "") not in ("", "0"),
-        help="print what verl, Ray and vLLM print, in place of the screen (environment: VERBOSE=1)",
+        help="print what verl, Ray and vLLM print, without the screen (environment: VERBOSE=1)",
     )
     args, overrides = parser.parse_known_args(argv)
     began = time.time()
@@ -106,13 +106,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"vqathinker: {error}", file=sys.stderr)
         return 2
-    except OSError as error:  # a disk that is full or may not be written, before anything was started
+    except OSError as error:  # the disk is full or not writable; nothing was started yet
         print(f"vqathinker: {output_dir}: {error}", file=sys.stderr)
         return 2
 
 
 def outputs_in(output_dir: Path) -> list[str]:
-    """Overrides that keep everything a run writes under OUTPUT_DIR."""
+    """Return overrides that keep all output of a run under OUTPUT_DIR."""
     folders = {
         "trainer.default_local_dir": "checkpoints",
         "trainer.validation_data_dir": "validation",
@@ -123,7 +123,7 @@ def outputs_in(output_dir: Path) -> list[str]:
 
 
 def described(config: DictConfig, output_dir: Path) -> dict[str, Any]:
-    """Facts of the run for its screen; none, with the error in train.log, if they cannot be found out."""
+    """Return facts of the run for its screen; on an error, none, and the error is written to train.log."""
     try:
         return facts_of(config)
     except Exception:
@@ -133,16 +133,16 @@ def described(config: DictConfig, output_dir: Path) -> dict[str, Any]:
 
 
 def logger_override(config: DictConfig, *, verbose: bool) -> str:
-    """`trainer.logger` of verl without `console` unless everything is printed, and with `file`, which the screen reads.
+    """Return verl's `trainer.logger` with `file`, which the screen reads, and `console` only if `verbose`.
 
-    Without this launcher, verl's own console lines are all there is, so the recipes' configuration names them.
+    The recipes' configuration has `console`, because verl's own console lines are the only output without this launcher.
     """
     names = [name for name in _listed(config.trainer.logger) if verbose or name != "console"]
     return f"trainer.logger=[{','.join([*names, *(['file'] if 'file' not in names else [])])}]"
 
 
 def resumed_step(config: DictConfig, overrides: list[str]) -> int:
-    """The step of the checkpoint that this start resumes from; 0 for none."""
+    """Return the step of the checkpoint from which this start resumes; 0 for none."""
     path = next((item for item in reversed(overrides) if item.startswith("trainer.resume_from_path=")), "")
     chosen = re.search(r"global_step_(\d+)/?$", path)
     if config.trainer.resume_mode == "disable":
@@ -156,9 +156,9 @@ def _listed(names: str | Iterable[str]) -> list[str]:
 
 @contextmanager
 def lock_output_dir(output_dir: Path) -> Iterator[None]:
-    """Hold OUTPUT_DIR/.lock, which the system gives up when this process dies, however it dies.
+    """Hold OUTPUT_DIR/.lock, which the system releases when this process dies for any reason.
 
-    The file keeps the time of the last start, so that what a killed run left in shared memory is removed here.
+    The file keeps the time of the last start, so that the shared memory of a killed run can be removed here.
 
     Raises:
         InputError: another run holds it.
@@ -195,10 +195,10 @@ def train(
         config_name: its file.
         overrides: Hydra's.
         output_dir: OUTPUT_DIR, absolute.
-        facts: what is shown of the run (runner/facts.py).
-        resumed: step of the checkpoint that it resumes from.
+        facts: facts of the run for its screen (runner/facts.py).
+        resumed: step of the checkpoint from which it resumes.
         began: when this process began, in seconds since the epoch; default: now.
-        verbose: print the output in place of the screen.
+        verbose: print the output instead of the screen.
 
     Returns:
         The exit code.
@@ -210,30 +210,31 @@ def train(
     remove_ray_dir(output_dir)
     ray_dir = None if os.environ.get("RAY_ADDRESS") else make_ray_dir(output_dir)
     display = RunDisplay(output_dir, facts or {}, began or started, resumed, verbose=verbose)
-    ours = {
+    own_variables = {
         RUN_MARK: run_id,
         "VERL_FILE_LOGGER_PATH": str(output_dir / "metrics" / f"{display.name}.jsonl"),
         "TENSORBOARD_DIR": str(output_dir / "tensorboard" / display.name),
     }
-    environment = {**(OWN_RAY if ray_dir else {}), **os.environ, **ours}
-    environment.pop("VERBOSE", None)  # vLLM has a variable of this name, and fails where it is no number
+    environment = {**(OWN_RAY if ray_dir else {}), **os.environ, **own_variables}
+    environment.pop("VERBOSE", None)  # vLLM has a variable of this name, and fails if it is not a number
     command = [sys.executable, "-m", "verl.trainer.main_ppo", f"--config-path={config_dir}"]
     command += [f"--config-name={config_name}", *overrides]
-    # For the workers of a cluster that is up: they inherit its nodes' environment and not this process's.
-    command += [f"++ray_kwargs.ray_init.runtime_env.env_vars.{name}={json.dumps(ours[name])}" for name in ours]
-    if ray_dir:  # local: a Ray that somebody else has started on this machine is not joined unasked
+    # Workers of a running cluster inherit the environment of its nodes, not that of this process.
+    for name, value in own_variables.items():
+        command.append(f"++ray_kwargs.ray_init.runtime_env.env_vars.{name}={json.dumps(value)}")
+    if ray_dir:  # local: do not join a Ray instance that someone else has started on this machine
         command += [f"+ray_kwargs.ray_init._temp_dir={ray_dir}", "++ray_kwargs.ray_init.address=local"]
     child = subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=_die_with_parent
     )
-    asked: list[int] = []  # the signals that asked this process to stop
+    asked: list[int] = []  # the stop signals that this process received
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
-            continue  # nohup: the run outlives its terminal
+            continue  # nohup: the run continues after its terminal is closed
         signal.signal(number, lambda number, _: _stop(number, asked, display, child))
     display.begin()  # after the fork, which is not safe in a process of several threads
     assert child.stdout is not None
-    output = LogTee(child.stdout, display.log, display.readers, echo=verbose, told=display.note)
+    output = LogTee(child.stdout, display.log, display.readers, echo=verbose, report=display.note)
     memory = MemoryLog(output_dir / "memory.jsonl", lambda: [process.pid for process in processes_of(run_id)])
     try:
         code = child.wait()
@@ -241,7 +242,7 @@ def train(
     finally:
         memory.stop()
         child.kill()
-        end_processes(run_id)  # before the copy is joined: workers that outlive the driver hold its output open
+        end_processes(run_id)  # before joining the copy: workers that survive the driver keep its output open
         output.join()
         remove_shared_memory(since=started)
         for socket in glob.glob(SOCKETS.format(run=run_id[:12])):
@@ -271,7 +272,7 @@ def _stop(number: int, asked: list[int], display: RunDisplay, child: "subprocess
 
 
 def next_start(output_dir: Path) -> str:
-    """What the same command would do next."""
+    """Return what the same command would do next."""
     step = saved_step(output_dir / "checkpoints")
     if step is None:
         return "no checkpoint was saved yet, so the same command starts from the beginning"
@@ -279,7 +280,7 @@ def next_start(output_dir: Path) -> str:
 
 
 def failure_reason(code: int, failure: FailureReader, ended_at: float, output_dir: Path) -> str:
-    """Why the run failed, from the exit code, from what was printed and from the disk; it may have several lines."""
+    """Return why the run failed, from the exit code, the output and the disk; the text may have several lines."""
     first, *more = (failure.reason or "none was printed").splitlines()
     if code < 0:
         first = f"verl's driver was ended by {signal.Signals(-code).name}; the last error printed: {first}"
@@ -296,13 +297,13 @@ def make_ray_dir(output_dir: Path) -> str:
     Unix sockets allow about 100 characters of path, so it is not under OUTPUT_DIR.
     """
     ray_dir = tempfile.mkdtemp(prefix=RAY_DIR)
-    with suppress(OSError):  # of a disk that has no links
+    with suppress(OSError):  # the file system has no links
         (output_dir / "ray").symlink_to(ray_dir)
     return ray_dir
 
 
 def remove_ray_dir(output_dir: Path) -> None:
-    """Remove the folder that OUTPUT_DIR/ray leads to, and the link; a run that failed has left its logs there."""
+    """Remove the folder to which OUTPUT_DIR/ray points, and the link; it holds the logs of a run that failed."""
     link = output_dir / "ray"
     if link.is_symlink():
         ray_dir = link.readlink()
@@ -312,17 +313,17 @@ def remove_ray_dir(output_dir: Path) -> None:
 
 
 def full_disk(*folders: Path) -> Path | None:
-    """The first of the folders whose disk is full: PyTorch says "unexpected pos" of a save that met its end."""
+    """Return the first folder whose disk is full: PyTorch reports only "unexpected pos" if a save fails for this."""
     return next((path for path in folders if path.is_dir() and shutil.disk_usage(path).free < FULL_BYTES), None)
 
 
 def processes_of(run_id: str) -> list[psutil.Process]:
-    """Every process whose environment carries this run's mark, whoever its parent is by now."""
+    """Return every process whose environment has this run's mark, whatever its parent is now."""
     return [process for process in psutil.process_iter() if _run_of(process) == run_id]
 
 
 def end_processes(run_id: str, grace_seconds: float = 5.0) -> int:
-    """End every process of this run; returns how many there were."""
+    """End every process of this run; return how many there were."""
     processes = processes_of(run_id)
     for process in processes:
         _signal(process, signal.SIGTERM)

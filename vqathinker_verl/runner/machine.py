@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 # verl/single_controller/ray/base.py reserves three logical CPUs per GPU; TransferQueue's controller takes one, and each
-# of its storage units another. Without them Ray waits without a word, and nothing of ours is watching yet.
+# of its storage units another. Without them Ray waits without a message, and our watchdog has not started yet.
 CPUS_PER_GPU, CONTROLLER_CPUS, STORAGE_UNITS = 3, 1, 8
 # Ring buffers of vLLM's multiprocess executor (v1/executor/multiproc_executor.py), per server.
 SHARED_GIB_PER_SERVER = 0.4
@@ -52,7 +52,7 @@ def needed_cpus(config: "DictConfig") -> int:
 
 
 def cpu_fault(config: "DictConfig") -> str | None:
-    """Why the run would wait for CPUs for ever, or None. A running cluster's CPUs are not known here."""
+    """Return why the run would wait for CPUs for ever, or None. A running cluster's CPUs are not known here."""
     from omegaconf import OmegaConf
 
     if os.environ.get("RAY_ADDRESS") or config.trainer.nnodes > 1:
@@ -70,7 +70,7 @@ def cpu_fault(config: "DictConfig") -> str | None:
 
 
 def shared_memory_fault(config: "DictConfig") -> str | None:
-    """Why vLLM's servers would end with a bus error, or None."""
+    """Return why vLLM's servers would end with a bus error, or None."""
     rollout = config.actor_rollout_ref.rollout
     gpus = rollout.n_gpus_per_node if rollout.nnodes else config.trainer.n_gpus_per_node
     needed = SHARED_GIB_PER_SERVER * gpus / rollout.tensor_model_parallel_size

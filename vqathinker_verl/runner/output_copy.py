@@ -1,4 +1,4 @@
-"""A run's output, copied to its log and if wanted to the terminal, and read by whoever wants to know what it says."""
+"""Copy a run's output to its log and, if requested, to the terminal, and pass each line to readers."""
 
 import sys
 import threading
@@ -18,7 +18,7 @@ class LogTee(threading.Thread):
         log_path: the file; it is appended to.
         readers: each is called with every line; one that fails is not called again, and the log says why.
         echo: copy to stdout too.
-        told: is called, once, with a message if the log cannot be written.
+        report: is called once, with a message, if the log cannot be written.
     """
 
     def __init__(
@@ -28,15 +28,15 @@ class LogTee(threading.Thread):
         readers: Sequence[Callable[[str], None]],
         *,
         echo: bool,
-        told: Callable[[str], None],
+        report: Callable[[str], None],
     ) -> None:
         super().__init__(name="vqathinker-output", daemon=True)
         self._source, self._log_path, self._readers = source, log_path, list(readers)
-        self._echo, self._told, self._failed = echo, told, False
+        self._echo, self._report, self._failed = echo, report, False
         self.start()
 
     def run(self) -> None:
-        """Copy until the stream ends, whatever becomes of the copies: who writes into a full pipe waits for ever."""
+        """Copy until the stream ends, even if a copy fails: otherwise, the run would wait for ever on a full pipe."""
         with self._log_path.open("ab", buffering=0) as log:
             for line in self._source:
                 if self._echo:
@@ -62,5 +62,5 @@ class LogTee(threading.Thread):
             log.write(line)
         except OSError as error:
             if not self._failed:
-                self._told(f"{self._log_path} is not complete: {error}")
+                self._report(f"{self._log_path} is not complete: {error}")
             self._failed = True

@@ -1,4 +1,4 @@
-"""What a run prints where there is no terminal (a file, Slurm, CI): one line of at most 160 characters per event."""
+"""The output of a run without a terminal (a file, Slurm, CI): one line of at most 160 characters per event."""
 
 import math
 import time

@@ -1,4 +1,4 @@
-"""Draws OUTPUT_DIR/plots/training.png, in a process of its own: `python -m vqathinker_verl.runner.plot OUTPUT_DIR`."""
+"""Draw OUTPUT_DIR/plots/training.png in a separate process: `python -m vqathinker_verl.runner.plot OUTPUT_DIR`."""
 
 import os
 import subprocess
@@ -51,11 +51,11 @@ class Plotter:
     Args:
         output_dir: OUTPUT_DIR of the run.
         log: gets what a failed drawing prints.
-        told: is called with a message if a drawing cannot be started.
+        report: is called with a message if a drawing cannot be started.
     """
 
-    def __init__(self, output_dir: Path, log: Path, told: Callable[[str], None]) -> None:
-        self._output_dir, self._log, self._told = output_dir, log, told
+    def __init__(self, output_dir: Path, log: Path, report: Callable[[str], None]) -> None:
+        self._output_dir, self._log, self._report = output_dir, log, report
         self._process: subprocess.Popen[bytes] | None = None
 
     def redraw(self) -> None:
@@ -67,7 +67,7 @@ class Plotter:
             with self._log.open("ab") as log:
                 self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         except OSError as error:
-            self._told(f"plots/training.png was not drawn: {error}")
+            self._report(f"plots/training.png was not drawn: {error}")
 
     def finish(self) -> None:
         """Draw once more with everything, and wait for it, but not without end."""

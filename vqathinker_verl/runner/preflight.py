@@ -1,6 +1,7 @@
-"""What can be known to be wrong before a run starts, reported in one line each, within seconds.
+"""Check a run before it starts, and report each problem in one line, within seconds.
 
-Hydra, NumPy and pyarrow only: verl, torch and vLLM take minutes to start, and a mistyped field should not cost those.
+The checks import Hydra, NumPy and pyarrow only: verl, torch and vLLM take minutes to start, and a mistyped field should
+not cost that time.
 """
 
 import math
@@ -32,7 +33,7 @@ MAX_LISTED = 5
 
 
 def check(config_dir: Path, config_name: str, overrides: list[str]) -> DictConfig:
-    """Compose the run's config and check all that is known before the start.
+    """Compose the run's config and check everything that is known before the start.
 
     Returns:
         The composed config.
@@ -63,10 +64,10 @@ def check(config_dir: Path, config_name: str, overrides: list[str]) -> DictConfi
 
 
 def check_machine(config: DictConfig) -> None:
-    """Check that this machine has the CPUs and the shared memory that the run will wait for or end without.
+    """Check that this machine has enough CPUs, for which the run would wait, and enough shared memory.
 
     Raises:
-        InputError: one is missing; with the command or the field that mends it.
+        InputError: one is missing; the message has the command or the field that fixes it.
     """
     for fault in (cpu_fault(config), shared_memory_fault(config)):
         if fault:
@@ -86,8 +87,8 @@ def check_settings(config: DictConfig) -> None:
         raise InputError(fault)
     if config.algorithm.filter_groups.enable:
         raise InputError(
-            "algorithm.filter_groups.enable: verl drops groups before the whole batch is there, and rewards are known "
-            "only then; nothing would be dropped. Leave it false"
+            "algorithm.filter_groups.enable: verl drops groups before the batch is complete, but rewards are known "
+            "only afterwards, so no group would be dropped. Leave it false"
         )
     try:
         reward_config(config)
@@ -96,7 +97,7 @@ def check_settings(config: DictConfig) -> None:
         validation_response_length(config)
         chains_share(config.data)
         for split in ("train", "val"):
-            frame_spec(split, 1, config.data)  # the model's patch size is not known here, nor needed
+            frame_spec(split, 1, config.data)  # the model's patch size is neither known nor needed here
         decoder = cache_config(config.data).decoder
     except (TypeError, ValueError) as error:
         raise InputError(str(error)) from error
@@ -116,10 +117,10 @@ COUNTS = {
 
 
 def check_counts(config: DictConfig) -> None:
-    """Numbers of steps, GPUs, nodes, videos and responses; verl finds some of these faults after minutes.
+    """Check the numbers of steps, GPUs, nodes, videos and responses; verl reports some of these errors after minutes.
 
     Raises:
-        InputError: one is no positive integer, or a mini batch is larger than the batch.
+        InputError: one is not a positive integer, or a mini batch is larger than the batch.
     """
     for field, options in COUNTS.items():
         value = OmegaConf.select(config, field)
@@ -136,7 +137,7 @@ def check_counts(config: DictConfig) -> None:
 
 
 def check_attention(model: DictConfig) -> None:
-    """Verl 0.9.1 packs sequences with flash-attn 2's functions, and does not check that they are there.
+    """Check the attention: verl 0.9.1 packs sequences with flash-attn 2's functions without checking that they exist.
 
     Raises:
         InputError: `use_remove_padding` with another attention, or flash-attn 2 chosen where it is not installed.
@@ -164,10 +165,10 @@ MICRO_BATCHES = {
 
 
 def check_micro_batches(config: DictConfig) -> None:
-    """Micro batches must divide what one worker has; verl 0.9.1 finds that out in the first step, minutes later.
+    """Check that micro batches divide the responses of one worker; verl 0.9.1 fails in the first step, minutes later.
 
     Raises:
-        InputError: one does not.
+        InputError: one does not divide them.
     """
     parts = config.actor_rollout_ref
     workers = config.trainer.nnodes * config.trainer.n_gpus_per_node // parts.actor.ulysses_sequence_parallel_size
@@ -181,7 +182,7 @@ def check_micro_batches(config: DictConfig) -> None:
 
 
 def check_label_file(path: str) -> int:
-    """Check one parquet file of `vqathinker prepare`; returns its number of rows.
+    """Check one parquet file of `vqathinker prepare`; return its number of rows.
 
     Raises:
         InputError: the file is missing, empty or not such a file; a MOS is outside [1, 5]; a video does not exist.
@@ -207,7 +208,7 @@ def check_label_file(path: str) -> int:
 
 
 def fault_of(row: dict[str, Any]) -> str | None:
-    """What is wrong with one row, or None."""
+    """Return the problem of one row, or None."""
     low, high = SCORE_RANGE
     mos = (row["reward_model"] or {}).get("ground_truth")
     chain, strength = ((row["extra_info"] or {}).get(name) for name in ("chain", "strength"))
@@ -227,5 +228,5 @@ def fault_of(row: dict[str, Any]) -> str | None:
 
 
 def listed(files: Any) -> list[str]:
-    """Paths of a field that holds one or a list of them."""
+    """Return the paths of a field that has one path or a list of them."""
     return [files] if isinstance(files, str) else list(files)

@@ -62,13 +62,13 @@ def read_record(output_dir: Path) -> Record:
 
 
 def seconds_of(start: Start, output_dir: Path) -> float:
-    """How long a start lasted; one whose launcher was killed counts until its last line of metrics."""
+    """Return how long a start lasted; if its launcher was killed, until its last line of metrics."""
     ended = start.ended or max(start.began, *start.reached.values(), _modified(output_dir / _metrics_of(start)))
     return max(ended - start.began, 0.0)
 
 
 def silent_seconds(start: Start, output_dir: Path) -> float:
-    """Seconds since the last sign of life of the run's last start: its launcher samples memory every few seconds."""
+    """Return the seconds since the run's last start wrote a memory sample, which it does every few seconds."""
     files = (output_dir / "memory.jsonl", output_dir / _metrics_of(start), output_dir / FILE)
     return max(time.time() - max(start.began, *map(_modified, files)), 0.0)
 

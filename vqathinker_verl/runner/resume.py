@@ -36,8 +36,8 @@ def resume_overrides(config: DictConfig) -> list[str]:
         if problem is None:
             if step == saved:
                 return []
-            said = "; ".join(problems) or f"{TRACKER} names no step"
-            print(f"vqathinker: {folder}: {said}; resuming from global_step_{step}", file=sys.stderr)
+            reason = "; ".join(problems) or f"{TRACKER} names no step"
+            print(f"vqathinker: {folder}: {reason}; resuming from global_step_{step}", file=sys.stderr)
             return ["trainer.resume_mode=resume_path", f"trainer.resume_from_path={folder}/global_step_{step}"]
         problems.append(f"global_step_{step} is incomplete ({problem})")
     if not (folder / TRACKER).exists():

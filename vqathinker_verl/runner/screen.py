@@ -34,7 +34,7 @@ class Screen:
         output_dir: OUTPUT_DIR as the user knows it.
         state: filled by a RunReader.
         ascii_only: for a terminal that shows nothing else.
-        watched: whether somebody else runs it, so that Ctrl-C does not stop it.
+        watched: whether the run was started by another process, so that Ctrl-C does not stop it.
     """
 
     def __init__(self, output_dir: str, state: RunState, *, ascii_only: bool = False, watched: bool = False) -> None:
@@ -47,10 +47,10 @@ class Screen:
         if isinstance(event, Started):
             return self._header(event.start, width)
         if isinstance(event, PhaseDone):
-            said = [_line(f"   ok  {event.label:18}{event.seconds:6.0f} s", width, "green")]
+            lines = [_line(f"   ok  {event.label:18}{event.seconds:6.0f} s", width, "green")]
             if event.ready_after is not None:
-                said.append(_line(f" ready after {text.clock(event.ready_after)}", width, "bold green"))
-            return said
+                lines.append(_line(f" ready after {text.clock(event.ready_after)}", width, "bold green"))
+            return lines
         if isinstance(event, StepDone):
             return self._step(event, width)
         if isinstance(event, Validated):

@@ -1,4 +1,4 @@
-"""What `vqathinker train` was asked to do, and the Hydra overrides that say so to verl.
+"""The settings of `vqathinker train`, and the Hydra overrides that pass them to verl.
 
 Every setting is an option of the command or else an environment variable, which is how the recipes set it. Paths are
 relative to the working directory of the user.
@@ -150,7 +150,7 @@ def overrides_of(settings: Settings) -> list[str]:
         overrides.append(f"actor_rollout_ref.model.override_config.attn_implementation={attention}")
         overrides.append(f"actor_rollout_ref.model.use_remove_padding={packed}")
     elif os.environ.get("RAY_ADDRESS"):
-        # The nodes of a running cluster have stated what they have; Ray refuses to be told again.
+        # The nodes of a running cluster have stated their resources; Ray refuses to get them again.
         overrides += ["ray_kwargs.ray_init.num_cpus=null", "ray_kwargs.ray_init.num_gpus=null"]
     return overrides
 
@@ -213,7 +213,7 @@ def _gpus(device: str, experiment: str, demo: bool) -> int | None:
 
 
 def _files(given: Sequence[str] | str | None) -> tuple[str, ...]:
-    """Absolute paths of files; in a variable they may stand as Hydra writes a list: [a.parquet,b.parquet]."""
+    """Return absolute paths of files; a variable may have them in Hydra's list syntax: [a.parquet,b.parquet]."""
     if isinstance(given, str):
         bare = given[1:-1] if given.startswith("[") and given.endswith("]") else None
         given = [given] if bare is None else [name.strip(" '\"") for name in bare.split(",")]

@@ -1,4 +1,4 @@
-"""What dead processes of a run leave in shared memory, found and removed.
+"""Find and remove the shared memory that dead processes of a run have left.
 
 Ray, vLLM and verl leave segments and semaphores behind when they die in the wrong order: gigabytes of /dev/shm, until
 the machine starts again.
@@ -11,8 +11,8 @@ from pathlib import Path
 
 SHARED_MEMORY = Path("/dev/shm")
 SHARED_MEMORY_FILES = ("psm_*", "sem.mp-*", "verl_weights_*")
-# The first namespaces of a system (include/linux/proc_ns.h): who has another one of processes and this one of shared
-# memory, as in a container with `--ipc=host`, shares /dev/shm with processes that it does not see.
+# The first namespaces of a system (include/linux/proc_ns.h). A container with `--ipc=host` has this namespace of shared
+# memory but another one of processes, so it shares /dev/shm with processes that it does not see.
 FIRST_PID_NAMESPACE, FIRST_IPC_NAMESPACE = 0xEFFFFFFC, 0xEFFFFFFF
 
 
@@ -23,9 +23,10 @@ def sees_who_maps_shared_memory() -> bool:
 
 
 def orphaned_shared_memory(since: float) -> list[Path]:
-    """What Python (segments, semaphores) and verl (weights) made in /dev/shm after `since` and nobody maps any more.
+    """Return files in /dev/shm that Python (segments, semaphores) or verl (weights) made after `since`, unmapped now.
 
-    Empty where that cannot be known: in a container that shares the system's /dev/shm and does not see its processes.
+    The result is empty if this cannot be known: in a container that shares the system's /dev/shm but does not see the
+    system's processes.
     """
     candidates: dict[Path, int] = {}
     if not sees_who_maps_shared_memory():
@@ -52,13 +53,13 @@ def mapped_shared_memory() -> set[int]:
     for maps in Path("/proc").glob("[0-9]*/maps"):
         try:
             inodes.update(int(inode) for inode in re.findall(r" (\d+) +/dev/shm/", maps.read_text()))
-        except OSError:  # the process ended, or is not ours
+        except OSError:  # the process ended, or belongs to another user
             continue
     return inodes
 
 
 def remove_shared_memory(since: float) -> list[Path]:
-    """Remove the above; returns what was removed."""
+    """Remove these files; return those that were removed."""
     orphans = orphaned_shared_memory(since)
     for path in orphans:
         path.unlink(missing_ok=True)

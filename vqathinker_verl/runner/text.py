@@ -20,9 +20,9 @@ def percent(share: float) -> str:
 
 def clock(seconds: float) -> str:
     """A duration as m:ss or h:mm:ss."""
-    whole = max(int(seconds + 0.5), 0)
-    hours, minutes = whole // 3600, whole // 60 % 60
-    return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
+    rounded = max(int(seconds + 0.5), 0)
+    hours, minutes = rounded // 3600, rounded // 60 % 60
+    return f"{hours}:{minutes:02d}:{rounded % 60:02d}" if hours else f"{minutes}:{rounded % 60:02d}"
 
 
 def gibibytes(size: float) -> str:
@@ -61,5 +61,5 @@ def first_and_last(values: Sequence[float], count: int = 3) -> tuple[float, floa
 
 
 def printable(text: str) -> str:
-    """One line without control characters: what a model writes must not steer the terminal."""
+    """Return one line without control characters, so that a model's text cannot control the terminal."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())

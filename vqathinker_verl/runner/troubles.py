@@ -1,4 +1,4 @@
-"""Conditions of a training step that mean trouble, and their thresholds."""
+"""Conditions of a training step that indicate a problem, and their thresholds."""
 
 import math
 from collections.abc import Mapping, Sequence
