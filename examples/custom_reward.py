@@ -69,7 +69,7 @@ RESPONSES = [
 
 
 def main() -> None:
-    """Print both rewards beside the total that they are a part of, and their means as they are logged."""
+    """Print both rewards with the total that contains them, and their means as they are logged."""
     batch = score_batch(
         [response for _, response in RESPONSES],
         [MOS[clip] for clip, _ in RESPONSES],

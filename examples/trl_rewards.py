@@ -4,7 +4,7 @@
     python examples/trl_rewards.py
 
 So that it runs anywhere in seconds, without a download or a GPU, the model is a tiny random one, and each word of its
-vocabulary is a whole response: GRPO has to find, for each of four clips, the response whose score fits. With a real
+vocabulary is a complete response: GRPO has to find, for each of four clips, the response whose score fits. With a real
 model, hand over its name and your own data set; the lines that concern the rewards stay as they are.
 """
 
@@ -50,7 +50,7 @@ def main() -> None:
     set_seed(0)
     model, tokenizer = tiny_model()
 
-    # The rewards need `mos` and `video_id` beside the prompt; the ranking reward tells groups apart by `video_id`.
+    # The rewards need `mos` and `video_id` in addition to the prompt; the ranking reward groups by `video_id`.
     dataset = Dataset.from_list([{"prompt": clip, "mos": mos, "video_id": clip} for clip, mos in CLIPS.items()])
     with tempfile.TemporaryDirectory() as folder:
         trainer = GRPOTrainer(

@@ -4,7 +4,7 @@
     python examples/verl_rewards.py
 
 verl calls the function once per response, so it gives the regression and the format reward; the recipes of this
-project give all four. Its extra columns are logged by verl beside the score.
+project give all four. verl logs its extra columns together with the score.
 """
 
 from hydra import compose, initialize_config_module

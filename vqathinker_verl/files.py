@@ -1,4 +1,4 @@
-"""Files that a command will write: whether they can be, and each one complete or not at all."""
+"""Check whether a file can be written, and write each file completely or not at all."""
 
 import json
 import os
@@ -22,7 +22,7 @@ def check_writable(path: Path) -> None:
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a file beside `path`, then move it to `path`; a reader never sees an incomplete file."""
+    """Let `write` fill a file in the folder of `path`, then move it to `path`; readers never see an incomplete file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:

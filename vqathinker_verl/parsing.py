@@ -63,17 +63,17 @@ _BETWEEN = re.compile(r"\bbetween[\s*`$\"'({\[]*\Z", re.IGNORECASE)
 # The words of a text: letters and digits of any script. Underscores part words, as other marks do.
 _WORD = re.compile(r"[^\W_]+")
 
-# Of the options of a question, in their order.
+# Letters of the options of a question, in their order.
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 class ParsedAnswer(NamedTuple):
-    """What a response says.
+    """The parsed answer of a response.
 
     Attributes:
         score: the predicted MOS; NaN if the response gives no score.
         decimals: digits after the decimal point of the score; 0 if there is none.
-        well_formed: whether the whole response is `<think>…</think>`, white space, `<answer>…</answer>`.
+        well_formed: whether the complete response is `<think>…</think>`, white space, `<answer>…</answer>`.
     """
 
     score: float
@@ -99,7 +99,7 @@ def parse_answer(
 
     Args:
         text: the response; any string is accepted.
-        fallback: "none": without a block there is no score. "text": without a block, the first number of the whole
+        fallback: "none": without a block there is no score. "text": without a block, the first number of the complete
             text (the released code).
         score_range: lowest and highest score accepted; a number outside gives no score. None accepts any number.
         decimals: "written" counts the digits as written ("3.50" has two), "value" after dropping trailing zeros
@@ -107,8 +107,8 @@ def parse_answer(
         numbers: "strict": the first number is a score only if it is a plain one: "4.20", "4,20", "**4.20**",
             "Score: 4.20", and "4.20/5" where 5 is the highest score. A range ("3.50-4.00"), a ratio of another scale
             ("4.00/10"), a percentage, or a number of more parts ("4.2.0", "4:20") gives no score, and neither does a
-            comma before exactly three digits, which may part thousands. "first": the first number, whatever stands
-            beside it, with "." as the only decimal sign (the released code).
+            comma before exactly three digits, which may separate thousands. "first": the first number, whatever
+            surrounds it, with "." as the only decimal sign (the released code).
         prompt_opens_think: whether the prompt ends with `<think>`, so that a response continues the reasoning; it is
             then well formed without a `<think>` of its own.
         tags: what opens and closes the answer block.
@@ -193,7 +193,7 @@ def last_answer(text: str, tags: tuple[str, str] = (_ANSWER_OPEN, _ANSWER_CLOSE)
 
 
 def _value_of(key: str, answer: str) -> str | None:
-    """Return what stands behind `"key":` in an answer, or None."""
+    """Return the text after `"key":` in an answer, or None."""
     _, found, rest = answer.partition(f'"{key}"')
     rest = rest.lstrip()
     return rest[1:] if found and rest.startswith(":") else None
@@ -214,12 +214,12 @@ def up_to_answer(text: str) -> str | None:
 
 
 def is_well_formed(text: str, *, prompt_opens_think: bool = False) -> bool:
-    r"""Return whether the whole text matches `<think>.*</think>\s*<answer>.*</answer>`, dot matching newlines.
+    r"""Return whether the complete text matches `<think>.*</think>\s*<answer>.*</answer>`, dot matching newlines.
 
     With `prompt_opens_think`, the prompt's `<think>` counts as the beginning of the text.
 
     The first `</think>`, white space, `<answer>` decides: a later one cannot leave more room for the closing tag. A
-    pattern for the whole text would try each of them, in quadratic time.
+    pattern for the complete text would try each of them, in quadratic time.
     """
     begins = prompt_opens_think or text.startswith(_THINK_OPEN)
     if not (begins and text.endswith(_ANSWER_CLOSE)):
@@ -288,22 +288,22 @@ def parse_choice(text: str, options: Sequence[str], *, letters: bool = True) -> 
 
 def option_matches(answer: str, options: Sequence[str], *, letters: bool = True) -> list[int]:
     """Return the indices of the options that all of `answer` names, by letter, text or both; see `parse_choice`."""
-    said = words_of(answer)
+    words = words_of(answer)
     matches = []
     for index, option in enumerate(options):
         words = words_of(option)
         letter = [LETTERS[index].casefold()]
         ways = (words, letter, letter + words) if letters else (words,)
-        if said and said in ways:
+        if words and words in ways:
             matches.append(index)
     return matches
 
 
 def named_words(text: str, words: Collection[str]) -> frozenset[str]:
-    """Return which of `words` (single words, lower case) a text names, each as a whole word in any case.
+    """Return which of `words` (single words, lower case) a text names, each as a separate word in any case.
 
-    Only what stands before the last `<answer>` counts: the reasoning. Words are found, not understood: "not blurry"
-    names "blurry".
+    Only the reasoning before the last `<answer>` counts. The search does not interpret the text: "not blurry" names
+    "blurry".
 
     >>> sorted(named_words("<think>Dark, and very Grainy.</think><answer>2.00</answer>", {"dark", "grainy", "sharp"}))
     ['dark', 'grainy']

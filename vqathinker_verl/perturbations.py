@@ -1,7 +1,7 @@
 """Temporal perturbations: which frames are shown, in which order, and which of them black.
 
-Only positions are known here, never pixels. So a perturbation that changes the order of the frames is taken to change
-the video; that a video shows the same picture in every frame cannot be seen here.
+This module works on positions, never on pixels. So a perturbation that changes the order of the frames counts as a
+change of the video, even if the video shows the same picture in every frame.
 """
 
 import math
@@ -32,7 +32,7 @@ class PerturbationConfig:
         window: number of frames inside which `local_shuffle` permutes.
         max_duplicates: most repetitions of the frame that `duplicate` repeats.
         max_drops: most frames that `random_drop` sets to black.
-        duplicate_place: where `duplicate` inserts the repetitions. "adjacent": beside the frame, which stutters; as
+        duplicate_place: where `duplicate` inserts the repetitions. "adjacent": next to the frame, which stutters; as
             many other frames are dropped. "random": at any place, and the frame itself may be among those dropped
             (the released code).
         drop_fill: what `random_drop` shows. "black", or "mean": the model's mean colour, a mid grey, which is zero

@@ -158,7 +158,7 @@ def test_wrong_files(files, tmp_path, capsys):
         ((path, "--model", "m"), "expected either files of predictions or --model PATH"),
         (("--model", "m"), "--model: no videos to ask about; pass --labels FILE"),
         (("--model", "m", *options(labels)), "mine/000.mp4: the labels do not say where the video is"),
-        ((path,), "no mos beside the prediction; pass --labels FILE"),
+        ((path,), "the prediction has no mos; pass --labels FILE"),
         ((path, "--labels", tmp_path / "none.csv", "--dataset", "mine"), "no such file or folder"),
         ((path, "--labels", labels), "no dataset name; pass --dataset NAME"),
         ((f"else={path}", *options(labels)), "no benchmark 'else' in the labels; they have mine"),

@@ -125,7 +125,7 @@ def test_what_is_no_parquet_of_prepare(tmp_path):
 def test_labels_beside_the_predictions():
     (found,) = labels_of_predictions([said("a", mos=2.0, benchmark="one"), said("b", mos=3.0, benchmark="one")])
     assert found == Benchmark("one", (Label("a", "a", 2.0), Label("b", "b", 3.0)))
-    with pytest.raises(EvaluationError, match="no mos beside the prediction; pass --labels FILE"):
+    with pytest.raises(EvaluationError, match="the prediction has no mos; pass --labels FILE"):
         labels_of_predictions([said("a")])
 
 

@@ -125,7 +125,7 @@ def test_other_settings_are_refused_by_name_and_nothing_is_lost(tmp_path, change
 def test_a_file_of_unknown_settings_is_refused(tmp_path):
     path = tmp_path / "predictions.jsonl"
     path.write_text("")
-    with pytest.raises(ScoringError, match="nothing says how it was made"):
+    with pytest.raises(ScoringError, match="exists, but its settings file does not"):
         PredictionsFile(path, SETTINGS)
 
 

@@ -1,6 +1,6 @@
 """The rewards under EasyR1's batch signature.
 
-EasyR1 loads a reward function by the path of its file, and calls it with the responses of a whole batch:
+EasyR1 loads a reward function by the path of its file, and calls it with the responses of a full batch:
 
     worker.reward.reward_function=<this file>:compute_score
 

@@ -252,5 +252,5 @@ def _gather(rows: list[Any]) -> tuple[list[list[Any]], int]:
         return [rows], 0
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return [rows], 0
-    # gather_object joins the lists that it is given, so this one holds the whole share as one item.
+    # gather_object joins the lists that it is given, so this one holds the complete share as one item.
     return accelerate.utils.gather_object([rows]), accelerate.PartialState().process_index

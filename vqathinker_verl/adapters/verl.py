@@ -112,7 +112,7 @@ def compute_score_batched(
         data_sources: (N,) data set of each response's video.
         solution_strs: (N,) responses.
         ground_truths: (N,) MOS of each response's video.
-        extra_infos: (N,) extra information of each row; its `video_id` tells which responses are of one video.
+        extra_infos: (N,) extra information of each row; its `video_id` shows which responses are of one video.
         **kwargs: fields of RewardConfig (verl's `reward_kwargs`); those of the temporal bonus have no effect here. And
             `extra_rewards`, as `vqathinker.extra_rewards` (docs/custom_rewards.md).
 

@@ -24,7 +24,7 @@ def add_label_options(labels: Any) -> None:
                         help="lowest and highest MOS that a viewer could give")  # fmt: skip
     direction = labels.add_mutually_exclusive_group()
     direction.add_argument("--higher-is-better", dest="lower_is_better", action="store_false", default=None,
-                           help="a higher value is better, as for MOS (default)")  # fmt: skip
+                           help="a higher value is better, as for MOS; also if neither option is given")  # fmt: skip
     direction.add_argument("--lower-is-better", dest="lower_is_better", action="store_true", default=None,
                            help="a lower value is better, as for DMOS")  # fmt: skip
     labels.add_argument("--video-root", type=Path, metavar="DIR",

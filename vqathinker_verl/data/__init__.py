@@ -1,1 +1,1 @@
-"""Label files in, checked records and verl's parquet out."""
+"""Read label files, check each row, and write verl's parquet."""

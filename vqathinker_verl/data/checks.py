@@ -1,4 +1,4 @@
-"""Each label checked on its own and against the others; what fails is kept with its reason."""
+"""Check each label by itself and against the others; rejected rows are kept with their reasons."""
 
 import math
 import os

@@ -108,7 +108,7 @@ def _rows_of(
         raise LabelError(f"{label_file}: no subset {subset!r}; expected {' or '.join(layout.subsets) or 'none'}")
     part = layout.subsets[subset]
     if part.column not in rows[0][1]:
-        raise LabelError(f"{label_file}: no column {part.column!r}, which tells the subset {subset}")
+        raise LabelError(f"{label_file}: no column {part.column!r}, which marks the subset {subset}")
     return [(where, row) for where, row in rows if row[part.column] in part.values]
 
 

@@ -1,4 +1,4 @@
-"""What a table of labels does not say and the command line must: all of it at once, with guesses to copy."""
+"""Report everything that a table of labels lacks and the command line must state, with a proposed call to copy."""
 
 import re
 import shlex

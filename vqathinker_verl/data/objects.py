@@ -142,7 +142,7 @@ def _form(entry: Mapping[str, Any], *, levels: bool) -> tuple[str | None, str | 
         for video, mos in forms:
             if _level(_mos(entry, mos)) is not None:
                 return video, mos
-    # A known form whose own MOS field is faulty is rejected row by row, not refused as a whole.
+    # If a known form has invalid MOS values, its rows are rejected one by one; the file is not refused.
     return next(((video, mos) for video, mos in forms if mos != ANSWER), (None, None))
 
 

@@ -1,4 +1,4 @@
-"""Checked records out: verl's parquet and the quarantine file, each written whole or not at all."""
+"""Write checked records: verl's parquet and the quarantine file, each complete or not at all."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -107,7 +107,7 @@ def read_keys(paths: Sequence[Path]) -> dict[str, str]:
     return keys
 
 
-LONGEST = 2000  # characters of a cell; beyond 131,072 Python's own reader refuses the whole file
+LONGEST = 2000  # characters of a cell; beyond 131,072 Python's own reader refuses the file
 
 
 def clipped(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Label files in, `RawLabel`s out: one function a format. Nothing is checked here but the shape of the file."""
+"""Read label files into `RawLabel`s: one function per format. Only the shape of the file is checked here."""
 
 import json
 import re

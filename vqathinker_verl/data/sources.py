@@ -182,7 +182,7 @@ def format_of(source: LabelSource, registry: Registry) -> str:
     try:
         return _FORMAT_OF_SUFFIX[source.labels.suffix.lower()]
     except KeyError:
-        raise LabelError(f"{source.labels}: the suffix tells no format; pass --format {' or '.join(FORMATS)}") from None
+        raise LabelError(f"{source.labels}: unknown suffix; pass --format {' or '.join(FORMATS)}") from None
 
 
 def _load_annotations(source: LabelSource, registry: Registry) -> tuple[list[RawLabel], Scale | None]:

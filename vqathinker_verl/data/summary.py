@@ -18,7 +18,7 @@ HEADINGS = ("dataset", "split", "rows", "missing", "rejected", "scale", "raw MOS
 def summary_table(
     splits: Sequence[tuple[str, Sequence[Record]]], rejects: Sequence[Reject], missing: Collection[str]
 ) -> str:
-    """One line a dataset and split: rows, faults, the range of the raw MOS, mean and deviation on [1, 5].
+    """Return one line per dataset and split: rows, rejected rows, range of the raw MOS, mean and deviation on [1, 5].
 
     Args:
         splits: Name of each split and its records.
@@ -77,7 +77,7 @@ def scale_warnings(records: Sequence[Record]) -> list[str]:
 
 
 def draw_histogram(path: Path, splits: Sequence[tuple[str, Sequence[Record]]]) -> None:
-    """Write a PNG of the MOS on [1, 5], one panel a split, one colour a dataset."""
+    """Write a PNG of the MOS on [1, 5], with one panel per split and one colour per dataset."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

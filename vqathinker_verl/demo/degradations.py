@@ -33,7 +33,7 @@ _CLEAN_CRF = 10  # of every clip but the compressed ones: no visible loss
 def stand_in_mos(strength: float) -> float:
     """MOS of the demo, on 0 to 100: 95 - 90 x strength, whatever the distortion.
 
-    No viewer gave these scores. They fall with the strength, as those of viewers would, and stand in for them.
+    No viewer gave these scores. They fall with the strength, as those of viewers would, and replace them in the demo.
 
     Raises:
         ValueError: `strength` outside [0, 1].

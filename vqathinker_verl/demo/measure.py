@@ -68,7 +68,7 @@ def measure_policy(
 
     Returns:
         format_rate: mean format reward of 8 sampled responses a clip.
-        srcc: of all sampled scores with the stand-in MOS of their clips, 8 a clip: what the policy knows. Near 0 by
+        srcc: of all sampled scores with the stand-in MOS of their clips, 8 per clip: what the policy knows. Near 0 by
             chance alone it lies within 2 / sqrt(8 x clips).
         srcc_greedy: of the greedy scores; NaN if they are all the same. Where all digits are equally likely the
             greedy one follows from differences without meaning, so this says little before the training.

@@ -1,1 +1,1 @@
-"""Predictions against labels: metrics of every benchmark, comparison of two models, tables and a report."""
+"""Compare predictions with labels: metrics of every benchmark, comparison of two models, tables and a report."""

@@ -1,4 +1,4 @@
-"""Predictions made on the spot: a model is asked about every labelled video."""
+"""Score every labelled video with a model."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -37,7 +37,7 @@ def ask_model(settings: AskingSettings, videos: Mapping[str, Path], folder: Path
     Args:
         settings: How the model is run and asked.
         videos: Video files by video_id.
-        folder: Where predictions.jsonl is kept, which a second call resumes; None keeps nothing.
+        folder: Folder of predictions.jsonl, which a second call resumes; None: nothing is kept.
 
     Raises:
         ValueError: An option is wrong, or the predictions there were made with other settings.

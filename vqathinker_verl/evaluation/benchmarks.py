@@ -1,4 +1,4 @@
-"""Labels in, benchmarks out, and each prediction to its label."""
+"""Read labels, group them by benchmark, and match predictions to labels."""
 
 import logging
 import math
@@ -47,7 +47,7 @@ def labels_of_predictions(predictions: Sequence[Prediction]) -> list[Benchmark]:
     found: dict[str, list[Label]] = defaultdict(list)
     for prediction in predictions:
         if prediction.mos is None:
-            raise EvaluationError(f"{prediction.where}: no mos beside the prediction; pass --labels FILE")
+            raise EvaluationError(f"{prediction.where}: the prediction has no mos; pass --labels FILE")
         label = Label(prediction.video_id, prediction.video_id, prediction.mos, prediction.path)
         found[prediction.benchmark or UNNAMED].append(label)
     return [_checked(name, labels) for name, labels in found.items()]
@@ -71,7 +71,7 @@ def match(
 
     A prediction names its video by the label's id (DATASET/path), its path relative to the benchmark's folder, or the
     file's full path, in one spelling (`normal_name`) or in another naming scheme of the dataset; nothing looser, since
-    file names recur. A prediction that says its benchmark is looked for there only.
+    file names recur. If a prediction states its benchmark, it is matched only with labels of that benchmark.
 
     Args:
         predictions: The predictions.
@@ -197,7 +197,7 @@ def _of_parquet(path: Path) -> dict[str, list[Label]]:
                 label = replace(label, chain=chain, strength=float(info["strength"]), distortion=distortion)
             labels[row["data_source"]].append(label)
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]  # pyarrow adds the whole schema
+        reason = (str(error).splitlines() or [type(error).__name__])[0]  # pyarrow adds the complete schema
         raise EvaluationError(
             f"{path}: expected a parquet file of `vqathinker prepare` ({reason}); for other parquet labels pass "
             "--dataset NAME"
@@ -215,7 +215,7 @@ def _of_label_file(source: LabelSource, registry: Registry) -> dict[str, list[La
         raise EvaluationError(str(error)) from error
     for guess in guesses:
         logger.warning("%s: guessed %s", source.labels, guess)
-    # Metrics are compared over whole benchmarks, so a faulty label stops, where `prepare` would set it aside.
+    # Metrics are compared over complete benchmarks, so an invalid label is an error here, while `prepare` removes it.
     records, rejects, _ = check_labels(
         raw, scale, source.video_root, allow_missing=True, follow_links=source.follow_links, registry=registry
     )
@@ -223,7 +223,7 @@ def _of_label_file(source: LabelSource, registry: Registry) -> dict[str, list[La
         first = rejects[0]
         raise EvaluationError(
             f"{first.label.where}: {first.label.video!r}: {first.reason} ({len(rejects)} faulty labels in "
-            f"{source.labels}); mend them, or set them aside with `vqathinker prepare` and give its parquet"
+            f"{source.labels}); fix them, or remove them with `vqathinker prepare` and pass its parquet"
         )
     labels: dict[str, list[Label]] = defaultdict(list)
     for record in records:
@@ -236,7 +236,7 @@ def _checked(name: str, labels: list[Label]) -> Benchmark:
     seen: set[str] = set()
     for label in labels:
         if normal_name(label.video_id) in seen:
-            raise EvaluationError(f"{name}: {label.video_id} is labelled twice; expected one label a video")
+            raise EvaluationError(f"{name}: {label.video_id} is labelled twice; expected one label per video")
         seen.add(normal_name(label.video_id))
         if (label.chain is None) != (labels[0].chain is None):
             raise EvaluationError(f"{name}: labelled videos and clips of chains have one name; expected two names")

@@ -1,13 +1,13 @@
 """Is one model better than another on the same videos? Two paired tests.
 
-The paired bootstrap resamples the videos and takes both models' metrics on each resample: the spread of their
-difference is what chance in the choice of videos can do. It holds for every metric reported and for ties, and asks
-nothing of the distribution of scores, so it is the one whose intervals are reported (B. Efron and R. J. Tibshirani, An
+The paired bootstrap resamples the videos and computes both models' metrics on each resample: the spread of their
+difference is the sampling variability of the difference. It applies to every metric reported, allows ties and assumes
+nothing about the distribution of scores, so its intervals are the ones reported (B. Efron and R. J. Tibshirani, An
 Introduction to the Bootstrap, 1993, chapters 15 and 16).
 
 Williams' t (E. J. Williams, 1959; recommended by J. H. Steiger, Psychological Bulletin 87, 1980, over the test by
 Hotelling) is the closed formula for two correlations that share a variable, here the MOS. On ranks it is an
-approximation; it stands beside the bootstrap because it needs no seed and is not bounded by the number of resamples.
+approximation; it is reported as well because it needs no seed and is not bounded by the number of resamples.
 """
 
 import math

@@ -50,7 +50,7 @@ class Outcome:
 
     @property
     def notes(self) -> list[str]:
-        """What belongs beside the metrics, one sentence each."""
+        """Notes that belong to the metrics, one sentence each."""
         of_models = [f"{model.name}: {note}" for model in self.models for note in model.notes]
         return of_models + [
             f"{model.name}, {result.name}: {note}"

@@ -1,4 +1,4 @@
-"""Prediction files in, `Prediction`s out: what `vqathinker score` writes, verl's validation dumps, any CSV."""
+"""Read prediction files: those of `vqathinker score`, verl's validation dumps, and CSV tables."""
 
 import json
 import math
@@ -12,7 +12,7 @@ from vqathinker_verl.data.tables import read_lines, read_rows
 from vqathinker_verl.evaluation.records import EvaluationError, Prediction
 
 TABLE_SUFFIXES = (".csv", ".tsv")
-# A table's cells that say "no score", beside the empty one.
+# Cells of a table that mean "no score", in addition to the empty one.
 NO_SCORE = frozenset({"", "nan", "none", "null"})
 
 Row = Mapping[str, Any]
@@ -23,7 +23,7 @@ def read_predictions(path: Path, benchmark: str | None = None) -> list[Predictio
 
     Three forms are known: JSON lines with `video_id` and `pred_mos` (`vqathinker score`), a CSV or TSV with these
     columns, and verl's validation dump (its rows have a `uid`), in which several answers about one video are averaged
-    over those that have a score, as verl's validation metrics of a run do. `mos` may stand beside `pred_mos`.
+    over those that have a score, as verl's validation metrics of a run do. A row may also have `mos`.
 
     Args:
         path: The file.
@@ -43,7 +43,7 @@ def read_predictions(path: Path, benchmark: str | None = None) -> list[Predictio
         if key in first:
             raise EvaluationError(
                 f"{prediction.where}: {prediction.video_id} has a prediction already ({first[key]}); "
-                "expected one a video: remove one of them"
+                "expected one per video: remove one of them"
             )
         first[key] = prediction.where
     return predictions

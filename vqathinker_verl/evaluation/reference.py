@@ -1,4 +1,4 @@
-"""Published results to set beside our own, carried in reference.json with their source."""
+"""Published results to compare with, stored in reference.json with their source."""
 
 import json
 import math

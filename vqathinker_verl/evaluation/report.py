@@ -128,7 +128,7 @@ def _frames(label: Label, prediction: Prediction, timeout_seconds: float) -> tup
     paths = [Path(path) for path in (label.path, prediction.path) if path]
     path = next((path for path in paths if path.is_file()), None)
     if path is None:
-        return "", f"no video at {paths[0]}; say --video-root" if paths else "no video known; say --video-root"
+        return "", f"no video at {paths[0]}; pass --video-root" if paths else "no video known; pass --video-root"
     try:
         return frame_strip(path, timeout_seconds=timeout_seconds), ""
     except VideoError as error:

@@ -106,7 +106,7 @@ class BenchmarkResult:
 
 @dataclass(frozen=True)
 class Mean:
-    """Means over all benchmarks; a benchmark without a metric leaves its mean undefined, never quietly out."""
+    """Means over all benchmarks; if a benchmark lacks a metric, its mean is undefined, never a mean of the others."""
 
     metrics: Mapping[str, Estimate]
     undefined: Mapping[str, str]
@@ -173,8 +173,8 @@ def evaluate_model(
 def usable_scores(predictions: Sequence[Prediction | None], unscored: float | None) -> FloatArray:
     """The score of each label's prediction (N,), NaN where there is none.
 
-    `unscored` stands in for an answer without a score. A video without an answer is given nothing: a file that could
-    not be read says nothing about the model.
+    An answer without a score gets `unscored`. A video without an answer gets no score, because a file that could not be
+    read says nothing about the model.
     """
     scores = np.full(len(predictions), np.nan)
     for number, prediction in enumerate(predictions):
@@ -254,8 +254,8 @@ def _reason(name: str, pred: FloatArray, mos: FloatArray, fit: LogisticFit, sett
     if name in AFTER_FIT and len(pred) < MIN_VIDEOS_TO_FIT:
         return f"{len(pred)} videos; a curve of four parameters needs at least {MIN_VIDEOS_TO_FIT}"
     if fit.converged:
-        return "the logistic fit came out flat; the raw PLCC stands"
-    return "the logistic fit did not converge; the raw metric stands"
+        return "the fitted logistic curve is flat; the raw PLCC is still valid"
+    return "the logistic fit did not converge; the raw metric is still valid"
 
 
 def _notes(values: Mapping[str, float], num_used: int, num_unscored: int, settings: Settings) -> list[str]:

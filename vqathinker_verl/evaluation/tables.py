@@ -44,9 +44,9 @@ class PaperRow:
 
 @dataclass(frozen=True)
 class PaperTable:
-    """The table of the paper: a row a model, a column a benchmark, then the means, each cell SRCC/PLCC.
+    """The paper's table: one row per model, one column per benchmark, then the means; each cell is SRCC/PLCC.
 
-    A mean stands only where every column before it has a metric.
+    A mean is shown only if every column before it has a metric.
     """
 
     columns: tuple[str, ...]
@@ -194,7 +194,7 @@ def terminal_tables(outcome: Outcome, *, raw_plcc: bool = False) -> "list[Table]
     if any(line.published for line in paper.rows):
         # Narrow enough for ten benchmarks: SRCC above PLCC, names broken at their hyphens.
         columns = ["model", *(name.replace("-", "-\n") for name in paper.columns)]
-        table = table_of("SRCC above PLCC, beside published results", columns)
+        table = table_of("SRCC above PLCC, with published results", columns)
         for line, following in zip_longest(paper.rows, paper.rows[1:]):
             row(table, line.name, *(short_pair(cell).replace("/", "\n") for cell in line.cells))
             if following is not None and following.published != line.published:
@@ -258,7 +258,7 @@ CSV_COLUMNS = (
 
 
 def as_csv(outcome: Outcome) -> str:
-    """Return a row a model and benchmark, then the means; a metric that does not exist is an empty cell."""
+    """Return one row per model and benchmark, then the means; a metric that does not exist is an empty cell."""
     text = io.StringIO()
     writer = csv.DictWriter(text, CSV_COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()

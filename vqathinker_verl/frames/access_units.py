@@ -1,9 +1,9 @@
-"""What the packets of a coded video hold, as far as it decides which pictures come out of a decoder.
+"""Read from the packets of a coded video which pictures a decoder will give.
 
 The exact reader may skip a part of a file only if every packet holds exactly one picture that is shown, if none is
-missing, and if decoding may begin in the middle. For H.264, HEVC, VP9 and AV1 the first bits of each packet tell. What
-is made here looks at the packets one after another and says None for anything else: then the file is decoded from its
-start.
+missing, and if decoding may begin in the middle. For H.264, HEVC, VP9 and AV1, the first bits of each packet show this.
+The functions of this module look at the packets one after another and return None for anything else: then the file is
+decoded from its start.
 """
 
 from collections.abc import Callable, Iterator

@@ -78,5 +78,5 @@ def _seeks_are_exact(container: Any, stream: Any, found: Scan) -> bool:
 
 
 def _as_numpy(frame: Any) -> NDArray[np.uint8]:
-    # Other code of the process may have told decord to hand out torch tensors.
+    # Other code of the process may have set decord to return torch tensors.
     return frame.asnumpy() if hasattr(frame, "asnumpy") else np.asarray(frame)

@@ -1,12 +1,12 @@
-"""Where the tokens of a video stand in time: Qwen2.5-VL's three-dimensional (mRoPE) positions.
+"""Positions of the tokens of a video in time: Qwen2.5-VL's three-dimensional (mRoPE) positions.
 
-The rule is the one that the model was trained with (SPEC section 5): temporal patch i of a video stands at
+The rule is the one with which the model was trained (SPEC section 5): temporal patch i of a video has the position
 floor(i x seconds per patch x tokens_per_second) after the text before it, and the text after the video continues at the
-largest position + 1. vLLM 0.24 follows it. transformers 5.9's `Qwen2_5_VLModel.get_rope_index` does not: it takes whole
-seconds, and continues the text after the height or width alone. `use_true_times` puts this rule in its place.
+largest position + 1. vLLM 0.24 follows it. transformers 5.9's `Qwen2_5_VLModel.get_rope_index` does not: it takes
+integer seconds, and continues the text after the height or width alone. `use_true_times` replaces it by this rule.
 
-vLLM casts every floating-point output of the processor to the model's dtype, the seconds per patch included, so that in
-bfloat16 10/3 s is 3.328125 s. The other sides round alike (`in_model_dtype`).
+vLLM casts every floating-point output of the processor to the model's dtype, including the seconds per patch, so in
+bfloat16 10/3 s is 3.328125 s. The other sides round in the same way (`in_model_dtype`).
 """
 
 from collections.abc import Iterable
@@ -82,7 +82,7 @@ def qwen2_5_vl_positions(
     if len(seconds) != len(grids):
         raise ValueError(f"{len(grids)} videos and {len(seconds)} values of seconds_per_patch; expected one for each")
     parts: list[NDArray[np.int64]] = []
-    done = begin = 0  # tokens placed so far, and the position at which the next one stands
+    done = begin = 0  # tokens placed so far, and the position of the next one
 
     def add_text(length: int) -> None:
         nonlocal done, begin

@@ -147,7 +147,7 @@ class _Child:
         """
         self._videos += 1
         self.fit = False
-        with contextlib.suppress(BrokenPipeError):  # then it is dead, which reading tells
+        with contextlib.suppress(BrokenPipeError):  # then it is dead, which reading will show
             self._requests.write(json.dumps(request).encode() + b"\n")
         answer = json.loads(self._line(deadline))
         data = bytearray(math.prod(answer["shape"])) if "shape" in answer else bytearray()

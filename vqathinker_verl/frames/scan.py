@@ -1,4 +1,4 @@
-"""The packets of a video stream, read once without decoding: what a player would show, as far as they prove it."""
+"""Read the packets of a video stream once, without decoding, and derive what a player would show if they prove it."""
 
 import bisect
 import itertools
@@ -45,7 +45,7 @@ class Scan:
         times: Time stamps of the pictures shown, ascending, where `entries` is not empty.
         last_duration: Stated duration of the picture shown last; 0 where the file states none.
         entries: Where decoding may begin, ascending and from the first packet on. Empty where the packets do not prove
-            which pictures come out: then only decoding from the start tells.
+            which pictures come out: then the file must be decoded from its start.
         order: Time stamps and sizes of the packets, in the file's order.
         closed: Whether every key frame is an entry and no picture refers to one before the last key frame.
         incomplete: Whether the last packet is cut off, as the file's end is missing; it is not to be decoded.

@@ -1,4 +1,4 @@
-"""From decoded frames to what processors and vLLM take: a tensor, where its frames stand in the video, and when."""
+"""Convert decoded frames for processors and vLLM: a tensor, and the positions and times of its frames."""
 
 from typing import TYPE_CHECKING, Any
 

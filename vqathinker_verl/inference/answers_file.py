@@ -19,15 +19,15 @@ class ScoringError(ValueError):
 
 
 class AnswersFile:
-    """A file of answers that is added to line by line, and beside it the settings that its lines were made with.
+    """A file to which answers are added line by line, and a second file with the settings of these answers.
 
-    Opening one that exists checks the settings and keeps its lines, but those with an error, which are to be tried
+    Opening an existing file checks the settings and keeps its lines, except those with an error, which will be tried
     again, and a last line that a kill cut off.
 
     Args:
         path: The JSONL file. The settings lie in PATH.settings.json.
-        settings: All that decides what a response says: model, prompt, frames, sampling.
-        key: The field that tells one line from another.
+        settings: Everything that determines a response: model, prompt, frames, sampling.
+        key: The field that identifies a line.
 
     Raises:
         ScoringError: The file was made with other settings, or is no file of answers.
@@ -48,7 +48,7 @@ class AnswersFile:
     def _check_settings(self, settings_path: Path, settings: Mapping[str, Any]) -> None:
         remedy = "choose another output, or delete that file to begin anew"
         if not settings_path.exists():
-            raise ScoringError(f"{self.path}: exists, and nothing says how it was made; {remedy}")
+            raise ScoringError(f"{self.path}: exists, but its settings file does not; {remedy}")
         made_with = json.loads(settings_path.read_text(encoding="utf-8"))
         asked_for = json.loads(json.dumps(settings))
         for name in sorted({*made_with, *asked_for}):

@@ -33,7 +33,7 @@ def answer_missing(
         output: The file of earlier answers; None keeps nothing.
         key: The field that the name is kept in.
         unit: What one request is called where the progress is shown.
-        desc: What stands before the progress.
+        desc: Text before the progress.
         on_row: Called with each new row.
 
     Returns:

@@ -1,4 +1,4 @@
-"""A calibration file: what `vqathinker calibrate` writes, and `score`, `evaluate` and `VideoScorer` apply.
+"""Calibration files, which `vqathinker calibrate` writes and `score`, `evaluate` and `VideoScorer` apply.
 
     {"kind": "logistic", "parameters": {"lower": 1.2, "upper": 4.8, "centre": 3.1, "scale": 0.6}, "num_videos": 50, …}
 
@@ -22,7 +22,7 @@ from vqathinker_verl.metrics.calibration import Kind, MonotoneMap
 
 LOGISTIC = ("lower", "upper", "centre", "scale")
 ISOTONIC = ("scores", "mos")
-# Settings that change what a model says; where it runs and the seed of its draws change no level.
+# Settings that change a model's answers. The backend and the seed do not change the level of the scores.
 DECISIVE = ("prompt", "answer_prefix", "frames", "sampling", "samples", "scoring", "system", "answer")
 
 
@@ -79,7 +79,7 @@ class Calibration:
 
     @property
     def digest(self) -> str:
-        """What tells one map from another."""
+        """Identity of the map."""
         return hashlib.sha256(json.dumps([self.map.kind, *self.map.parameters]).encode()).hexdigest()[:32]
 
     @property

@@ -39,7 +39,7 @@ class Ranked:
     Attributes:
         prediction: The video with its score.
         rank: 1 for the best.
-        unclear: Ids of the videos that it cannot be told apart from, in the order of the ranking.
+        unclear: Ids of the videos from which it cannot be distinguished, in the order of the ranking.
     """
 
     prediction: Prediction
@@ -54,7 +54,7 @@ def check_min_prob(min_prob: float) -> None:
 
 
 def rank(predictions: Sequence[Prediction], *, min_prob: float = MIN_PROB) -> list[Ranked]:
-    """Return the videos that have a score, best first; each with those that it cannot be told apart from.
+    """Return the videos that have a score, best first, each with those from which it cannot be distinguished.
 
     Args:
         predictions: Scores with their spread.

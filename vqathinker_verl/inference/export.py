@@ -1,4 +1,4 @@
-"""From verl's checkpoint to a Hugging Face folder, by verl's own merger, that `score`, vLLM and transformers load."""
+"""Export verl's checkpoint, by verl's own merger, to a Hugging Face folder that `score`, vLLM and transformers load."""
 
 import json
 import os
@@ -28,9 +28,9 @@ def export_checkpoint(
 ) -> Path:
     """Merge verl's FSDP checkpoint into a Hugging Face folder.
 
-    The folder is made beside `output` and moved there when it is complete, so that no half of a model is ever there.
-    Where the run's configuration is still beside the checkpoint, the frames, question and sampling of its validation
-    are written into the folder (vqathinker.json): scoring asks the model in the same way.
+    The folder is made under another name and moved to `output` when it is complete, so `output` is never incomplete. If
+    the run's configuration still exists, the frames, question and sampling of its validation are written into the
+    folder (vqathinker.json), so that scoring asks the model in the same way.
 
     Args:
         checkpoint: OUTPUT_DIR of a run (its last checkpoint), or its checkpoints/global_step_N, or that one's actor.
@@ -102,7 +102,7 @@ def find_actor(checkpoint: Path) -> Path:
     if absent := sorted(set(range(world_size)) - ranks):
         raise ExportError(f"{actor}: the shards of {len(absent)} of {world_size} ranks are missing, first {absent[0]}")
     if not (actor / "huggingface" / "config.json").is_file():
-        raise ExportError(f"{actor}: no huggingface/config.json, which verl writes beside the shards; is it complete?")
+        raise ExportError(f"{actor}: no huggingface/config.json, which verl writes with the shards; is it complete?")
     return actor
 
 
@@ -169,7 +169,7 @@ def _question(val_files: Any) -> str:
 
 
 def source_of(actor: Path) -> str:
-    """What tells one save of a checkpoint from another: its step, and when its weights were written."""
+    """Return the identity of one save of a checkpoint: its step, and the time when its weights were written."""
     shard = min(path for path in actor.iterdir() if SHARD.fullmatch(path.name))
     return f"{actor.parent.name} of {shard.stat().st_mtime_ns}"
 

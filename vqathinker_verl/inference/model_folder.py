@@ -62,7 +62,7 @@ def _check_folder(folder: Path) -> None:
     _check_config(folder, _read(folder, config_path))
     if not any(any(folder.glob(pattern)) for pattern in WEIGHTS):
         raise ModelError(
-            f"model {folder}: no weights in this folder; expected *.safetensors or *.bin beside config.json"
+            f"model {folder}: no weights in this folder; expected *.safetensors or *.bin next to config.json"
         )
     for index in folder.glob("*.safetensors.index.json"):
         missing = sorted({name for name in _read(folder, index).get("weight_map", {}).values()} - _names(folder))

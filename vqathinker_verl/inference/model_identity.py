@@ -1,4 +1,4 @@
-"""What tells one model from another, wherever it lies."""
+"""The identity of a model, independent of its path."""
 
 import hashlib
 import os
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def model_identity(model: str) -> dict[str, Any]:
-    """What tells one model from another: a digest of each weight file of a folder, and its name for messages.
+    """Return the identity of a model: a digest of each weight file of its folder, and its name for messages.
 
     A digest covers the size and 256 blocks spread over the file, which takes no time; training changes all of it.
     """

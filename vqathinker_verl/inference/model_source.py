@@ -1,4 +1,4 @@
-"""From what a user calls the model to a folder or name that can be loaded: a training run is exported first."""
+"""Turn the user's model argument into a folder or name that can be loaded; a training run is exported first."""
 
 import os
 import sys
@@ -17,7 +17,7 @@ def usable_model(model: str) -> str:
 
     Raises:
         ModelError: There is no such model, or it lacks weights or a vision tower.
-        ExportError: The run has no whole checkpoint, or it cannot be exported.
+        ExportError: The run has no complete checkpoint, or it cannot be exported.
     """
     folder = Path(model).expanduser()
     if is_run_folder(folder):

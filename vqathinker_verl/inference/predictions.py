@@ -1,4 +1,4 @@
-"""What a model said about one video: one record, and the line of a predictions file that it is kept as.
+"""Predictions: the record of a model's answer about one video, and its line in a predictions file.
 
 A predictions file is JSONL, one line per video, as its answer comes in:
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model said about one video.
+    """A model's answer about one video.
 
     Attributes:
         where: File and row, or the model, for messages.
@@ -140,7 +140,7 @@ def predicted(
     Args:
         video_id: What to call the video.
         path: Where it is.
-        answer: What the model said.
+        answer: The model's answer.
         num_frames: Frames shown.
         num_samples: Responses asked for.
         expectation: Whether the score is that of the answer's distribution; NaN where the response has no `<answer>`.

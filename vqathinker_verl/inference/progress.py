@@ -1,4 +1,4 @@
-"""How far a long command is, how fast, and how long it will take: a bar on a terminal, plain lines in a log."""
+"""Show the progress, rate and time left of a long command: a bar on a terminal, plain lines in a log."""
 
 import sys
 import time
@@ -21,7 +21,7 @@ class Progress:
         total: How many there are in all.
         done: How many an earlier start did.
         unit: What one is called.
-        desc: What stands before the bar.
+        desc: Text before the bar.
         file: Where it is shown; None: the standard error.
         clock: Seconds since some moment.
     """
@@ -42,7 +42,7 @@ class Progress:
         self.unit, self.desc = unit, desc
         self.file = file if file is not None else sys.stderr
         self.clock = clock
-        self.begin = self.told = clock()
+        self.begin = self.reported = clock()
         on_terminal = self.file.isatty()
         self.bar = tqdm(
             total=total, initial=done, unit=unit, desc=desc, file=self.file, smoothing=0, leave=False,
@@ -59,8 +59,8 @@ class Progress:
         """Count one."""
         self.done += 1
         self.bar.update()
-        if self.bar.disable and self.clock() - self.told >= LOG_SECONDS and self.done < self.total:
-            self.told = self.clock()
+        if self.bar.disable and self.clock() - self.reported >= LOG_SECONDS and self.done < self.total:
+            self.reported = self.clock()
             left = self.bar.format_interval((self.total - self.done) / self.rate)
             self._write(f"{self.done} of {self.total} {self.unit}s, {self._rate}, {left} left")
 

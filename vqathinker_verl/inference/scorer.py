@@ -34,11 +34,11 @@ class VideoScorer:
         scorer.score("clip.mp4").response         # the reasoning
         scorer.compare("a.mp4", "b.mp4")          # 0.87: probability that a is better
 
-    As a context manager it gives back the model's memory at the end. Whatever is None comes from the model: frames,
+    As a context manager, it frees the model's memory at the end. Whatever is None comes from the model: frames,
     question and sampling of its validation.
 
     Args:
-        model: Hugging Face folder or name, or the output folder of a training run; with a server as it is served.
+        model: Hugging Face folder or name, or the output folder of a training run; with a server, the served name.
         engine: "vllm", "transformers", "server", or "auto": the server where one is given, else vLLM where it is
             installed, else transformers.
         scoring: "greedy", "mean" of `num_samples` responses, or "expectation" (docs/scoring.md).
@@ -166,7 +166,7 @@ class VideoScorer:
         return preference_prob(one, other)
 
     def rank(self, videos: Any, *, fps: float | None = None, min_prob: float | None = None) -> list[Any]:
-        """Return a list or a folder best first, as `comparison.Ranked`, with the pairs that cannot be told apart.
+        """Return a list or a folder best first, as `comparison.Ranked`, with the pairs that cannot be distinguished.
 
         Args:
             videos: See `__call__`.

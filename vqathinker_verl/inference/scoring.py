@@ -1,4 +1,4 @@
-"""Videos in, predictions out: which videos a call is about, and the score and the reasoning of each."""
+"""Find the videos of a call, and score each of them."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -101,7 +101,7 @@ def score_videos(
 
 
 def reasoning_of(response: str) -> str:
-    """What a response says before its answer; the whole response where it does not separate the two.
+    """Return the reasoning before a response's answer; the complete response if it does not separate the two.
 
     >>> reasoning_of("<think>Sharp, some noise.</think><answer>3.50</answer>")
     'Sharp, some noise.'

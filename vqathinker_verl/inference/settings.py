@@ -27,13 +27,13 @@ from vqathinker_verl.inference.model_source import usable_model
 from vqathinker_verl.inference.preset import read_preset
 from vqathinker_verl.prompts import SCORE_RANGE
 
-# How a score follows from what the model says (docs/scoring.md).
+# How to compute a score from the model's output (docs/scoring.md).
 Scoring = Literal["greedy", "mean", "expectation"]
 
 
 @dataclass(frozen=True)
 class AskingSettings:
-    """All that decides what a model says about a video.
+    """Everything that determines a model's answer about a video.
 
     Attributes:
         model: Folder or name that can be loaded, or the name under which a server has the model.

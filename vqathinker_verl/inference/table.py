@@ -1,4 +1,4 @@
-"""Predictions as a table for the terminal, and what can be said of them as a whole."""
+"""Predictions as a table for the terminal, with a summary of all of them."""
 
 import math
 from collections.abc import Sequence
@@ -75,7 +75,7 @@ def summary_of(lines: Sequence[Prediction]) -> list[str]:
             f"highest {best.pred_mos:.2f} ({best.video_id})"
         )
         if len(scored) > 1 and worst.pred_mos == best.pred_mos:
-            texts.append(f"warning: all {len(scored)} scores are equal; this model does not tell these videos apart")
+            texts.append(f"warning: all {len(scored)} scores are equal; this model does not distinguish these videos")
     if any(line.pred_mos_raw is not None for line in lines):
         texts.append("scores and spreads are calibrated; pred_mos_raw in the files is the score before that")
     if without:

@@ -16,10 +16,10 @@ from vqathinker_verl.inference.predictions import Prediction
 from vqathinker_verl.inference.scoring import reasoning_of, score_videos
 from vqathinker_verl.prompts import SCORE_RANGE
 
-# It reports its use to its makers unless told not to.
+# Gradio reports its use to its makers unless this is set.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
-# As many frames beside each other as fit, all of them in sight; no cutting of the video, which needs an FFmpeg program.
+# As many frames side by side as fit, all of them visible; no trimming of the video, which needs an FFmpeg program.
 STYLE = """
 .frames .grid-wrap { height: auto; min-height: 0; max-height: none; overflow: visible; padding-top: 2rem; }
 .frames .grid-container { grid-template-columns: repeat(auto-fit, minmax(110px, 1fr)) !important; }
@@ -87,7 +87,7 @@ def build_page(engine: Engine, model: str, *, prompt: str | None = None, samples
             elem_classes="frames",
         )
         outputs = [frames, card, reasoning]
-        # Nothing of an earlier video stays beside a new one. Engines in this process are not made for threads.
+        # A new video clears the results of the earlier one. Engines in this process are not made for threads.
         for given in (video, image):
             given.change(clear, given, outputs, queue=False).then(
                 rate, given, outputs, concurrency_limit=1, concurrency_id="engine", show_progress="hidden"

@@ -171,7 +171,7 @@ def _check(scores: FloatArray, mos: FloatArray) -> None:
     rank_correlation = srcc(scores, mos)
     if rank_correlation <= 0:
         raise CalibrationError(
-            f"the scores do not rise with the labels (SRCC {rank_correlation:.3f}); a rising map cannot mend that. Is "
+            f"the scores do not rise with the labels (SRCC {rank_correlation:.3f}); a rising map cannot fix that. Is "
             "the labels' scale one on which less is better (--lower-is-better)?"
         )
 

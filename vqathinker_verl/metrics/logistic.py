@@ -17,7 +17,7 @@ MIN_VIDEOS_TO_FIT = 5
 # A fitted curve that varies less than this share of the MOS is flat: what is left of it is rounding.
 FLAT = 1e-6
 # Of lower, upper - lower, centre, scale in standard units: far outside of what data show. A rise that is hardly there,
-# nearly straight, or a step. Beyond, the parameters are no longer told apart, and the search would never end.
+# nearly straight, or a step. Beyond, the data do not determine the parameters, and the search would never end.
 FIT_BOUNDS = (np.array([-20.0, 1e-3, -5.0, 0.02]), np.array([20.0, 40.0, 5.0, 5.0]))
 
 

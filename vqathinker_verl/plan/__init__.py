@@ -1,1 +1,1 @@
-"""What a recipe would do, told without a GPU: `vqathinker plan`. The formulas are explained in docs/plan.md."""
+"""`vqathinker plan`: what a recipe would do, computed without a GPU. docs/plan.md explains the formulas."""

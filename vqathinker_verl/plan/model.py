@@ -70,7 +70,7 @@ class Model:
 
         Args:
             rank: The adapter's rank.
-            exclude: Regular expression; modules whose whole name matches get none.
+            exclude: Regular expression; modules whose complete name matches get none.
         """
         from torch.nn import Linear
 

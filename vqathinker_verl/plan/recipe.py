@@ -33,7 +33,7 @@ def recipe_overrides(recipe: Path, overrides: Sequence[str] = ()) -> list[str]:
     """Return the Hydra overrides that a recipe would start verl with (it prints them under PLAN=1, and starts nothing).
 
     Raises:
-        InputError: the script failed; the message is what it said.
+        InputError: the script failed; the message is its output.
     """
     # The scripts call `vqathinker`, which need not be on the path of a program that runs it by its full name.
     path = os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)])
@@ -68,7 +68,7 @@ def differences(config: DictConfig) -> dict[str, Any]:
         theirs = dict(flattened(OmegaConf.to_container(compose("ppo_trainer"))))
     resolved = dict(flattened(OmegaConf.to_container(config, resolve=True)))
     ours = dict(flattened(OmegaConf.to_container(config)))
-    # Compared as written, or every field that refers to a changed one would be listed beside it.
+    # Compared as written; otherwise, every field that refers to a changed one would be listed as well.
     return {
         name: resolved.get(name, value) for name, value in ours.items() if name not in theirs or theirs[name] != value
     }

@@ -85,7 +85,7 @@ def memory_lines(config: DictConfig, figures: Figures) -> list[str]:
         *part_lines(memory.generation),
         f"  the KV cache holds {memory.kv_tokens:,} tokens of {memory.kv_bytes_per_token:,} bytes: on each replica "
         f"{min(memory.kv_tokens // figures.longest, rollout.max_num_seqs)} of the longest sequences at once",
-        f"  host memory per node, beside the processes' own: {host}",
+        f"  host memory per node, without the processes' own: {host}",
         f"  disk: {memory.checkpoint / 1e9:.0f} GB per checkpoint of all nodes, {kept} kept and one more while saving",
     ]
 

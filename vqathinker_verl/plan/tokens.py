@@ -34,7 +34,7 @@ class PromptTokens:
 
     @property
     def total(self) -> int:
-        """Tokens of the whole prompt."""
+        """Tokens of the complete prompt."""
         return self.video + self.text
 
 

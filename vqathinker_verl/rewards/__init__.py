@@ -1,1 +1,1 @@
-"""The rewards: pure NumPy, one equation a file."""
+"""The rewards: pure NumPy, one equation per file."""

@@ -1,4 +1,4 @@
-"""From responses to rewards: the four rewards, and those of one's own, put together over one batch."""
+"""Compute the four rewards and the user's own rewards over one batch of responses."""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
@@ -47,7 +47,7 @@ class RewardBatch:
     extra: dict[str, FloatArray] = field(default_factory=dict)
 
     def metrics(self) -> dict[str, float]:
-        """Return what is worth logging of the batch, always under the same keys; NaN where it is undefined.
+        """Return the batch's metrics for the log, always under the same keys; undefined values are NaN.
 
         - overall (the totals), format: means over all responses.
         - regression, ranking, temporal: means over the responses to labelled videos, which are of no chain.
@@ -122,7 +122,7 @@ def score_batch(
     chains: Sequence[str | None] | None = None,
     strengths: ArrayLike | None = None,
 ) -> RewardBatch:
-    """Return the rewards of a whole training batch (docs/rewards.md).
+    """Return the rewards of a full training batch (docs/rewards.md).
 
     Args:
         responses: N responses to the original videos.
@@ -132,12 +132,12 @@ def score_batch(
         perturbed_group_ids: (M,) which of the batch's videos each of them is about.
         data_sources: (N,) data set of each response's video; None means one data set.
         config: the constants; None means the defaults.
-        extra_rewards: rewards of one's own by name, as ExtraReward or as the configuration gives them
+        extra_rewards: the user's own rewards by name, as ExtraReward or as the configuration gives them
             (docs/custom_rewards.md).
         video_ids: (N,) name of each response's video, for the extra rewards; None means the group's id.
         chains: (N,) the chain that each response's video belongs to, None for a labelled video. A video of a chain has
-            no MOS (its `mos` is not read). It is ranked against the other videos of its chain and nothing else, gets no
-            regression reward and no temporal bonus, and has no part in what labelled videos get.
+            no MOS (its `mos` is not read). It is ranked only against the other videos of its chain, gets no regression
+            reward and no temporal bonus, and does not change the rewards of labelled videos.
         strengths: (N,) strength of the distortion of each response's video; read where `chains` names one.
         perturbations: (M,) how the video of each perturbed response was perturbed, for the extra rewards.
 

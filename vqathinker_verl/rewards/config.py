@@ -30,11 +30,11 @@ class RewardConfig:
         score_range: lowest and highest score accepted; None accepts any number.
         cross_dataset: whether videos of different data sources are compared in the ranking reward.
         ranking_chunk_size: None compares all videos of the batch. A number cuts the batch, in its order, into parts of
-            so many videos that know nothing of each other: 2 is the released code, which ranks what one GPU holds.
+            this many videos, which are ranked separately: 2 is the released code, which ranks the videos of one GPU.
         temporal_bonus: bonus on a reward for using the order of the frames; 0 switches it off.
         ranking_threshold: ranking reward that must be exceeded for the bonus.
         regression_threshold: regression reward that must be exceeded for the bonus.
-        temporal_scope: means per "video", or over the whole "batch" (over each of its parts with `ranking_chunk_size`).
+        temporal_scope: means per "video", or over the full "batch" (over each of its parts with `ranking_chunk_size`).
         temporal_margin: by how much the mean reward on the original must exceed the mean on the perturbed video, in
             units of the reward. 0: a draw earns the bonus, so a policy that ignores time earns it always; above 0 a
             draw earns nothing.
@@ -142,7 +142,7 @@ class RewardConfig:
         return cls(**{str(key): value for key, value in mapping.items()})
 
     def parse(self, response: str) -> ParsedAnswer:
-        """Return what a response says, read by these settings."""
+        """Return the parsed answer of a response, read by these settings."""
         return parse_answer(
             response,
             fallback=self.fallback,

@@ -1,4 +1,4 @@
-"""Rewards of one's own: functions of a batch that a run adds to the four by configuration (docs/custom_rewards.md)."""
+"""Custom rewards: functions of a batch that a run adds to the four by configuration (docs/custom_rewards.md)."""
 
 import importlib
 import importlib.util
@@ -23,7 +23,7 @@ from vqathinker_verl.rewards.inputs import RewardInputs
 # A function of a batch and its own keyword arguments; returns (N,) numbers, NaN for no verdict.
 BatchReward = Callable[..., ArrayLike]
 
-# Names under which something else is logged, dumped or returned beside a reward.
+# Names that are taken: other values are logged, dumped or returned under them.
 TAKEN = frozenset(
     (
         *("regression", "ranking", "temporal", "format", "total", "overall"),
@@ -48,7 +48,7 @@ FIELDS = ("path", "name", "weight", "kwargs")
 
 @dataclass(frozen=True)
 class ExtraReward:
-    """A reward beside the four; checked when made.
+    """A reward in addition to the four; checked when made.
 
     Attributes:
         function: called with a `RewardInputs` and `kwargs`; returns (N,) numbers, NaN for "no verdict".

@@ -12,7 +12,7 @@ from vqathinker_verl.rewards.inputs import Responses
 def format_reward(responses: Iterable[str], *, prompt_opens_think: bool = False) -> FloatArray:
     """Return 1 for each response that is `<think>…</think>`, white space, `<answer>…</answer>`, else 0: shape (N,).
 
-    What stands inside the tags does not matter; text before the first or after the last tag does (docs/rewards.md).
+    The content of the tags does not matter; text before the first or after the last tag does (docs/rewards.md).
     With `prompt_opens_think` the prompt ends with `<think>`, and a response continues it.
 
     >>> format_reward(["<think>Sharp.</think> <answer>4.20</answer>", "4.20"]).tolist()

@@ -1,4 +1,4 @@
-"""Groups: all responses to one video, told apart by an id that the caller gives."""
+"""Groups: all responses to one video, identified by an id that the caller passes."""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ def label_index(name: str, labels: GroupIds, length: int) -> tuple[IntArray, lis
     """Return, for each of the `length` labels, the index of its value, and the distinct values by first appearance.
 
     Any hashable value serves as a label, so strings and numbers may be mixed. Missing ones (None, NaN) are refused:
-    membership is told, never guessed.
+    membership is passed explicitly, never guessed.
 
     Raises:
         ValueError: for another number of labels, or a missing one, with its position.

@@ -135,7 +135,7 @@ def described(config: DictConfig, output_dir: Path) -> dict[str, Any]:
 def logger_override(config: DictConfig, *, verbose: bool) -> str:
     """Return verl's `trainer.logger` with `file`, which the screen reads, and `console` only if `verbose`.
 
-    The recipes' configuration has `console`, because verl's own console lines are the only output without this launcher.
+    The recipes' configuration has `console`, because without this launcher only verl's console lines are printed.
     """
     names = [name for name in _listed(config.trainer.logger) if verbose or name != "console"]
     return f"trainer.logger=[{','.join([*names, *(['file'] if 'file' not in names else [])])}]"

@@ -124,7 +124,7 @@ def _stutter(frames: Frames, fps: Fraction, strength: float, rng: np.random.Gene
 
 
 def _judder(frames: Frames, fps: Fraction, strength: float, rng: np.random.Generator) -> Frames:
-    """Every fifth of a second, the picture is too early or too late in turn, by up to half a second."""
+    """Every 0.2 s, the picture alternates between too early and too late, by up to half a second."""
     length = max(1, round(float(fps) / 5))
     shift = max(1, round(0.5 * float(fps) * strength))
     times = np.arange(len(frames))

@@ -1,4 +1,4 @@
-"""What is written of the chains beside their clips: verl's parquet, a contact sheet, and a summary."""
+"""The files of the chains in addition to their clips: verl's parquet, a contact sheet, and a summary."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from vqathinker_verl.synthesis.chains import Chain
 from vqathinker_verl.synthesis.encoding import decode
 from vqathinker_verl.text_tables import aligned
 
-CHAIN_FIELDS = {"chain": "string", "strength": "float64", "distortion": "string"}  # beside those of labelled rows
+CHAIN_FIELDS = {"chain": "string", "strength": "float64", "distortion": "string"}  # not in labelled rows
 _SHEET_ROWS, _SHEET_HEIGHT = 56, 120  # chains on the contact sheet, and pixels per picture
 
 

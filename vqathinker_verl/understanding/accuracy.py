@@ -1,4 +1,4 @@
-"""How often the answers are right, by question type, with chance beside it."""
+"""Accuracy of the answers by question type, compared with chance."""
 
 import math
 from collections import Counter

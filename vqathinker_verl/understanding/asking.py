@@ -22,13 +22,13 @@ def ask_all(
     """Ask every request that `output` has no answer to yet; what failed is asked again by the next start.
 
     Args:
-        settings: How the model is run and asked; its prompt tells all questions, since answers to others are not
+        settings: How the model is run and asked; its prompt identifies all questions, since answers to others are not
             added to.
-        output: JSON lines, one per request; the settings of the answers lie beside it.
+        output: JSON lines, one per request; the settings of the answers are in a second file.
         requests: What to ask, by a name that is unique in the file.
         key: The field that the name is kept in.
         unit: What one request is called in the progress bar.
-        make_row: What to keep of an answer beside its name and `error`.
+        make_row: What to keep of an answer in addition to its name and `error`.
 
     Returns:
         The rows, in the order of `requests`, as the file then has them.

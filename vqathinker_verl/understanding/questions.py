@@ -1,4 +1,4 @@
-"""Question files in, checked `Question`s out: a plain layout, FineVD's and Q-Bench-Video's (docs/understanding.md)."""
+"""Read and check question files: a plain layout, FineVD's and Q-Bench-Video's (docs/understanding.md)."""
 
 import json
 import re

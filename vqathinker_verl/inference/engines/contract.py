@@ -57,10 +57,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model said to one request.
+    """The model's answer to one request.
 
     Args:
-        responses: One text a sample, empty where there is none. With an answer prefix they begin with it.
+        responses: One text per sample, empty if there is none. With an answer prefix they begin with it.
         error: Why there is no response, naming the video; None where there is one.
         distribution: Of the score, after the response's reasoning; None where it was not asked for, or the response
             opens no `<answer>`.
@@ -205,7 +205,7 @@ class Engine(Protocol):
     """Answers requests. Made by `open_engine`."""
 
     frames: FrameSpec  # what the model is shown, with the model's own factor
-    defaults: ModelDefaults  # how the model is asked unless told otherwise
+    defaults: ModelDefaults  # how the model is asked unless other options are given
 
     def generate(self, requests: Sequence[Request], *, samples: int = 1, expectation: bool = False) -> Iterator[Answer]:
         """Answer each request `samples` times; yields in the order of the requests, as they become ready.

@@ -1,4 +1,4 @@
-"""How a model is asked unless told otherwise: as it was at validation, or by a preset, as `vqathinker export` wrote it.
+"""The defaults for asking a model: those of its validation, or of a preset, as `vqathinker export` wrote them.
 
 The command line and `open_engine` both read it here, so that the same model and video get the same score from each.
 """

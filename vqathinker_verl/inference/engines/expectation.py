@@ -51,7 +51,7 @@ def distribution_of(log_probs: ArrayLike) -> ScoreDistribution:
     """Return the distribution of the score.
 
     Args:
-        log_probs: (52, 11) log probability of each of CHARACTERS as the next token after each of NODES, over the whole
+        log_probs: (52, 11) log probability of each of CHARACTERS as the next token after each of NODES, over the full
             vocabulary.
 
     Raises:

@@ -2,8 +2,8 @@
 
 The server must see what training sees, so it gets the sampled and resized frames, not the file. vLLM takes frames as
 the data URL `data:video/jpeg;base64,FRAME,FRAME,…` and opens each with Pillow, whatever its format: the frames are
-sent as PNG, which loses nothing, where JPEG would change the very quality that is judged. `media_io_kwargs` says where
-in the video they are and that none are to be left out. tests/inference/test_vllm_engines.py compares the token ids and
+sent as PNG, which is lossless; JPEG would change the very quality that is judged. `media_io_kwargs` states their
+positions in the video and that no frame may be left out. tests/inference/test_vllm_engines.py compares token ids and
 the scores with the offline engine's.
 """
 
@@ -42,7 +42,7 @@ from vqathinker_verl.parsing import up_to_answer
 
 CONCURRENT = 32  # requests under way; the server batches them
 RETRIES = 4
-TOP_LOGPROBS = 20  # the most that vLLM's server tells unless it is started with more
+TOP_LOGPROBS = 20  # the most that vLLM's server returns unless it is started with more
 SECONDS = 600.0  # for one request, waiting in the server's queue included
 
 
@@ -174,13 +174,13 @@ class ServerEngine:
     ) -> list[list[float]]:
         """Log probabilities (52, 11) of the next character after `begin` and each beginning of an answer.
 
-        A server tells the likeliest tokens only. A legal character that is not among them is forced, since the log
-        probability of the token that is taken is always told, and is the one before anything is forbidden.
+        A server returns only the likeliest tokens. A legal character that is not among them is forced: the server
+        always returns the log probability of the chosen token, and computes it before other tokens are forbidden.
         """
         following = {node: {answer[len(node)] for answer in ANSWERS if answer.startswith(node)} for node in NODES}
         names = {f"token_id:{token}": character for character, token in characters.items()}
 
-        def told(node: str, **more: Any) -> dict[str, float]:
+        def returned(node: str, **more: Any) -> dict[str, float]:
             arguments = self.arguments(prompt, video, 1, begin + node) | {"max_tokens": 1, "temperature": 0.0}
             arguments |= {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
             arguments["extra_body"] |= {"return_tokens_as_token_ids": True, **more}
@@ -189,9 +189,9 @@ class ServerEngine:
 
         table = []
         for node in NODES:
-            row = told(node)
+            row = returned(node)
             for character in sorted(following[node] - row.keys()):
-                row |= told(node, allowed_token_ids=[characters[character]])
+                row |= returned(node, allowed_token_ids=[characters[character]])
             table.append([row.get(character, -math.inf) for character in CHARACTERS])
         return table
 

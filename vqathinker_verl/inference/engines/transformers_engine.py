@@ -139,7 +139,7 @@ class TransformersEngine:
         return tuple(self.prompting.answer_prefix + text for text in texts)
 
     def _generation_config(self, samples: int) -> Any:
-        """Where to stop is the model's own; how to draw is ours alone, as it is in verl's rollouts.
+        """Return the stop tokens of the model with our sampling settings, as in verl's rollouts.
 
         transformers fills fields that are left out from the model's own: Qwen's penalise repeated tokens, for one.
         """

@@ -30,7 +30,7 @@ from vqathinker_verl.parsing import up_to_answer
 
 BATCH = 32  # videos handed to vLLM at once; the next ones are decoded meanwhile
 CPU_BATCH_TOKENS = 4096
-TEXT_TOKENS = 2048  # room for the question, beside the video and the response
+TEXT_TOKENS = 2048  # room for the question, in addition to the video and the response
 
 # vLLM's CPU backend: the recipe sets the same for training (recipes/run_vqathinker.sh). One process, since its workers
 # would share the same cores.
@@ -205,7 +205,7 @@ def longest_request(frames: FrameSpec, max_tokens: int, positions: int) -> int:
     Args:
         frames: What is shown.
         max_tokens: Longest response.
-        positions: Most tokens that the model can tell apart.
+        positions: Number of positions that the model has.
     """
     if frames.size is not None:
         pixels = math.prod(frames.size)

@@ -36,7 +36,7 @@ Decoding = tuple[Received, Future[DecodedVideo]]
 
 NO_SCORE = "the response holds no valid answer"
 RETRY = {"Retry-After": "1"}  # seconds
-CLIENT_GONE = 499  # counted under this number, as nginx does; nobody receives it
+CLIENT_GONE = 499  # counted under this number, as in nginx; it is never sent
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
@@ -72,7 +72,7 @@ BODIES = {
 
 
 class Metrics:
-    """What `/metrics` tells Prometheus.
+    """The metrics that `/metrics` gives to Prometheus.
 
     Args:
         registry: Holds them; one per app.

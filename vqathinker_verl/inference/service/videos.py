@@ -33,7 +33,7 @@ from vqathinker_verl.inference.service.settings import MEGABYTE, ServiceSettings
 
 MAX_JSON_BYTES = 65536  # a path
 FRAMES_SUFFIX = ".npy"
-FPS_EXPECTED = "expected the field fps, the number of frames per second, beside several frames"
+FPS_EXPECTED = "expected the field fps, the number of frames per second, together with several frames"
 EXPECTED = 'expected JSON {"video": PATH}, or a form with file=@VIDEO, or with frames=@FRAMES.npy and fps=NUMBER'
 
 
@@ -114,7 +114,7 @@ async def _path(request: Request) -> str:
 def _under_a_root(name: str, roots: tuple[Path, ...]) -> Received:
     """The file that a path names, relative to a root or absolute, symbolic links followed.
 
-    Nothing is said about files outside the roots, not even whether they exist.
+    Errors reveal nothing about files outside the roots, not even whether they exist.
     """
     if not roots:
         raise HTTPException(
