@@ -1,4 +1,4 @@
-"""Tables and metric of the runs of recipes/learn_demo.sh, as docs/learning.md shows them.
+"""Tables and plot of the runs of recipes/learn_demo.sh, as docs/learning.md shows them.
 
 python docs/learning_report.py outputs/learn [--metric docs/images/learning.png]
 
@@ -39,7 +39,7 @@ ARMS = {
 
 @dataclass(frozen=True)
 class Run:
-    """One finished run: its metrics by step; its validations and evaluations, a line a response, with the labels."""
+    """One finished run: its metrics by step; its validations and evaluations, one row per response, with the labels."""
 
     arm: str
     seed: int
@@ -75,7 +75,7 @@ def read_runs(folder: Path) -> list[Run]:
 
 
 def read_validation(dump: Path, labels: pandas.DataFrame | None) -> pandas.DataFrame:
-    """One line a response, with the clip's label; `perturbed_mos` where a perturbed copy was shown."""
+    """One row per response, with the clip's label, and `perturbed_mos` if a perturbed copy was shown."""
     frame = pandas.DataFrame([json.loads(line) for line in dump.read_text().splitlines()])
     frame["perturbed_mos"] = [
         parse_answer(text).score if isinstance(text, str) else float("nan") for text in frame["perturbed_response"]
@@ -87,7 +87,7 @@ def read_validation(dump: Path, labels: pandas.DataFrame | None) -> pandas.DataF
 
 
 def read_evaluation(path: Path, clips: pandas.DataFrame) -> pandas.DataFrame:
-    """One line a sampled response of `vqathinker evaluate --num-samples`, joined with `clips` (indexed by video_id)."""
+    """One row per response of `vqathinker evaluate --num-samples`, joined with `clips` (indexed by video_id)."""
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     frame = pandas.DataFrame(lines)[["video_id", "samples", "responses"]].explode(["samples", "responses"])
     frame = frame.rename(columns={"samples": "pred_mos", "responses": "output"}).join(clips, on="video_id")
@@ -114,7 +114,7 @@ def metrics(responses: pandas.DataFrame) -> dict[str, float]:
 
 
 def ablation(runs: list[Run]) -> str:
-    """Mean and range over the seeds, an arm a line."""
+    """Mean and range over the seeds, one line per arm."""
     lines = ["| arm | seeds | " + " | ".join(metrics(runs[0].after)) + " |", "|---|---|" + "---|" * 6]
     for title, evaluations in _evaluations(runs).items():
         table = pandas.DataFrame(map(metrics, evaluations))
@@ -123,7 +123,7 @@ def ablation(runs: list[Run]) -> str:
 
 
 def per_distortion(runs: list[Run]) -> str:
-    """SRCC over the clips of one distortion and the clean ones, an arm a line: mean and range over the seeds."""
+    """SRCC over the clips of one distortion and the clean ones, one line per arm: mean and range over the seeds."""
     kinds = [kind for kind in dict.fromkeys(runs[0].after["distortion"]) if kind != CLEAN]
     if len(kinds) < 2:
         return "Only for the demo's clips, whose distortions are known."
@@ -138,7 +138,7 @@ def per_distortion(runs: list[Run]) -> str:
 
 
 def _evaluations(runs: list[Run]) -> dict[str, list[pandas.DataFrame]]:
-    """The evaluations before GRPO, one a seed, and those after it of every arm that has been run."""
+    """The evaluations before GRPO, one per seed, and those after it of every arm that has been run."""
     rows = {"before GRPO": [run.before for run in {run.seed: run for run in runs}.values()]}
     rows |= {title: [run.after for run in runs if run.arm == arm] for arm, title in ARMS.items()}
     return {title: evaluations for title, evaluations in rows.items() if evaluations}
@@ -151,7 +151,7 @@ def _spread(values: pandas.Series) -> str:
 
 
 def sensitivity(runs: list[Run]) -> str:
-    """Mean score of the held-out clips less that of their perturbed copies, before and after, over the seeds.
+    """Mean score of the held-out clips minus that of their perturbed copies, before and after, over the seeds.
 
     A row per perturbation, of the clips whose own playback is in order. Runs that did not answer on perturbed copies in
     validation are left out.
@@ -186,7 +186,7 @@ def _is_normal(gaps: pandas.Series) -> numpy.ndarray:
 
 
 def _gaps(runs: Iterable[Run], choose: Callable[[Iterable[int]], int]) -> pandas.Series:
-    """Mean score less that of the perturbed copy at one validation, by (perturbation, distortion, seed, video)."""
+    """Mean score minus that of the perturbed copy at one validation, by (perturbation, distortion, seed, video)."""
     frames = [run.validations[choose(run.validations)].assign(seed=run.seed) for run in runs]
     frame = pandas.concat(frames).dropna(subset=["perturbation"])
     videos = (
@@ -270,7 +270,7 @@ def _series(run: Run, name: str) -> pandas.Series:
 
 
 def main() -> int:
-    """Print the tables, draw the metric."""
+    """Print the tables and draw the plot."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="LEARN_DIR of recipes/learn_demo.sh")
     parser.add_argument("--metric", type=Path, help="where the picture goes; default LEARN_DIR/learning.png")

@@ -1,4 +1,4 @@
-"""Two rewards of one's own: one on the length of the reasoning, one listwise; docs/custom_rewards.md explains both.
+"""Two custom rewards: one on the length of the reasoning, one listwise; docs/custom_rewards.md explains both.
 
     pip install vqathinker-verl
     python examples/custom_reward.py

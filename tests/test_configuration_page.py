@@ -48,6 +48,6 @@ def test_no_field_is_left_out():
     assert [field for field in plain if not covered(field)] == []
 
 
-def test_no_field_stands_twice():
+def test_no_field_is_listed_twice():
     fields = [field for field, _ in ROW.findall(PAGE)]
     assert len(fields) == len(set(fields))

@@ -107,7 +107,7 @@ def test_any_string_gives_one_option_or_none_and_never_one_that_it_does_not_say(
 
 
 @given(TEXTS)
-def test_named_words_are_whole_words_before_the_answer(text):
+def test_named_words_are_separate_words_before_the_answer(text):
     named = named_words(text, {"noise", "blur"})
     assert named <= {"noise", "blur"}
     assert named_words(f"<think>{text} blur</think><answer>noise</answer>", {"blur"}) == {"blur"}

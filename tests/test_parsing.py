@@ -166,7 +166,7 @@ def test_the_scale_of_a_ratio_is_the_highest_score():
         ("good", NO_SCORE),
     ],
 )
-def test_text_fallback_reads_the_whole_text_only_without_a_block(text, score):
+def test_text_fallback_reads_the_full_text_only_without_a_block(text, score):
     assert same(parse_answer(text, fallback="text").score, score)
 
 

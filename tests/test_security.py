@@ -108,7 +108,7 @@ def test_no_recipe_trusts_a_models_code_or_opens_a_door():
         assert "0.0.0.0" not in text, path
 
 
-def test_the_page_is_served_to_this_machine_only_unless_told():
+def test_the_page_is_served_to_this_machine_only_by_default():
     import argparse
 
     from vqathinker_verl.cli import ui as ui_cli

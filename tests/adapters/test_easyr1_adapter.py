@@ -91,7 +91,7 @@ def test_as_its_manager_drives_it(length, monkeypatch):
     assert all(len(values) == 3 and {type(value) for value in values} == {float} for values in columns.values())
 
 
-def test_datasets_are_not_compared_unless_told_to():
+def test_datasets_are_compared_only_if_configured():
     truths = [TRUTHS[0], *({**truth, "data_source": "CGVDS"} for truth in TRUTHS[1:])]
     apart = easyr1.compute_score(reward_inputs(truths))
     together = easyr1.compute_score(reward_inputs(truths), cross_dataset=True)

@@ -44,7 +44,7 @@ def test_a_failed_check_is_shown_and_the_others_still_run(
 
 @pytest.fixture
 def nvidia_smi(tmp_path, monkeypatch):
-    """An nvidia-smi that lists what it is told, and a torch that says what it is told."""
+    """A fake nvidia-smi and a fake torch with the given answers."""
 
     def installed(listing, torch="13.0 True 2"):
         for name, script in (
@@ -115,7 +115,7 @@ def test_a_policy_that_keeps_the_plugin_out_is_named(monkeypatch):
         doctor.plugin()
 
 
-def test_a_full_disk_is_said_with_the_folder_that_exists(tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_with_the_folder_that_exists(tmp_path, monkeypatch):
     monkeypatch.setattr(doctor, "MIN_DISK_GB", 10**9)
     with pytest.raises(RuntimeError, match=str(tmp_path)):
         doctor.disk(tmp_path / "not" / "yet")

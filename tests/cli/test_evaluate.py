@@ -42,7 +42,7 @@ def test_all_outputs(files, tmp_path, capsys):
     assert (model["name"], model["benchmarks"][0]["num_scored"]) == ("model", 20)
 
 
-def test_what_does_not_match_is_counted_named_and_told_by_the_exit_code(files, tmp_path, capsys):
+def test_unmatched_rows_are_counted_named_and_change_the_exit_code(files, tmp_path, capsys):
     labels, rows = files
     rows = [*rows[2:], {"video_id": "other.mp4", "pred_mos": 3.0}]
     rows[0] |= {"pred_mos": None, "error": "no frame can be decoded"}

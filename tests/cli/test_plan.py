@@ -35,7 +35,7 @@ def test_the_page_says_all_that_it_should(capsys):
     assert "clip_ratio_c" not in out, "a field that is as in verl's own config is not listed"
 
 
-def test_what_does_not_fit_is_said_and_fails(capsys):
+def test_a_plan_that_does_not_fit_is_reported_and_fails(capsys):
     assert plan("qwen2_5_vl_7b", "--gpu-memory", "30", "--full") == 1
     captured = capsys.readouterr()
     assert "generation takes about" in captured.err

@@ -502,7 +502,7 @@ class TestScale:
 
 
 @pytest.mark.parametrize("option", ["--output", "--holdout-output"])
-def test_parquet_goes_into_a_name_that_says_so(tmp_path, capsys, option):
+def test_the_output_name_must_end_in_parquet(tmp_path, capsys, option):
     labels = write_csv(tmp_path / "l.csv", GOOD)
     arguments = ["--dataset", "d", "--scale", "0", "10", "--holdout", "0.5", "--holdout-output", "v.parquet"]
     assert main(["prepare", str(labels), *arguments, "--output", "o.parquet", option, str(tmp_path / "x.csv")]) == 2

@@ -24,7 +24,7 @@ def score(tiny_model, capfd):
     return call
 
 
-def test_a_folder_is_scored_and_gone_on_with(score, clips, tmp_path):
+def test_a_folder_is_scored_and_a_second_call_resumes(score, clips, tmp_path):
     folder, output = tmp_path / "videos", tmp_path / "out" / "p.jsonl"
     folder.mkdir()
     for clip in clips[:2]:
@@ -76,7 +76,7 @@ def test_without_an_output_the_lines_are_printed(score, clips):
         (["--server", "http://127.0.0.1:9", "--backend", "auto"], "no OpenAI-compatible server"),
     ],
 )
-def test_what_cannot_be_done_is_said_with_exit_code_2(args, named, clips, tiny_model, capsys):
+def test_an_impossible_call_is_reported_with_exit_code_2(args, named, clips, tiny_model, capsys):
     assert main(["score", str(clips[0]), "--model", str(tiny_model), *SMALL, *args]) == 2
     assert named in capsys.readouterr().err
 
@@ -145,7 +145,7 @@ def test_python_asks_as_the_command_does(exported, monkeypatch):
     assert engines.open_engine(str(exported), sampling=Sampling(8)).defaults.samples == 1
 
 
-def test_samples_are_drawn_at_temperature_1_unless_told(tmp_path, monkeypatch):
+def test_samples_are_drawn_at_temperature_1_by_default(tmp_path, monkeypatch):
     monkeypatch.setattr(settings, "usable_model", lambda model: model)
 
     def temperature(*args):

@@ -27,7 +27,7 @@ def table(text):
     return {cells[0]: cells[1:] for line in text.splitlines() if (cells := re.split(r"\s{2,}", line.strip()))}
 
 
-def test_a_step_that_was_done_again_counts_as_it_was_done_last(resumed):
+def test_a_repeated_step_counts_with_its_last_values(resumed):
     metrics = merge_metrics(resumed)
     assert list(metrics) == [0, 1, 2, 3, 4]
     assert metrics[3]["reward/overall"] == 1.2
@@ -50,7 +50,7 @@ def test_the_table_has_first_and_last_as_means_of_three_steps(resumed, capsys):
     assert (resumed / "plots" / "training.png").stat().st_size > 5000
 
 
-def test_an_undefined_correlation_is_said(resumed, capsys):
+def test_an_undefined_correlation_is_reported(resumed, capsys):
     cli.main(["summary", str(resumed), "--no-plots"])
     lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("demo ")]
     assert [line[1:4] for line in lines] == [["0", "0.100", "0.100"], ["2", "0.200", "undefined"]]
@@ -115,7 +115,7 @@ def test_the_next_commands_have_their_paths(tmp_path, capsys, monkeypatch):
     ]
 
 
-def test_the_best_step_without_a_checkpoint_is_said(tmp_path, capsys):
+def test_the_best_step_without_a_checkpoint_is_reported(tmp_path, capsys):
     folder = finished_run(tmp_path)
     (folder / "checkpoints" / "global_step_6" / "actor").rmdir()
     cli.main(["summary", str(folder), "--no-plots"])
@@ -130,7 +130,7 @@ def test_the_best_step_without_a_checkpoint_is_said(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("make", [lambda folder: None, lambda folder: (folder / "metrics").mkdir()])
-def test_a_folder_without_a_run_is_said(tmp_path, capsys, make):
+def test_a_folder_without_a_run_is_reported(tmp_path, capsys, make):
     make(tmp_path)
     assert cli.main(["summary", str(tmp_path)]) == 2
     assert re.search("no training step|no metrics folder", "".join(capsys.readouterr()))

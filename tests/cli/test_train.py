@@ -249,7 +249,7 @@ class TestFinished:
         assert len(self.started) == 1
 
 
-def test_the_whole_command_with_a_stand_in_for_verl(tmp_path):
+def test_the_complete_command_with_a_stand_in_for_verl(tmp_path):
     """From the options to verl's arguments and environment, the exit code, and the files of the run."""
     files = write_inputs(tmp_path)
     package = tmp_path / "stand_in" / "verl" / "trainer"

@@ -149,7 +149,7 @@ def test_an_answers_file_at_fault_is_refused(tmp_path, capsys, row, reason):
     assert not (tmp_path / "out.jsonl").exists()
 
 
-def test_wrong_use_is_told_in_one_line(tmp_path, capsys, videos):
+def test_a_wrong_call_is_reported_in_one_line(tmp_path, capsys, videos):
     clip = min(videos.glob("*.mp4"))
     (tmp_path / clip.name).write_bytes(clip.read_bytes())
     questions = written(tmp_path / "q.jsonl", yes_no(clip.name))

@@ -58,7 +58,7 @@ class TestBenchmarkFiles:
         annotations = json.loads(data_file("labels/CGVDS_total_score.json").read_text())["annotations"]
         assert max(float(row["score"]) for row in annotations) > 6
 
-    def test_a_shortened_file_is_told(self, registry, tmp_path, caplog):
+    def test_a_shortened_file_is_reported(self, registry, tmp_path, caplog):
         path = tmp_path / "CGVDS_total_score.json"
         path.write_text('{"annotations": [{"image_id": "x.mp4", "score": "3"}]}')
         load(LabelSource(path), registry)

@@ -153,7 +153,7 @@ def test_shuffled_segments_change_places_in_their_number(strength):
         assert np.abs(np.diff(order))[moved[1:] | moved[:-1]].min() >= 2
 
 
-def test_playback_needs_whole_segments():
+def test_playback_needs_complete_segments():
     with pytest.raises(ValueError, match="multiple of 6 frames, got 47"):
         playback(47, "reversed", 0.5, np.random.default_rng(0))
 
@@ -190,7 +190,7 @@ def test_clips_last_as_long_as_their_label_says(number):
         assert float(stream.duration * stream.time_base) == pytest.approx(label.seconds)
 
 
-def test_split_is_written_whole_and_found_again(tmp_path):
+def test_a_split_is_written_completely_and_found_again(tmp_path):
     labels = make_split("val", 7, 0, tmp_path, lambda: None)
     table = pd.read_csv(tmp_path / "labels" / "val.csv")
     assert list(table.columns) == ["video", "mos", "distortion", "strength", "seconds", "source"]

@@ -100,7 +100,7 @@ def test_same_seed_same_weights(processor, policy):
     assert not torch.equal(policy.lm_head.weight, other.lm_head.weight)
 
 
-def test_warm_up_sees_the_pixels_that_the_whole_processor_makes(processor, frames):
+def test_warm_up_sees_the_pixels_of_the_complete_processor(processor, frames):
     alone, whole = video_inputs(processor, frames), prompt_inputs(processor, frames, [3, 6])
     torch.testing.assert_close(alone["pixel_values_videos"], whole["pixel_values_videos"], rtol=0, atol=0)
     assert alone["video_grid_thw"].tolist() == [[NUM_SAMPLED // 2, 6, 6]] * 2

@@ -1,4 +1,4 @@
-"""A disk that is full in the middle of a checkpoint, and a last checkpoint that was cut off: nothing whole is lost.
+"""The disk fills up during a checkpoint, and the last checkpoint is cut off: no complete checkpoint is lost.
 
 Every round is one start of the same run. It saves twice, and the disk is full in its third save; then the second
 checkpoint is cut off, there is room again, and the next start goes on from the first one. The last start has room to
@@ -134,7 +134,7 @@ def test_the_save_that_failed_does_not_count(run):
         assert full.saved == full.full_at - SAVE_EVERY
 
 
-def test_the_next_start_goes_on_from_the_last_whole_one(run):
+def test_the_next_start_resumes_from_the_last_complete_one(run):
     for full, again in pairwise(run.starts):
         said = [line for line in again.text.splitlines() if "is incomplete" in line]
         print(said)

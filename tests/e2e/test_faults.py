@@ -61,7 +61,7 @@ def test_wrong_input_is_one_line_before_anything_starts(demo, tmp_path, override
     assert "Traceback" not in run.text()
 
 
-def test_one_of_the_three_files_missing_is_said(demo, tmp_path):
+def test_one_missing_file_of_three_is_reported(demo, tmp_path):
     run = start_recipe(demo, tmp_path, VAL_FILES="")
     assert run.wait(60) == 2
     assert "VAL_FILES is not set" in run.text()

@@ -1,4 +1,4 @@
-"""kill -9 of one process of a run, at a random moment: the run goes on with the fault counted, or stops and says so.
+"""kill -9 of one process of a run, at a random moment: the run continues and counts it, or stops and reports it.
 
 A start takes minutes, so each one gives all it can: first a process of every kind that a run outlives is killed, one
 after the other, then one of a kind that ends it. Every start goes on from the checkpoints of the ones before, so what a

@@ -164,7 +164,7 @@ def test_every_component_of_every_step_is_logged_and_finite(run):
         assert all(isinstance(value, int | float) and math.isfinite(value) for value in values.values()), values
 
 
-def test_the_rewards_are_score_batch_over_the_whole_batch(run):
+def test_the_rewards_are_score_batch_over_the_full_batch(run):
     """Recomputed from the texts; and verl's own mean of the scores that its advantages come from."""
     for step, lines in run.rollouts.items():
         rewards = scored_again(lines, EXTRA)

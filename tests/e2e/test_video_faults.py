@@ -31,7 +31,7 @@ def put_garbage(path):
 
 
 def put_fifo(path):
-    """One that nobody writes to: who opens it waits for ever."""
+    """A pipe without a writer: opening it blocks for ever."""
     path.unlink()
     os.mkfifo(path)
 
@@ -105,7 +105,7 @@ def run(own_demo, tmp_path_factory):
     )
 
 
-def test_the_run_goes_on_to_its_end(run):
+def test_the_run_continues_to_its_end(run):
     assert run.code == 0, run.log[-3000:]
     assert len(run.damaged) == FAULTS
     assert run.left_behind == []
@@ -129,7 +129,7 @@ def test_no_response_to_a_damaged_video_is_trained_on(run):
         assert not {video for video in shown for name in before if name.split(".")[0] in video}, step
 
 
-def test_every_other_video_is_there_and_whole(run):
+def test_every_other_video_is_present_and_complete(run):
     last = [line for step in range(STEPS - EPOCH + 1, STEPS + 1) for line in run.rollouts[step]]
     responses = {}
     for line in last:

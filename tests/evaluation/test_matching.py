@@ -129,7 +129,7 @@ def test_labels_beside_the_predictions():
         labels_of_predictions([said("a")])
 
 
-def test_all_ten_benchmark_files_are_read_whole():
+def test_all_ten_benchmark_files_are_read_completely():
     names = data_file("labels/LIVE-VQC_total_ds_score.json").parent.glob("*.json")
     found = read_benchmarks([LabelSource(path) for path in names], load_registry())
     assert (

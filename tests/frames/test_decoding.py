@@ -73,7 +73,7 @@ class TestChoiceOfDecoder:
         with pytest.raises(ImportError, match="decord"):
             decode_here(str(clip("h264_intra.mp4")), NATIVE, "decord")
 
-    def test_pyav_takes_over_and_says_so(self, clip, caplog):
+    def test_pyav_takes_over_with_a_log_line(self, clip, caplog):
         with caplog.at_level("INFO"):
             assert decode(clip("av1.mp4"), NATIVE, decoder="decord").backend == "pyav"
         assert "av1.mp4: decord is not exact for it; decoded with PyAV" in caplog.text
@@ -100,7 +100,7 @@ class TestRate:
         info = probe(clip(name))
         assert info.total_frames / info.fps == pytest.approx(seconds, abs=0.025)
 
-    def test_stated_rate_of_whole_milliseconds(self, clip):
+    def test_stated_rate_of_integer_milliseconds(self, clip):
         """Matroska rounds 1/30 s to 33 ms; the rate is 30 all the same."""
         assert probe(clip("h264_30.mkv")).fps == 30
 

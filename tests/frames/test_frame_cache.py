@@ -183,7 +183,7 @@ class TestBound:
 
 
 class TestErrors:
-    def test_all_who_wait_are_told_and_the_others_are_served(self, videos, tmp_path):
+    def test_all_waiting_callers_get_the_error_and_the_others_are_served(self, videos, tmp_path):
         frames = FrameCache(CacheConfig(10 * ONE_VIDEO))
         requests = [*videos, tmp_path / "absent.mp4"] * 8
 

@@ -44,7 +44,7 @@ def held(child):
 
 
 def bytes_waiting(pipe):
-    """How much of what was written to a pipe nobody has read."""
+    """Number of bytes in a pipe that were not read yet."""
     return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
@@ -150,7 +150,7 @@ class TestCrash:
         child.wait()
         assert probe(video).total_frames == 12
 
-    def test_a_start_that_fails_says_so(self, monkeypatch, video):
+    def test_a_failed_start_is_reported(self, monkeypatch, video):
         processes._end_all()
         monkeypatch.setattr(sys, "executable", "/bin/false")
         with pytest.raises(RuntimeError, match="the process that decodes videos does not start"):

@@ -1,4 +1,4 @@
-"""Mutated videos through `frames`: a video comes out or an error that names the file, and the process goes on."""
+"""Mutated videos through `frames`: the result is a video or an error that names the file, and the process survives."""
 
 import re
 import resource

@@ -121,7 +121,7 @@ def read_jsonl(path: Path) -> list[dict]:
 
 
 def scored_again(rollouts: list[dict], extra_rewards: dict | None = None) -> RewardBatch:
-    """All rewards of one step, recomputed over its whole batch from the texts that the trainer dumped."""
+    """All rewards of one step, recomputed over its full batch from the texts that the trainer dumped."""
     perturbed = [line for line in rollouts if line["perturbed_response"] is not None]
     return score_batch(
         [line["response"] for line in rollouts],

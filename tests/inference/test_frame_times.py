@@ -35,7 +35,7 @@ def seconds_per_patch(model, clip):
     return seconds
 
 
-def test_a_model_of_somebody_elses_is_shown_true_times(tiny_model, clips, caplog):
+def test_a_model_not_exported_here_is_shown_true_times(tiny_model, clips, caplog):
     assert seconds_per_patch(str(tiny_model), clips[0]) == 1.5  # 4 frames of 3 s
     assert not caplog.records
 
@@ -45,7 +45,7 @@ def test_so_is_one_that_was_trained_with_them(exported, clips, caplog):
     assert not caplog.records
 
 
-def test_an_older_export_is_scored_as_it_was_trained_and_says_so_once(exported, clips, caplog):
+def test_an_older_export_is_scored_as_it_was_trained_with_one_warning(exported, clips, caplog):
     with caplog.at_level(logging.WARNING):
         assert seconds_per_patch(exported(EXPORTED), clips[0]) == pytest.approx(2 / 24)
     (record,) = caplog.records

@@ -127,7 +127,7 @@ def test_options_win_over_the_preset_and_the_settings_say_what_came_from_where(t
     assert asking_settings("m", preset="vqathinker", scoring="expectation").expectation
 
 
-def test_the_command_maps_the_scores_and_says_so(told, clips, tmp_path, capfd):
+def test_the_command_maps_the_scores_and_reports_it(told, clips, tmp_path, capfd):
     engine = told(lambda name, prompt: thought({"clip_0.mp4": "67.5", "clip_1.mp4": "10"}.get(name, "none")))
     output = tmp_path / "p.jsonl"
     call = ["score", *map(str, clips), "--model", "m", "--preset", "vq-insight", "--output", str(output)]

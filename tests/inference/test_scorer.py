@@ -117,7 +117,7 @@ def test_thurstone_by_hand():
     assert np.isnan(preference_prob(made("a", np.nan, np.nan), made("b", 3.0, 0.8)))
 
 
-def test_a_ranking_marks_what_cannot_be_told_apart():
+def test_a_ranking_marks_pairs_that_cannot_be_distinguished():
     places = rank([made("low", 1.5, 0.2), made("top", 4.1, 0.3), made("next", 4.0, 0.3), made("none", np.nan, np.nan)])
     assert [(place.rank, place.prediction.video_id, place.unclear) for place in places] == [
         (1, "top", ("next",)),

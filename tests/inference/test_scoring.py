@@ -84,7 +84,7 @@ SETTINGS = {"model": "m", "prompt": "p", "frames": {"num_frames": 4, "size": (56
 RIGHT = ["<answer>3.00</answer>"]
 
 
-def test_a_second_call_goes_on_and_tries_the_broken_ones_again(tmp_path):
+def test_a_second_call_resumes_and_tries_the_broken_ones_again(tmp_path):
     path = tmp_path / "out" / "predictions.jsonl"
     first = TableEngine({"a.mp4": RIGHT})
     written = PredictionsFile(path, SETTINGS).add(

@@ -83,7 +83,7 @@ def test_the_card_shows_the_score_on_its_scale():
     assert "mean of" not in score_card(Prediction.from_json({"video_id": "a.mp4", "pred_mos": 5.0}))
 
 
-def test_no_score_is_said_and_never_made_up():
+def test_a_missing_score_is_reported_and_never_made_up():
     card = score_card(Prediction.from_json({"video_id": "a.mp4", "pred_mos": None}))
     assert "no score, the response holds no valid answer" in card
     assert "number" not in card

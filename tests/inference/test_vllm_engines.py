@@ -137,7 +137,7 @@ def test_a_server_sees_the_same_and_answers_the_same(server, tiny_model, clips, 
     assert completion.prompt_token_ids == features["input_ids"][0].tolist()
 
 
-def test_a_server_goes_on_from_the_answer_prefix(server, tiny_model, clips):
+def test_a_server_continues_from_the_answer_prefix(server, tiny_model, clips):
     options = {"frames": FRAMES, "sampling": SAMPLING, "answer_prefix": "<answer>"}
     requests = [Request(clip, QUALITY_PROMPT) for clip in clips]
     through_server = list(open_engine(str(tiny_model), server=server, **options).generate(requests))

@@ -47,7 +47,7 @@ def test_patches_come_in_pairs_of_frames(num_frames, pairs):
     assert video_patches(model, FrameSpec(num_frames, size=(448, 448)), 1080, 1920) == pairs * 32 * 32
 
 
-def test_the_text_is_estimated_and_said_to_be_where_no_tokenizer_lies():
+def test_without_a_tokenizer_the_text_is_estimated_and_marked():
     prompt = tokens_of(QWEN25, "train")
     assert not prompt.exact
     # 401 characters of question at 4 a token, 30 of the chat template, two markers around the video.

@@ -40,7 +40,7 @@ def test_each_batch_has_its_share_and_chains_of_two_or_more(num_labelled, num_ch
         assert len(shown) == sum(1 for row in shown) <= num_labelled
 
 
-def test_whole_chains_stay_together():
+def test_complete_chains_stay_together():
     chains, strengths = rows_of(12, 3, 4)
     order = batch_order(chains, strengths, batch_size=8, chain_share=0.5, rng=np.random.default_rng(0))
     for begin in range(0, len(order), 8):

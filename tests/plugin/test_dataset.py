@@ -145,7 +145,7 @@ def test_an_image_has_the_frames_of_one_temporal_patch(parquet, data_config, pro
     assert not module.shows_image(dataset[0]["raw_prompt"])
 
 
-def test_overlong_prompts_are_left_out_and_said(parquet, data_config, processor, caplog):
+def test_overlong_prompts_are_left_out_and_reported(parquet, data_config, processor, caplog):
     whole = make(parquet, data_config, processor)
     lengths = [whole.prompt_tokens(row) for row in whole.dataframe]
     limit = sorted(lengths)[len(lengths) // 2]

@@ -56,7 +56,7 @@ def test_the_score_is_score_batch_over_everything():
     assert rewards.total[2] == 0.0  # no score, no format
 
 
-def test_extra_rewards_see_the_whole_step_and_are_logged_and_dumped(tmp_path):
+def test_extra_rewards_see_the_full_step_and_are_logged_and_dumped(tmp_path):
     seen = []
 
     def reward(batch, *, worth):

@@ -25,7 +25,7 @@ def test_commands_are_accepted_as_written(line):
     assert arguments.command == words[0]
 
 
-def test_the_page_walks_the_whole_way():
+def test_the_page_works_from_upload_to_score():
     assert {line.split()[1] for line in commands()} == {
         "prepare",
         "plan",
@@ -57,7 +57,7 @@ def test_published_figures_are_the_references():
         assert ours[model] == reference[model]
 
 
-def test_rows_that_nobody_measured_are_empty():
+def test_rows_without_a_measurement_are_empty():
     ours = {name: cells for name, cells in table_rows(PAGE).items() if name.startswith("ours")}
     assert len(ours) == 3
     assert all(not "".join(cells) for cells in ours.values())

@@ -152,7 +152,7 @@ def test_blocks_give_what_one_piece_gives(monkeypatch):
     assert ranking_reward(scores, mos, groups) == pytest.approx(whole, abs=1e-14)
 
 
-def test_one_video_has_no_pairs_and_says_so_once():
+def test_one_video_has_no_pairs_and_warns_once():
     warn_once.cache_clear()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

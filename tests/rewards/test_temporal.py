@@ -140,7 +140,7 @@ def test_it_is_the_plain_loop(original, perturbed, threshold, scope, margin):
 
 
 @given(REWARDS, REWARDS, SCOPES, MARGINS, MARGINS)
-def test_a_larger_margin_earns_nobody_more(original, perturbed, scope, one, other):
+def test_a_larger_margin_never_earns_more(original, perturbed, scope, one, other):
     small, large = sorted((one, other))
     lenient = bonus_of(original, perturbed, threshold=0.5, scope=scope, margin=small)
     strict = bonus_of(original, perturbed, threshold=0.5, scope=scope, margin=large)

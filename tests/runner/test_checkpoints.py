@@ -17,7 +17,7 @@ def test_the_checkpoint_with_the_highest_srcc(run):
     assert best_checkpoint(run) == (run / "checkpoints" / "global_step_6", "step 6, held-out SRCC 0.813")
 
 
-def test_a_better_step_without_a_checkpoint_is_said(run):
+def test_a_better_step_without_a_checkpoint_is_reported(run):
     (run / "checkpoints" / "global_step_6" / "actor").rmdir()
     folder, said = best_checkpoint(run)
     assert folder.name == "global_step_4"

@@ -123,7 +123,7 @@ class Broken(io.StringIO):
         raise ZeroDivisionError("cannot draw")
 
 
-def test_an_error_in_drawing_is_logged_and_the_run_goes_on(tmp_path, monkeypatch, capsys):
+def test_an_error_in_drawing_is_logged_and_the_run_continues(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "stdout", Broken())
     display = RunDisplay(tmp_path, FACTS, time.time(), 0, verbose=False)
     display.begin()

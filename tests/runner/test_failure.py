@@ -19,7 +19,7 @@ def test_a_reason_of_one_line():
     )
 
 
-def test_a_reason_that_goes_on_after_a_colon_is_complete():
+def test_a_reason_that_continues_after_a_colon_is_complete():
     """Hydra's, of a model that is not there: the line that helps is the second one."""
     reader = read(
         f"{WORKER}Traceback (most recent call last):\n"

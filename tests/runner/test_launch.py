@@ -122,7 +122,7 @@ class TestTrain:
         assert reason.endswith("[died before: Scorer]")
 
     @pytest.mark.e2e  # three starts of Ray
-    def test_its_ray_serves_nobody_else(self, tmp_path):
+    def test_its_ray_serves_no_other_run(self, tmp_path):
         """Ray runs what it is sent, and listens on the machine's address; Ray 2.60 asks for the user's token."""
         body = (
             "import os, subprocess, sys, ray\nray.init(num_cpus=1, include_dashboard=False)\n"
@@ -218,7 +218,7 @@ class TestTrain:
             assert ("++ray_kwargs.ray_init.address=local" in arguments) == own
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-    def test_ctrl_c_ends_the_whole_run(self, tmp_path, number):
+    def test_ctrl_c_ends_all_processes_of_the_run(self, tmp_path, number):
         run = start_launcher(tmp_path, "import time; print('started', flush=True); time.sleep(600)")
         assert run.stdout.readline().strip() == "started"
         run.send_signal(number)
@@ -244,7 +244,7 @@ class TestTrain:
         assert errors == "vqathinker: stopped by SIGINT; the same command resumes from the checkpoint of step 20\n"
         assert out.splitlines()[1].startswith("21 steps in 0:")
 
-    def test_under_nohup_a_run_outlives_its_terminal(self, tmp_path):
+    def test_under_nohup_a_run_survives_its_terminal(self, tmp_path):
         run = start_launcher(tmp_path, "import time; print('started', flush=True); time.sleep(4)", before=["nohup"])
         assert run.stdout.readline().strip() == "started"
         run.send_signal(signal.SIGHUP)

@@ -23,7 +23,7 @@ def config(tmp_path):
     )
 
 
-def test_verl_goes_on_by_itself_from_a_whole_one(config, tmp_path, capsys):
+def test_verl_resumes_by_itself_from_a_complete_one(config, tmp_path, capsys):
     assert resume_overrides(config) == []  # nothing saved yet
     save(tmp_path, 20)
     save(tmp_path, 40)
@@ -105,7 +105,7 @@ def test_a_removed_folder_does_not_start_from_scratch_in_silence(config, tmp_pat
     assert "global_step_40 is missing" in capsys.readouterr().err
 
 
-def test_without_any_whole_one_the_start_is_refused(config, tmp_path):
+def test_without_a_complete_one_the_start_is_refused(config, tmp_path):
     actor = save(tmp_path, 20)
     cut_off(actor / "model_world_size_2_rank_0.pt")
     with pytest.raises(InputError, match=r"global_step_20 is incomplete .* choose another OUTPUT_DIR"):

@@ -153,7 +153,7 @@ def test_without_an_earlier_start_or_a_first_validation(tmp_path):
     assert history[-1] == " ready after 1:54"
 
 
-def test_the_first_metrics_end_the_start_up_before_the_log_says_so(tmp_path):
+def test_the_first_metrics_end_the_start_up_before_the_log_line(tmp_path):
     """Ray passes the workers' output on with a delay."""
     under_way = start(time.time() - 120)
     del under_way["reached"]["validation"]

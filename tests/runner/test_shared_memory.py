@@ -1,4 +1,4 @@
-"""What is left in /dev/shm: a dead run's goes, and whatever somebody maps or may map stays."""
+"""Files left in /dev/shm: those of a dead run are removed; files that a process maps or may map stay."""
 
 import multiprocessing
 import multiprocessing.shared_memory
@@ -41,7 +41,7 @@ def test_a_semaphore_in_use_is_left_alone():
     assert path.exists()
 
 
-def test_shared_memory_that_nobody_maps_is_removed():
+def test_unmapped_shared_memory_is_removed():
     before = time.time()
     left_behind = orphaned_segment()
     alive = multiprocessing.shared_memory.SharedMemory(create=True, size=4096)

@@ -1,4 +1,4 @@
-"""The demo's clips and their labels: degraded scenes as H.264 files, and one CSV a split."""
+"""The demo's clips and their labels: degraded scenes as H.264 files, and one CSV per split."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -36,9 +36,9 @@ class ClipLabel:
 def plan_split(split: str, num_clips: int, seed: int) -> list[ClipLabel]:
     """The labels of a split, before any clip exists.
 
-    Distortions come in turn and strengths are spread evenly over each distortion, so that every MOS is met under
-    every distortion. Each clip shows a scene of its own. `source` names the drawn scene, or the real clip; no
-    source is in both splits.
+    Distortions alternate, and strengths are spread evenly over each distortion, so that every MOS occurs with every
+    distortion. Each clip shows a different scene. `source` names the drawn scene, or the real clip; no source is in
+    both splits.
     """
     rng = np.random.default_rng([seed, SPLITS.index(split)])
     real = TRAIN_REAL_CLIPS if split == "train" else VAL_REAL_CLIPS

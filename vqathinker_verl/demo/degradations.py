@@ -104,14 +104,14 @@ def playback(num_frames: int, distortion: str, strength: float, rng: np.random.G
 
 
 def _shuffled_order(hit: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """The order of the segments after `hit` of them have changed places, none of them beside a former neighbour."""
+    """The order of the segments after `hit` of them have changed places, none of them next to a former neighbour."""
     while True:
         order = np.arange(NUM_SEGMENTS)
         places = rng.choice(NUM_SEGMENTS, hit, replace=False)
         order[places] = rng.permutation(order[places])
         moved = order != np.arange(NUM_SEGMENTS)
-        beside = np.abs(np.diff(order)) == 1
-        if moved.sum() == hit and not (beside & (moved[1:] | moved[:-1])).any():
+        adjacent = np.abs(np.diff(order)) == 1
+        if moved.sum() == hit and not (adjacent & (moved[1:] | moved[:-1])).any():
             return order
 
 

@@ -1,4 +1,4 @@
-"""What the warmed-up policy does on the held-out clips: does it answer in form, and does it know anything yet?"""
+"""Measure the warmed-up policy on the held-out clips: does it answer in the format, and does it know anything yet?"""
 
 import re
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ def respond(
         seed: Of the sampling.
 
     Returns:
-        One list of response texts a clip, in order.
+        One list of response texts per clip, in order.
     """
     import torch
 
@@ -67,7 +67,7 @@ def measure_policy(
     """Format, knowledge and spread of the policy on labelled clips.
 
     Returns:
-        format_rate: mean format reward of 8 sampled responses a clip.
+        format_rate: mean format reward of 8 sampled responses per clip.
         srcc: of all sampled scores with the stand-in MOS of their clips, 8 per clip: what the policy knows. Near 0 by
             chance alone it lies within 2 / sqrt(8 x clips).
         srcc_greedy: of the greedy scores; NaN if they are all the same. Where all digits are equally likely the

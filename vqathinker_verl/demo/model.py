@@ -13,7 +13,7 @@ from vqathinker_verl.prompts import QUALITY_PROMPT
 
 # Pixels are divided by this (on the scale 0 to 1), and the patch filters are larger by the same factor. An optimizer of
 # Adam's kind moves every weight by about the learning rate, however small the weight is: at Qwen's 0.27 a few GRPO
-# steps wash out the fine filters, and with them what the policy sees.
+# steps destroy the fine filters, and with them what the policy sees.
 PIXEL_STD = 5.0
 
 DEGREE_WORDS = ("slightly", "clearly", "very")

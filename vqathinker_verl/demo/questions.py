@@ -28,11 +28,11 @@ WHICH = "Which of these describes the quality of this video best?"
 
 
 def plan_questions(labels: Sequence[ClipLabel], seed: int) -> list[dict[str, object]]:
-    """Three questions a clip, in the plain layout of `vqathinker understand`.
+    """Three questions per clip, in the plain layout of `vqathinker understand`.
 
-    One asks which of four descriptions fits, with their order and the three wrong ones drawn by the seed. Two ask for
-    yes or no: one about what is true, one about what is true of another clip. So each description is asked about as
-    often with the answer yes as with no, and a model that always says yes is right half the time.
+    One asks which of four descriptions fits; the seed draws their order and the three wrong ones. Two ask for yes or
+    no: one about the true description, one about the description of another clip. So yes is right as often as no for
+    each description, and a model that always says yes is right half the time.
 
     Args:
         labels: The clips; no distortion may be on more than half of them.

@@ -1,4 +1,4 @@
-"""What the reasoning says against what is true: on clips with one known distortion, as the demo's are.
+"""Compare the reasoning with the truth, on clips with one known distortion such as the demo's.
 
 Three questions: how often is the word that a response names the true one; does the score differ between responses
 that name a distortion and the rest; does it follow the word of degree. Responses to one clip are alike, so intervals
@@ -121,12 +121,12 @@ def findings(responses: Sequence[Named], *, num_resamples: int = 1000, seed: int
     Returns:
         names_one, names_several: share of responses that name one word, and several.
         named_right: share of all responses that name the true word, and no other; none at all is wrong.
-        named_right_chance: the same share if the words were dealt out among the clips blindly: the sum over the
+        named_right_chance: the same share if the words were shuffled among the clips: the sum over the
             words of (share of responses naming it) x (share of responses about clips where it is true).
         distortion_right: of the responses that name a distortion (no "sharp"), the share where it is the true one.
-        distortion_right_chance: likewise, blindly.
+        distortion_right_chance: the same with shuffled words.
         score_named, score_rest: mean score of the responses that name a distortion, and of the rest.
-        score_difference: the first less the second.
+        score_difference: the first minus the second.
         score_slightly, score_clearly, score_very: mean score of the responses with that word of degree.
     """
     if not responses:
@@ -201,7 +201,7 @@ def _bounds(draws: FloatArray) -> tuple[float, float]:
 
 
 def words_table(responses: Sequence[Named]) -> list[dict[str, float | str | None]]:
-    """One row a distortion: clips' responses where it is true, those that name it, how many of both, their mean score.
+    """One row per distortion: the responses where it is true, those that name it, how many are both, their mean score.
 
     `right` is among `named`; `mean_score` is of the responses that name it, None without a score.
     """

