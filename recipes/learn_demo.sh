@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Does it learn? The demo at full length: GRPO on clips of known degradation, validated on scenes never trained on.
+# Does it learn? Run the demo at full length: GRPO on clips of known degradation, validated on scenes not trained on.
 #
 #   bash recipes/learn_demo.sh                      # all rewards, one seed
 #   SEED=1 ARM=ranking bash recipes/learn_demo.sh   # one arm of the ablation with another seed
-#   python docs/learning_report.py outputs/learn    # tables and figure of all runs there
+#   python docs/learning_report.py outputs/learn    # tables and plot of all runs in that folder
 #
 # With MODEL_PATH, TRAIN_FILES and VAL_FILES set, the same protocol runs on real data (recipes/run_vqathinker.sh says
-# how to make them). Model: the demo's tiny Qwen2.5-VL, made here. verl 0.9.1, vLLM 0.24.0. Run on 2 CPU cores, 24 GiB,
-# no GPU: docs/learning.md has the results. Running it again resumes from the last checkpoint.
+# how to make them). Model: the demo's tiny Qwen2.5-VL, which the script makes. verl 0.9.1, vLLM 0.24.0. Run on 2 CPU
+# cores with 24 GiB and no GPU: docs/learning.md has the results. The same command resumes from the last checkpoint.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
@@ -19,7 +19,7 @@ TEST_FREQ=${TEST_FREQ:-20}
 TRAIN_CLIPS=${TRAIN_CLIPS:-324}
 VAL_CLIPS=${VAL_CLIPS:-108}
 WARMUP_STEPS=${WARMUP_STEPS:-1500}
-TEMPORAL_MARGIN=${TEMPORAL_MARGIN:-0.05} # of the arm temporal_margin
+TEMPORAL_MARGIN=${TEMPORAL_MARGIN:-0.05} # for the arm temporal_margin
 SAMPLES=${SAMPLES:-32}                 # answers to each held-out clip in the evaluations before and after
 LEARN_DIR=${LEARN_DIR:-outputs/learn}
 # ---------------------------------------------------------------------------------------------------------------------
@@ -42,7 +42,7 @@ case $ARM in
     exit 2
     ;;
 esac
-REWARD+=(vqathinker.temporal.in_validation=true) # every arm answers on perturbed copies of the held-out clips, too
+REWARD+=(vqathinker.temporal.in_validation=true) # every arm also answers on perturbed copies of the held-out clips
 
 export DEMO_DIR=${DEMO_DIR:-$LEARN_DIR/demo-seed$SEED} OUTPUT_DIR=$LEARN_DIR/$ARM-seed$SEED
 OVERRIDES=("${REWARD[@]}" trainer.test_freq="$TEST_FREQ" trainer.save_freq="$TEST_FREQ")
@@ -62,6 +62,6 @@ evaluate() { # MODEL DIR; exit code 1: done, but a metric is undefined, which wa
     [ $? = 1 ]
 }
 evaluate "${MODEL_PATH:-$DEMO_DIR/model}" "$LEARN_DIR/before-seed$SEED/evaluation" # existing answers are kept
-rm -rf "$OUTPUT_DIR/model" "$OUTPUT_DIR/evaluation" # of an earlier start
+rm -rf "$OUTPUT_DIR/model" "$OUTPUT_DIR/evaluation" # from an earlier start
 vqathinker export "$OUTPUT_DIR" --output-dir "$OUTPUT_DIR/model"
 evaluate "$OUTPUT_DIR/model" "$OUTPUT_DIR/evaluation"

@@ -2,7 +2,7 @@
 #SBATCH --job-name=vqathinker --nodes=2 --ntasks-per-node=1 --gpus-per-node=8 --exclusive
 # VQAThinker on several nodes: one Ray cluster, one ranking batch over all of them. Three ways to start it:
 #
-# 1. By hand. The same on every node but ROLE; HEAD is the first node's address:
+# 1. By hand. ROLE differs between the nodes; HEAD is the first node's address on all of them:
 #      ROLE=head HEAD=10.0.0.1 TRAIN_FILES=... VAL_FILES=... bash recipes/run_multi_node.sh [overrides]
 #      ROLE=worker HEAD=10.0.0.1 bash recipes/run_multi_node.sh
 # 2. On a Ray cluster that is already up, from one of its nodes, or submitted from outside:
@@ -12,11 +12,11 @@
 # 3. Slurm:
 #      TRAIN_FILES=... VAL_FILES=... sbatch recipes/run_multi_node.sh [overrides]
 #
-# Ray listens on the nodes' addresses and runs what it is sent, unless it asks for a token: with `ray get-auth-token
-# --generate` once, or after any run on one machine, there is one (~/.ray/auth_token, to be the same on every node). For 2,
-# set RAY_AUTH_MODE=token if your cluster asks for it, and not otherwise.
+# Ray listens on the nodes' addresses and runs any code that it receives, unless it requires a token. A token exists
+# after `ray get-auth-token --generate`, or after any run on one machine (~/.ray/auth_token; it must be the same on every
+# node). For 2, set RAY_AUTH_MODE=token only if your cluster requires a token.
 #
-# Every node sees this checkout with its .venv-gpu, the model, the videos and OUTPUT_DIR under the same paths.
+# Every node must have this checkout with its .venv-gpu, the model, the videos and OUTPUT_DIR under the same paths.
 # Model: Qwen/Qwen2.5-VL-7B-Instruct, 8.29 B parameters; MODEL_PATH chooses another.
 # Versions: verl 0.9.1, vLLM 0.24.0, transformers 5.9.0.
 # Hardware: 2 nodes (NNODES) of 8 GPUs of 80 GB.
@@ -56,12 +56,12 @@ else
   bash "$ROOT/recipes/install.sh" "$DEVICE"
   if [ "$DEVICE" = gpu ]; then ENVIRONMENT=.venv-gpu; else ENVIRONMENT=.venv; fi
   export PATH="$ROOT/$ENVIRONMENT/bin:$PATH"
-  # Where there is a token, the head asks for it; given an address, Ray's commands and runs send it only if told to.
+  # If a token exists, the head requires it. Ray's commands and runs with an address send it only with RAY_AUTH_MODE.
   if [ -f ~/.ray/auth_token ]; then export RAY_AUTH_MODE=${RAY_AUTH_MODE:-token}; fi
   SECONDS=0
   case $ROLE in
     worker)
-      until ray start --address="$HEAD:$PORT"; do # the head may be later than this node
+      until ray start --address="$HEAD:$PORT"; do # the head may start later than this node
         if [ "$SECONDS" -gt "$JOIN_SECONDS" ]; then
           echo "vqathinker: no Ray head at $HEAD:$PORT within $JOIN_SECONDS s" >&2
           exit 1
@@ -69,7 +69,7 @@ else
         sleep 5
       done
       trap 'ray stop' EXIT
-      # Until the head ends; once, the command may fail of something else, a busy disk or too little memory.
+      # Wait until the head ends. One failure is tolerated, since a busy disk or too little memory may cause it.
       up() { ray status --address="$HEAD:$PORT" >/dev/null 2>&1; }
       while up || { sleep 30 && up; }; do sleep 30; done
       ;;

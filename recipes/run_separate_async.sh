@@ -9,7 +9,7 @@
 # (actor_rollout_ref.rollout.n_gpus_per_node).
 # Memory: about 66 GiB per GPU in training and 66 in generation; 39 GiB of host memory per node (vqathinker plan).
 # Run here: not run on this hardware.
-# NCCL carries the weights over, for which verl needs CuPy: requirements/gpu.txt has it.
+# NCCL transfers the weights, for which verl needs CuPy: requirements/gpu.txt has it.
 set -euo pipefail
 export MODEL_PATH=${MODEL_PATH:-Qwen/Qwen2.5-VL-7B-Instruct} EXPERIMENT=separate_async
 export OUTPUT_DIR=${OUTPUT_DIR:-outputs/separate_async} NGPUS_PER_NODE=${NGPUS_PER_NODE:-4}

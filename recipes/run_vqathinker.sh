@@ -5,9 +5,10 @@
 #   MODEL_PATH=... TRAIN_FILES=... VAL_FILES=... \
 #     bash recipes/run_vqathinker.sh [options] [-- overrides]
 #
-# Installs what is needed into .venv (with a GPU: .venv-gpu), then calls `vqathinker train`: options, and any Hydra
-# override of verl's or our fields, may follow. The other recipes choose a model and an experiment, and run this one. `vqathinker plan RECIPE`
-# shows what one would do. Running it again with the same OUTPUT_DIR resumes from the last checkpoint.
+# This script installs what is needed into .venv (with a GPU: .venv-gpu), then calls `vqathinker train` with the given
+# options and Hydra overrides of verl's fields or ours. The other recipes choose a model and an experiment and run this
+# script. `vqathinker plan RECIPE` shows what a recipe would do. The same command with the same OUTPUT_DIR resumes from
+# the last checkpoint.
 #
 # Variables; relative paths start at the current folder:
 #   MODEL_PATH=       Hugging Face folder or name; empty: the demo's tiny model
@@ -19,7 +20,7 @@
 #   NNODES=           empty: the experiment's, 1 unless it says otherwise
 #   NGPUS_PER_NODE=   empty: all GPUs of this node; one for the demo or without a GPU
 #   DEMO_DIR=         empty: outputs/demo
-#   DEMO_ARGUMENTS=   more for `vqathinker demo`, e.g. "--train-clips 336"
+#   DEMO_ARGUMENTS=   further arguments of `vqathinker demo`, e.g. "--train-clips 336"
 #   SEED=             empty: 0
 #   DEVICE=           gpu or cpu; empty: gpu if an NVIDIA GPU answers, else cpu for the demo
 #   ATTENTION=        the trainer's; empty: flash_attention_2 if flash-attn is installed, else sdpa
@@ -43,7 +44,7 @@ refuse() {
   echo "vqathinker: $1" >&2
   exit 2
 }
-# `vqathinker train` checks all settings; these here come before an installation that takes minutes.
+# `vqathinker train` checks all settings; these checks come earlier, before an installation that takes minutes.
 if [ -z "${PLAN:-}" ]; then
   case " $* " in
     *" --model"* | *" --train"* | *" --val"*) ;; # given as options

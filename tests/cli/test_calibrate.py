@@ -42,7 +42,7 @@ def test_it_writes_a_map_that_helps_on_labels_it_has_not_seen(tmp_path, capsys):
     assert calibrate(predictions, labels, output) == 0
     said = capsys.readouterr()
     assert "map of 50 labelled videos" in said.out
-    assert "does not say of which model it is" in said.err
+    assert "does not state its model" in said.err
     facts = json.loads(output.read_text())
     assert (facts["num_videos"], facts["made_with"]) == (50, None)
     assert facts["labels"] == {"files": ["mos.csv"], "benchmarks": ["own"], "scale": [1.0, 5.0], "mapped_to": [1, 5]}
@@ -180,7 +180,7 @@ def test_what_is_not_known_of_the_model_is_a_warning(capsys):
     fitted = MonotoneMap("isotonic", (1.0, 5.0, 1.5, 3.0))
     settings = {"model": {"name": "a"}, "prompt": "Q", "frames": {}, "sampling": {"seed": 1}, "samples": 1}
     Calibration("c.json", fitted, 50).check(settings)
-    assert "does not say of which model" in capsys.readouterr().err
+    assert "does not state its model" in capsys.readouterr().err
     Calibration("c.json", fitted, 50, settings | {"sampling": {"seed": 2}, "backend": "vllm"}).check(settings)
     assert capsys.readouterr().err == ""
     Calibration("c.json", fitted, 50, settings | {"model": {"name": "b"}}).check(settings)

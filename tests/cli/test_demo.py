@@ -18,7 +18,7 @@ def test_too_small_a_demo_is_refused(tmp_path, capsys):
 
 
 @pytest.mark.e2e
-def test_demo_is_made_once_mended_where_broken_and_never_mixed(tmp_path, capsys):
+def test_demo_is_made_once_repaired_if_incomplete_and_never_mixed(tmp_path, capsys):
     assert demo(tmp_path) == 0
     assert "stand-in MOS" in capsys.readouterr().out
     facts = json.loads((tmp_path / "demo.json").read_text())
@@ -37,11 +37,11 @@ def test_demo_is_made_once_mended_where_broken_and_never_mixed(tmp_path, capsys)
     capsys.readouterr()
 
     assert demo(tmp_path, warmup_steps=11) == 2
-    assert "holds a demo of other settings" in capsys.readouterr().err
+    assert "holds a demo made with other settings" in capsys.readouterr().err
 
 
 @pytest.mark.soak
-def test_default_demo_answers_in_form_and_knows_nothing(tmp_path):
+def test_default_demo_answers_in_the_format_and_knows_nothing_about_quality(tmp_path):
     assert main(["demo", "--output-dir", str(tmp_path)]) == 0
     measured = json.loads((tmp_path / "demo.json").read_text())["measured"]
     assert measured["format_rate"] > 0.98

@@ -105,7 +105,7 @@ def test_little_shared_memory_is_refused_with_the_remedy(monkeypatch):
 
 def test_another_verl_is_refused(monkeypatch):
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "0.8.0")
-    with pytest.raises(RuntimeError, match=r"tested with verl 0\.9\.1"):
+    with pytest.raises(RuntimeError, match=r"only verl 0\.9\.1 was tested"):
         doctor.versions()
 
 

@@ -75,7 +75,7 @@ def test_right_wrong_and_no_answer(tmp_path, capsys, videos, first_two, told):
     assert json.loads((tmp_path / "again.summary.json").read_text())["types"] == summary["types"]
 
 
-def test_a_run_goes_on_asks_the_broken_again_and_keeps_to_its_settings(tmp_path, capsys, videos, first_two, told):
+def test_a_run_resumes_repeats_failed_questions_and_keeps_its_settings(tmp_path, capsys, videos, first_two, told):
     a, b = first_two
     folder = tmp_path / "videos"
     folder.mkdir()
@@ -114,7 +114,7 @@ def test_a_run_goes_on_asks_the_broken_again_and_keeps_to_its_settings(tmp_path,
     assert "made with prompt" in capsys.readouterr().err
 
 
-def test_rows_left_out_are_named_and_tell_in_the_exit_code(tmp_path, capsys, videos, first_two, told):
+def test_rows_left_out_are_named_and_change_the_exit_code(tmp_path, capsys, videos, first_two, told):
     questions = written(tmp_path / "q.jsonl", yes_no(first_two[0]), yes_no("x.mp4", answer="perhaps"))
     told(lambda video, prompt: "<answer>yes</answer>")
     assert understand(questions, videos, tmp_path / "answers.jsonl", "--model", "m") == 1
@@ -177,10 +177,10 @@ def test_answers_of_a_model_are_not_overwritten_by_those_of_a_file(tmp_path, cap
     assert understand(questions, videos, output, "--model", "m") == 0
     answers = written(tmp_path / "a.jsonl", {"id": "1", "response": ""})
     assert understand(questions, videos, output, "--answers", str(answers)) == 2
-    assert "holds answers of a model" in capsys.readouterr().err
+    assert "contains answers of a model" in capsys.readouterr().err
 
 
-def test_who_knows_the_demo_answers_all_of_its_questions(tmp_path, videos, told):
+def test_a_model_that_knows_the_demo_answers_all_of_its_questions(tmp_path, videos, told):
     questions = tmp_path / "questions.jsonl"
     write_questions(plan_split("val", 7, 0), 0, questions)
     right = {(q.video, q.prompt()): q.label(q.answer) for q in read_questions(questions).questions}

@@ -167,7 +167,7 @@ def test_26_far_more_frames_than_the_model_knows_are_a_warning(folder, monkeypat
     options.add_question_options(parser)
     for frames, warned in (("24", False), ("200", True)):
         options.asking_from(parser.parse_args(["--model", "exported", "--num-frames", frames]))
-        assert ("200 frames are shown, 12 at the model's validation" in capsys.readouterr().err) is warned
+        assert ("200 frames are shown; the model was validated with 12" in capsys.readouterr().err) is warned
 
 
 def script(*arguments, **environment):

@@ -65,7 +65,7 @@ def test_a_run_whose_launcher_was_killed(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(watch_cli, "SILENT_SECONDS", 1.0)
     write_record(tmp_path, start(time.time() - 200))
     assert cli.main(["watch", str(tmp_path)]) == 1
-    assert "no sign of life for" in capsys.readouterr().err
+    assert "the run has written nothing for" in capsys.readouterr().err
 
 
 def test_a_folder_without_a_run(tmp_path, capsys):

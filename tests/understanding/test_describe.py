@@ -44,7 +44,7 @@ def test_without_an_answer_block_there_is_nothing_to_judge(response):
     assert row["response"] == response
 
 
-def test_the_packet_holds_frames_texts_and_prompts(tmp_path, capsys, videos, told):
+def test_the_bundle_contains_frames_texts_and_prompts(tmp_path, capsys, videos, told):
     folder = tmp_path / "videos"
     (folder / "sub").mkdir(parents=True)
     first, second = sorted(videos.glob("*.mp4"))[:2]
@@ -53,7 +53,7 @@ def test_the_packet_holds_frames_texts_and_prompts(tmp_path, capsys, videos, tol
     (folder / "plain.mp4").write_bytes(second.read_bytes())
     (folder / "broken.mp4").write_text("no video")
     engine = told(lambda video, prompt: f"<think>x</think><answer>{HOSTILE}</answer>" if "odd" in video else "blurred")
-    output = tmp_path / "packet"
+    output = tmp_path / "bundle"
     assert describe([folder], output, "--model", "<m>") == 1
     printed = capsys.readouterr()
     assert "2 of 3 videos answered, 1 of them without an answer block" in printed.out
@@ -86,7 +86,7 @@ def test_the_packet_holds_frames_texts_and_prompts(tmp_path, capsys, videos, tol
     assert [name for name, _ in engine.asked] == ["broken.mp4"]
 
 
-def test_wrong_use_is_told_in_one_line(tmp_path, capsys, told):
+def test_a_wrong_call_is_reported_in_one_line(tmp_path, capsys, told):
     told(lambda video, prompt: "")
     assert describe([tmp_path], tmp_path / "out", "--model", "m") == 2
     assert "no video in this folder" in capsys.readouterr().err

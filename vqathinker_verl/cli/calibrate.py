@@ -1,4 +1,4 @@
-"""`vqathinker calibrate`: a rising map from a model's scores to the level of a set of labels."""
+"""`vqathinker calibrate`: fit a rising map from a model's scores to the level of a set of labels."""
 
 import argparse
 import json
@@ -36,11 +36,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
                         help="parquet of `vqathinker prepare`, or label files that it reads")  # fmt: skip
     add_label_options(labels)
     labels.add_argument("--ignore-suffix", action="store_true",
-                        help="match scores and labels that differ in the video's suffix only")  # fmt: skip
+                        help="match scores and labels that differ only in the video's suffix")  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
-    """Calibrate; 0 written, 1 written though labelled videos have no score, 2 not written."""
+    """Calibrate; return 0 if written, 1 if written but some labelled videos have no score, 2 if not written."""
     try:
         return _calibrate(args)
     except ValueError as error:
@@ -72,8 +72,8 @@ def _calibrate(args: argparse.Namespace) -> int:
     _report(found, args.output)
     if made_with is None:
         print(
-            f"vqathinker calibrate: warning: no {args.predictions.name}.settings.json beside the predictions, so the "
-            "calibration does not say of which model it is",
+            f"vqathinker calibrate: warning: no {args.predictions.name}.settings.json in the predictions' folder, so "
+            "the calibration does not state its model",
             file=sys.stderr,
         )
     print_faults("labelled videos without a score, left out", without)
@@ -83,7 +83,7 @@ def _calibrate(args: argparse.Namespace) -> int:
 def _pairs(
     benchmarks: list[Benchmark], matched: dict[str, list[Prediction | None]]
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Scores (N,) and MOS (N,) of the labelled videos that have both, and the names of the others."""
+    """Return scores (N,) and MOS (N,) of the labelled videos that have both, and the names of the others."""
     scores, mos, without = [], [], []
     for benchmark in benchmarks:
         for label, prediction in zip(benchmark.labels, matched[benchmark.name], strict=True):
@@ -96,7 +96,7 @@ def _pairs(
 
 
 def _made_with(predictions: Path) -> dict[str, Any] | None:
-    """The settings that `vqathinker score` keeps beside its predictions, or None."""
+    """Return the settings that `vqathinker score` writes next to its predictions, or None."""
     path = predictions.with_name(predictions.name + ".settings.json")
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))

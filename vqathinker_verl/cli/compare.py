@@ -1,4 +1,4 @@
-"""`vqathinker compare`: which of two videos is better and with what probability; of more, a ranking."""
+"""`vqathinker compare`: print which of two videos is better and with what probability, or rank more videos."""
 
 import argparse
 import json
@@ -22,7 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `vqathinker compare`."""
     parser.add_argument("videos", nargs="+", type=Path, metavar="VIDEO|DIR", help="two or more videos, or folders")
     result = parser.add_argument_group("result")
-    result.add_argument("--format", choices=("text", "json"), default="text", help="what is printed")
+    result.add_argument("--format", choices=("text", "json"), default="text", help="what to print")
     result.add_argument(
         "--min-prob",
         type=float,
@@ -36,7 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Compare; 0 done, 1 some videos have no score, 2 not done."""
+    """Compare; return 0 if done, 1 if some videos have no score, 2 if not done."""
     try:
         return _compare(args)
     except (ValueError, EngineError) as error:
@@ -82,7 +82,7 @@ def _sentence(a: Prediction, b: Prediction, min_prob: float) -> str:
     better, other, sure = (a, b, prob) if prob >= 0.5 else (b, a, 1 - prob)
     verdict = f"{better.video_id} is better than {other.video_id} with probability {sure:.2f}"
     if sure < min_prob:
-        verdict += f": the two cannot be told apart (below {min_prob:g})"
+        verdict += f": the two cannot be distinguished (below {min_prob:g})"
     scores = "; ".join(f"{one.video_id} {one.pred_mos:.2f} ±{one.pred_mos_std:.2f}" for one in (a, b))
     return f"{verdict}\n{scores}"
 
@@ -91,7 +91,7 @@ def _lines(ranking: list[Ranked]) -> list[str]:
     lines = ["rank  score  spread  video"]
     for place in ranking:
         one = place.prediction
-        unclear = f"  (not told apart from {', '.join(place.unclear)})" if place.unclear else ""
+        unclear = f"  (not distinguished from {', '.join(place.unclear)})" if place.unclear else ""
         lines.append(f"{place.rank:4}  {one.pred_mos:5.2f}  ±{one.pred_mos_std:.2f}   {one.video_id}{unclear}")
     return lines
 

@@ -16,10 +16,10 @@ from vqathinker_verl.demo.clips import SPLITS, ClipLabel, make_split
 from vqathinker_verl.demo.questions import write_questions
 from vqathinker_verl.files import check_writable, write_bytes
 
-SCENES_A_BATCH = 4  # each with all nine distortions
-# The warm-up's parts (see warmup.py): share of the steps, learning rate. GRPO was fastest after much of the first and
-# little of the others (docs/learning.md).
-WARMUP_PARTS = {"eyes": (2 / 3, 3e-3), "words": (2 / 9, 3e-3), "form": (1 / 9, 2e-3)}
+SCENES_PER_BATCH = 4  # each with all nine distortions
+# The warm-up's parts (see warmup.py): share of the steps, learning rate. GRPO learned fastest when the first part was
+# long and the others were short (docs/learning.md).
+WARMUP_PARTS = {"vision": (2 / 3, 3e-3), "caption": (2 / 9, 3e-3), "answer": (1 / 9, 2e-3)}
 
 EXAMPLE = "vqathinker demo --output-dir outputs/demo"
 EXIT_CODES = "0: the demo is complete; 2: it could not be made"
@@ -28,7 +28,7 @@ EXIT_CODES = "0: the demo is complete; 2: it could not be made"
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `vqathinker demo`."""
     parser.add_argument(
-        "--output-dir", type=Path, required=True, metavar="DIR", help="where videos/, labels/ and model/ go"
+        "--output-dir", type=Path, required=True, metavar="DIR", help="folder to write videos/, labels/ and model/ to"
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="the same seed makes the same demo")
     parser.add_argument("--train-clips", type=int, default=126, metavar="N", help="clips to train on")
@@ -39,7 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Make what is missing of the demo under `args.output_dir`, and print what is there."""
+    """Make the missing parts of the demo under `args.output_dir`, and print a summary."""
     for name in ("train_clips", "val_clips", "warmup_steps"):
         if getattr(args, name) < 10:
             print(
@@ -70,7 +70,7 @@ _SETTINGS = ("seed", "train_clips", "val_clips", "warmup_steps")
 
 
 def _known_facts(folder: Path, settings: dict[str, int]) -> dict[str, Any]:
-    """What `demo.json` says of an earlier, perhaps unfinished start with the same settings.
+    """Return the facts in `demo.json` from an earlier, perhaps unfinished start with the same settings.
 
     Raises:
         ValueError: the folder holds a demo of other settings.
@@ -80,8 +80,8 @@ def _known_facts(folder: Path, settings: dict[str, int]) -> dict[str, Any]:
         facts: dict[str, Any] = json.loads(path.read_text())
         if facts["settings"] != settings:
             raise ValueError(
-                f"{folder} holds a demo of other settings ({facts['settings']}, asked for {settings}): "
-                "choose another --output-dir, or delete that one"
+                f"{folder} holds a demo made with other settings ({facts['settings']}; this call has {settings}): "
+                "choose another --output-dir, or delete that folder"
             )
         return facts
     folder.mkdir(parents=True, exist_ok=True)
@@ -106,7 +106,7 @@ def _make_clips(split: str, settings: dict[str, int], folder: Path) -> list[Clip
 
 
 def _make_policy(settings: dict[str, int], folder: Path) -> dict[str, Any]:
-    """Warm up and save the policy, unless it is there; its facts lie beside the weights, so they come and go as one."""
+    """Warm up and save the policy, unless it exists; its facts are in the same folder, so they cannot get separated."""
     facts_path = folder / "warmup.json"
     if not facts_path.exists():
         draft = folder.with_name(f".{folder.name}.part")
@@ -122,18 +122,18 @@ def _warm_up(settings: dict[str, int], folder: Path) -> dict[str, Any]:
     from tqdm import tqdm
 
     from vqathinker_verl.demo.model import build_model, build_processor, save_policy
-    from vqathinker_verl.demo.warmup import train_form, train_vision
+    from vqathinker_verl.demo.warmup import train_answers, train_vision
     from vqathinker_verl.demo.warmup_clips import batches
 
     start, seed = time.monotonic(), settings["seed"]
     processor = build_processor()
     model = build_model(processor.tokenizer, seed)
     num_steps = {part: round(share * settings["warmup_steps"]) for part, (share, _) in WARMUP_PARTS.items()}
-    clips = batches(sum(num_steps.values()), SCENES_A_BATCH, seed)
+    clips = batches(sum(num_steps.values()), SCENES_PER_BATCH, seed)
     train: dict[str, Callable[..., None]] = {
-        "eyes": train_vision,
-        "words": partial(train_form, question=""),
-        "form": train_form,
+        "vision": train_vision,
+        "caption": partial(train_answers, question=""),
+        "answer": train_answers,
     }
     facts: dict[str, Any] = {"parameters": sum(p.numel() for p in model.parameters())}
     for part, (_, learning_rate) in WARMUP_PARTS.items():
@@ -178,14 +178,15 @@ def _print_summary(folder: Path, facts: dict[str, Any]) -> None:
     for split in SPLITS:
         counts = ", ".join(f"{mos}: {count}" for mos, count in facts["mos_histogram"][split].items())
         print(f"  {split} clips by stand-in MOS (0 to 100, from the known strength, no viewer gave it): {counts}")
+    # By their keys: folders made by an older version name the parts differently.
+    losses = [f"{key.removesuffix('_loss')} {loss:.2f}" for key, loss in facts.items() if key.endswith("_loss")]
     print(
         f"  policy: {facts['parameters'] / 1e6:.2f} M parameters, warmed up in {facts['warmup_seconds']:.0f} s; "
-        f"loss of the eyes {facts['vision_loss']:.2f}, of the words {facts['words_loss']:.2f}, "
-        f"of the form {facts['form_loss']:.2f}"
+        f"loss by part of the warm-up: {', '.join(losses)}"
     )
     print(
         f"  after the warm-up, on held-out clips: format rate {measured['format_rate']:.3f}, "
-        f"SRCC of the sampled scores with the stand-in MOS {measured['srcc']:+.3f} (it knows nothing yet), "
-        f"spread of a group's scores {measured['group_std']:.2f}, "
-        f"distortion named right {100 * measured['named_right']:.0f}%"
+        f"SRCC of the sampled scores with the stand-in MOS {measured['srcc']:+.3f} (near 0: it has not learned quality "
+        f"yet), spread of a group's scores {measured['group_std']:.2f}, "
+        f"distortion named correctly {100 * measured['named_right']:.0f}%"
     )

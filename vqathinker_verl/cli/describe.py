@@ -1,4 +1,4 @@
-"""`vqathinker describe`: what a model says of the quality of videos, as a packet for a judge."""
+"""`vqathinker describe`: write quality descriptions of videos as a bundle for human or LLM judges."""
 
 import argparse
 import sys
@@ -14,7 +14,7 @@ from vqathinker_verl.understanding.asking import ask_all
 from vqathinker_verl.understanding.describe import DESCRIBE_PROMPT, described, save_frames, write_page
 
 EXAMPLE = "vqathinker describe clips/ --model outputs/model --output-dir descriptions"
-EXIT_CODES = "0: all have a response; 1: some videos could not be read (each is named); 2: nothing could be done"
+EXIT_CODES = "0: all videos have a response; 1: some could not be read (each is named); 2: nothing was done"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -28,13 +28,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--prompt",
         default=DESCRIBE_PROMPT,
         metavar="TEXT",
-        help="the question (default: for a description of quality)",
+        help="the question (default: asks for a description of the quality)",
     )
     add_engine_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Describe; 0 all have a response, 1 some videos could not be read, 2 not done."""
+    """Describe; return 0 if all videos have a response, 1 if some could not be read, 2 if not done."""
     try:
         return _describe(args)
     except (ValueError, EngineError) as error:

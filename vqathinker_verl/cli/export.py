@@ -1,4 +1,4 @@
-"""`vqathinker export`: a training checkpoint as a model that other programs load."""
+"""`vqathinker export`: write a training checkpoint as a model that other programs can load."""
 
 import argparse
 import sys
@@ -24,26 +24,26 @@ def configure(parser: argparse.ArgumentParser) -> None:
     which.add_argument(
         "--best",
         action="store_true",
-        help="of an OUTPUT_DIR: the checkpoint with the highest held-out SRCC (mean over the data sources)",
+        help="with an OUTPUT_DIR: take the checkpoint with the highest held-out SRCC (mean over the data sources)",
     )
-    which.add_argument("--step", type=int, metavar="N", help="of an OUTPUT_DIR: the checkpoint of this step")
+    which.add_argument("--step", type=int, metavar="N", help="with an OUTPUT_DIR: take the checkpoint of this step")
     parser.add_argument("--output-dir", type=Path, metavar="DIR", help="folder to make (default: huggingface_model in "
                         "the checkpoint's folder)")  # fmt: skip
-    parser.add_argument("--preset", metavar="NAME|FILE", help="write this preset into the folder, so that scoring asks "
-                        "the model by it (default: as at the run's validation)")  # fmt: skip
-    parser.add_argument("--dtype", choices=DTYPES, help="of the weights (default: that of the run's rollouts)")
+    parser.add_argument("--preset", metavar="NAME|FILE", help="write this preset into the folder, so that scoring uses "
+                        "it (default: the settings of the run's validation)")  # fmt: skip
+    parser.add_argument("--dtype", choices=DTYPES, help="type of the weights (default: that of the run's rollouts)")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Export, and print the folder; 2 if there is nothing to export."""
+    """Export, and print the folder; return 2 if there is nothing to export."""
     checkpoint = args.checkpoint
-    for name in ("torch", "verl"):  # the weights are merged in a process of its own, which imports both
+    for name in ("torch", "verl"):  # a separate process merges the weights and imports both
         if find_spec(name) is None:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
     try:
         if args.best:
-            checkpoint, said = best_checkpoint(checkpoint)
-            print(f"vqathinker export: {said}", file=sys.stderr)
+            checkpoint, message = best_checkpoint(checkpoint)
+            print(f"vqathinker export: {message}", file=sys.stderr)
         elif args.step is not None:
             checkpoint = checkpoint_of(checkpoint, args.step)
         folder = export_checkpoint(checkpoint, args.output_dir, dtype=args.dtype, preset=args.preset)

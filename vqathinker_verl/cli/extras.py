@@ -1,8 +1,8 @@
-"""Names the extra of pyproject.toml that brings a dependency which is not installed."""
+"""Name the extra of pyproject.toml that installs a missing dependency."""
 
 from importlib.util import find_spec
 
-# The extra that each command needs. It brings all that the command imports, so one installation is enough.
+# The extra that each command needs. It installs everything that the command imports, so one installation is enough.
 EXTRA_OF_COMMAND = {
     "prepare": "data",
     "synthesize": "data",
@@ -23,7 +23,7 @@ EXTRA_OF_COMMAND = {
     "understand": "score",
     "reasoning": "data",
 }
-# The smallest extra that brings a module, by the module's top-level name.
+# The smallest extra that installs a module, by the module's top-level name.
 EXTRA_OF_MODULE = {
     **dict.fromkeys(
         ("PIL", "av", "cachetools", "decord", "jinja2", "matplotlib", "pandas", "pyarrow", "pydantic", "rich", "tqdm"),
@@ -47,8 +47,8 @@ def missing_dependency(error: ModuleNotFoundError, command: str) -> str | None:
         command: A subcommand of `vqathinker`.
 
     Returns:
-        One line without the command's name, or None if the module is installed or is no optional dependency: the error
-        is then a fault of the code, and its traceback is needed.
+        One line without the command's name, or None if the module is installed or is not an optional dependency: the
+        error is then a bug in the code, and its traceback is needed.
     """
     module = (error.name or "").partition(".")[0]
     if module not in (*EXTRA_OF_MODULE, "vllm") or find_spec(module) is not None:

@@ -1,4 +1,4 @@
-"""Faults of the input, named and counted on the terminal."""
+"""Print the problems of the input, named and counted."""
 
 import sys
 from collections.abc import Iterable, Sequence
@@ -7,12 +7,12 @@ from pathlib import Path
 from vqathinker_verl.data.output import listed
 from vqathinker_verl.inference.scoring import left_out
 
-# Faults of one kind that are named on the terminal; the files name them all.
+# Problems of one kind that are named on the terminal; the files name all of them.
 MAX_NAMED = 20
 
 
 def print_faults(kind: str, messages: Sequence[str]) -> None:
-    """Name and count faults of one kind on the standard error."""
+    """Name and count the problems of one kind on the standard error."""
     if messages:
         print(f"{kind}: {len(messages)}", file=sys.stderr)
     for message in messages[:MAX_NAMED]:

@@ -1,7 +1,7 @@
-"""The `vqathinker` command: one subcommand per module, imported only when it is called.
+"""The `vqathinker` command: one subcommand per module, which is imported only when the subcommand is called.
 
 A subcommand's module defines `configure(parser)`, which adds its arguments, and `run(args) -> int`, whose value is
-the exit code: 0 done, 1 done with faults that were reported, 2 not done (invalid arguments or input). EXAMPLE and
+the exit code: 0 done, 1 done with problems that were reported, 2 not done (invalid arguments or input). EXAMPLE and
 EXIT_CODES of the module are shown at the end of its help.
 """
 
@@ -26,17 +26,17 @@ GROUPS = {
     "train": {
         "plan": ("vqathinker_verl.cli.plan", "show a recipe's config, tokens, steps and memory before it runs"),
         "doctor": ("vqathinker_verl.cli.doctor", "check versions, plugin, device, decoder, disk and memory"),
-        "train": ("vqathinker_verl.cli.train", "train a model; without data of your own, the demo"),
-        "watch": ("vqathinker_verl.cli.watch", "show the screen of a run started elsewhere, or ended"),
+        "train": ("vqathinker_verl.cli.train", "train a model; without data of your own, train the demo"),
+        "watch": ("vqathinker_verl.cli.watch", "show the screen of a run that was started elsewhere or has ended"),
         "summary": ("vqathinker_verl.cli.summary", "print a training run's tables and draw its plots"),
         "export": ("vqathinker_verl.cli.export", "turn a training checkpoint into a Hugging Face model"),
     },
     "use": {
         "score": ("vqathinker_verl.cli.score", "score videos, with the model's reasoning"),
-        "compare": ("vqathinker_verl.cli.compare", "tell which of two videos is better, or rank several"),
+        "compare": ("vqathinker_verl.cli.compare", "print which of two videos is better, or rank several"),
         "ui": ("vqathinker_verl.cli.ui", "serve a web page that scores and compares videos"),
         "serve": ("vqathinker_verl.cli.serve", "serve scores over HTTP, to programs and other training runs"),
-        "describe": ("vqathinker_verl.cli.describe", "write quality descriptions for a judge to rate"),
+        "describe": ("vqathinker_verl.cli.describe", "write quality descriptions as a bundle for human or LLM judges"),
     },
     "measure": {
         "evaluate": ("vqathinker_verl.cli.evaluate", "compare predictions with labels: tables, files and a report"),
@@ -44,7 +44,7 @@ GROUPS = {
         "understand": ("vqathinker_verl.cli.understand", "measure the accuracy of answers to questions on videos"),
         "reasoning": (
             "vqathinker_verl.cli.reasoning",
-            "check what the reasoning names against labels",
+            "compare the distortion named in the reasoning with the true one (demo clips)",
         ),
     },
 }
@@ -53,13 +53,13 @@ EXAMPLE = "vqathinker score clips/ --model outputs/model --output scores.jsonl"
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Keeps line breaks of descriptions, and ends an option's help with its default if it has a plain one."""
+    """Keeps the line breaks of descriptions, and appends the default to an option's help if it is a plain value."""
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=28)
 
     def _format_usage(self, usage: Any, actions: Any, groups: Any, prefix: Any) -> str:
-        """The positional arguments only: the options are listed below, and prepare has 30 of them."""
+        """Show only the positional arguments: the options are listed below, and prepare has 30 of them."""
         positional = [action for action in actions if not action.option_strings]
         if usage is None and len(positional) < len(actions):
             text = super()._format_usage(usage, positional, [], prefix)
@@ -87,7 +87,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
     def reject(self, arguments: Sequence[str]) -> NoReturn:
-        """Report arguments that mean nothing; the first one with the closest option."""
+        """Report unknown arguments: the first one, with the closest option."""
         name = arguments[0].partition("=")[0]
         options = [option for option in self._option_string_actions if option.startswith("--")]
         self.error(f"unrecognized argument {arguments[0]}{did_you_mean(name, options)}")
@@ -99,7 +99,7 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
 
 
 def _parsers(command: str | None) -> tuple[Parser, Parser]:
-    """The parser of the whole command and that of the subcommand, the same one without a subcommand."""
+    """Return the parser of the complete command and the subcommand's; without a subcommand, both are the same."""
     parser = Parser(
         prog="vqathinker",
         usage="vqathinker [--version] COMMAND ...",
@@ -148,7 +148,7 @@ def _run(argv: list[str], command: str | None) -> int:
     end = argv.index("--") if takes_overrides and "--" in argv else len(argv)
     args, unknown = parser.parse_known_args(argv[:end])
     if takes_overrides:
-        # argparse takes positional arguments in one piece; overrides may stand between options, too.
+        # argparse takes positional arguments in one piece; overrides may also be between options.
         args.overrides = [*args.overrides, *(item for item in unknown if not item.startswith("-")), *argv[end + 1 :]]
         unknown = [item for item in unknown if item.startswith("-")]
     if unknown:

@@ -1,4 +1,4 @@
-"""`vqathinker plan`: a recipe's config, tokens, steps and memory, without a GPU, a model or data."""
+"""`vqathinker plan`: print a recipe's config, tokens, steps and memory, without a GPU, a model or data."""
 
 import argparse
 import sys
@@ -8,18 +8,20 @@ from vqathinker_verl.plan.model import load_model
 from vqathinker_verl.plan.recipe import compose_recipe, find_recipe, recipe_overrides
 
 EXAMPLE = "vqathinker plan qwen2_5_vl_7b --gpu-memory 141"
-EXIT_CODES = "0: the run would fit; 1: it would not (each reason is named); 2: there is nothing to plan"
+EXIT_CODES = "0: the run would fit; 1: it would not fit (each reason is named); 2: nothing could be planned"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("recipe", metavar="RECIPE", help="a script of recipes/, by path or by name (qwen2_5_vl_7b)")
     parser.add_argument(
-        "overrides", nargs="*", metavar="FIELD=VALUE", help="Hydra overrides, as the recipe itself takes them"
+        "overrides", nargs="*", metavar="FIELD=VALUE", help="Hydra overrides, the same as for the recipe itself"
     )
-    parser.add_argument("--full", action="store_true", help="print the whole config, not what differs from verl's")
     parser.add_argument(
-        "--gpu-memory", type=float, default=79.0, metavar="GIB", help="memory of one GPU; 79 is an 80 GB card"
+        "--full", action="store_true", help="print the complete config, not only the fields that differ from verl's"
+    )
+    parser.add_argument(
+        "--gpu-memory", type=float, default=79.0, metavar="GIB", help="memory of one GPU; an 80 GB card has 79"
     )
     parser.add_argument(
         "--video",
@@ -29,13 +31,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="size of a source video (default: 1920x1080)",
     )
     parser.description = (
-        "Show what a recipe would take: config, tokens, steps and memory, without a GPU or data. Its variables\n"
+        "Show what a recipe would need: config, tokens, steps and memory, without a GPU or data. Its variables\n"
         "(MODEL_PATH, TRAIN_FILES, NNODES, NGPUS_PER_NODE, ...) are read from the environment, as when it runs."
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the plan; 1 when it has faults, 2 when there is nothing to plan."""
+    """Print the plan; return 1 if the run would not fit, 2 if nothing could be planned."""
     from vqathinker_verl.plan.figures import faults_of, figures_of
     from vqathinker_verl.plan.report import text_of
 
@@ -58,7 +60,7 @@ def video_size(text: str) -> tuple[int, int]:
     """Read WIDTHxHEIGHT.
 
     Raises:
-        argparse.ArgumentTypeError: it is none.
+        argparse.ArgumentTypeError: the text does not have this form.
     """
     width, _, height = text.partition("x")
     if not (width.isdigit() and height.isdigit()):

@@ -1,4 +1,4 @@
-"""`vqathinker prepare`: label files in, checked parquet for verl out."""
+"""`vqathinker prepare`: check label files and write them as parquet for verl."""
 
 import argparse
 import os
@@ -21,7 +21,7 @@ from vqathinker_verl.prompts import QUALITY_PROMPT
 
 EXAMPLE = """vqathinker prepare ratings.csv --dataset mine --video-root clips/ --scale 0 100 --output train.parquet \\
   --holdout 0.2 --holdout-output val.parquet"""
-EXIT_CODES = "0: all rows are in; 1: some were left out (see OUTPUT.quarantine.csv); 2: nothing was written"
+EXIT_CODES = "0: all rows were accepted; 1: some were left out (see OUTPUT.quarantine.csv); 2: nothing was written"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--label-sets",
         type=Path,
         metavar="FILE",
-        help="JSON list of label sets, in place of LABELS and the options below",
+        help="JSON list of label sets, instead of LABELS and the options below",
     )
     add_label_options(labels)
 
@@ -42,13 +42,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     output.add_argument("--output", type=Path, required=True, metavar="FILE", help="parquet file to write")
     output.add_argument("--split", default="train", metavar="NAME", help="name of the split, in extra_info.split")
     output.add_argument(
-        "--holdout", type=float, metavar="SHARE", help="share of the videos to hold out, by source and seed"
+        "--holdout", type=float, metavar="SHARE", help="share of the videos to hold out; chosen by source and seed"
     )
     output.add_argument("--holdout-output", type=Path, metavar="FILE", help="parquet file of the held-out videos")
-    output.add_argument("--holdout-split", default="val", metavar="NAME", help="name of that split")
+    output.add_argument("--holdout-split", default="val", metavar="NAME", help="name of the held-out split")
     output.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the choice of held-out videos")
     output.add_argument(
-        "--exclude", type=Path, nargs="+", default=[], metavar="FILE", help="parquet files whose videos may not recur"
+        "--exclude", type=Path, nargs="+", default=[], metavar="FILE", help="parquet files whose videos are rejected"
     )
     output.add_argument("--prompt", default=QUALITY_PROMPT, metavar="TEXT", help="the question (default: the paper's)")
     output.add_argument(
@@ -57,7 +57,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     output.add_argument("--histogram", type=Path, metavar="FILE", help="picture of the MOS (default: OUTPUT.mos.png)")
 
     checks = parser.add_argument_group("checks")
-    checks.add_argument("--strict", action="store_true", help="stop at the first fault and write nothing")
+    checks.add_argument("--strict", action="store_true", help="stop at the first invalid row and write nothing")
     checks.add_argument("--allow-missing", action="store_true", help="keep and count rows without a video file")
     checks.add_argument("--no-probe", dest="probe", action="store_false", help="do not open the videos")
     checks.add_argument("--workers", type=int, default=min(16, 2 * (os.cpu_count() or 1)), metavar="N",
@@ -66,7 +66,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prepare the labels; 0 all rows are in, 1 some were left out, 2 not done."""
+    """Prepare the labels; return 0 if all rows were accepted, 1 if some were left out, 2 if not done."""
     try:
         return _prepare(args)
     except LabelError as error:
@@ -119,7 +119,7 @@ def _prepare(args: argparse.Namespace) -> int:
 
 
 def _checked_records(args: argparse.Namespace, guesses: list[str]) -> tuple[list[Record], list[Reject], set[str]]:
-    """The good rows of all sets, the others, and the ids of the good ones that have no file."""
+    """Return the accepted rows of all sets, the rejected ones, and the ids of accepted rows that have no file."""
     records: list[Record] = []
     rejects: list[Reject] = []
     missing: set[str] = set()
@@ -166,7 +166,7 @@ def _checked_records(args: argparse.Namespace, guesses: list[str]) -> tuple[list
 
 
 def _left_out(folder: Path, labels: list[RawLabel]) -> list[str]:
-    """Lines that list what in a dataset's folder is not read."""
+    """Return lines that list the files in a dataset's folder that are not read."""
     videos, others = left_out(folder, labels)
     lines = {"videos without a label": videos, "files that are not videos, by their suffix": others}
     return [f"{folder}: left out {len(files)} {what}: {listed(files)}" for what, files in lines.items() if files]
@@ -177,7 +177,7 @@ def _sources(args: argparse.Namespace) -> list[LabelSource]:
         raise LabelError("expected either one label file or --label-sets FILE")
     if args.label_sets is not None:
         for option in ("label_format", "scale", *(name for name in FIELDS if name != "format")):
-            # --higher-is-better is False, an option not given None.
+            # --higher-is-better gives False; an option that was not given is None.
             given = getattr(args, option)
             if given is not None and (given is not False or option == "lower_is_better"):
                 option = option.removeprefix("label_")
@@ -198,7 +198,7 @@ def _video_root(source: LabelSource, registry: Registry, allow_missing: bool) ->
         if not allow_missing:
             raise LabelError(f"{source.labels}: no --video-root; to check labels without videos add --allow-missing")
         return None
-    if not os.path.isdir(video_root):  # unlike Path.is_dir, also for what can be no path
+    if not os.path.isdir(video_root):  # unlike Path.is_dir, it also accepts text that cannot be a path
         raise LabelError(f"{video_root}: the video root is not a folder")
     # Absolute, so that a worker opens the file from any working directory.
     return video_root.resolve()

@@ -1,4 +1,4 @@
-"""`vqathinker reasoning`: what a model's reasoning names, held against what is true of the demo's clips."""
+"""`vqathinker reasoning`: compare the distortions named in the reasoning with the true ones of the demo's clips."""
 
 import argparse
 import math
@@ -19,11 +19,11 @@ LINES = {
     "names_one": "names one of the words",
     "names_several": "names several",
     "named_right": "names the true one",
-    "named_right_chance": "  words dealt out blindly",
+    "named_right_chance": "  chance (shuffled words)",
     "distortion_right": "a named distortion is true",
-    "distortion_right_chance": "  words dealt out blindly",
+    "distortion_right_chance": "  chance (shuffled words)",
     "score_named": "mean score, distortion named",
-    "score_rest": "mean score, the rest",
+    "score_rest": "mean score, no distortion named",
     "score_difference": "difference",
     "score_slightly": "mean score with 'slightly'",
     "score_clearly": "mean score with 'clearly'",
@@ -31,7 +31,7 @@ LINES = {
 }
 
 EXAMPLE = "vqathinker reasoning scores.jsonl --labels outputs/demo/labels/val.csv"
-EXIT_CODES = "0: done; 1: some videos have no label (each is named); 2: nothing could be done"
+EXIT_CODES = "0: done; 1: some videos have no label (each is named); 2: nothing was done"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Read, compare, print; 0 done, 1 some videos have no label, 2 not done."""
+    """Read, compare and print; return 0 if done, 1 if some videos have no label, 2 if not done."""
     try:
         predictions = read_predictions(args.responses)
         if args.output is not None:

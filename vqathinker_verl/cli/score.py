@@ -1,4 +1,4 @@
-"""`vqathinker score`: the score and the reasoning of videos, by a trained model."""
+"""`vqathinker score`: score videos with a trained model, and keep its reasoning."""
 
 import argparse
 import json
@@ -23,7 +23,7 @@ from vqathinker_verl.inference.scoring import check_videos, find_videos
 from vqathinker_verl.inference.settings import AskingSettings
 
 EXAMPLE = "vqathinker score clips/ --model outputs/model --output scores.jsonl"
-EXIT_CODES = "0: every video was answered; 1: some could not be used (each is named); 2: nothing could be done"
+EXIT_CODES = "0: every video was answered; 1: some could not be used (each is named); 2: nothing was scored"
 
 FORMATS = ("table", "json")
 
@@ -37,8 +37,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     output.add_argument("--csv", type=Path, metavar="FILE", help="table of all videos, for spreadsheets and `evaluate`")
     output.add_argument("--html", type=Path, metavar="FILE", help="page with a picture, the score and the reasoning of "
                         "each video, in one file")  # fmt: skip
-    output.add_argument("--format", choices=FORMATS, help="what is printed (default: table on a terminal, else json, "
-                        "or nothing with --output, --csv or --html)")  # fmt: skip
+    output.add_argument("--format", choices=FORMATS, help="what to print (default: table on a terminal; otherwise "
+                        "json, or nothing with --output, --csv or --html)")  # fmt: skip
     add_root_option(parser)
     add_engine_options(parser)
     add_question_options(parser)
@@ -46,7 +46,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Score; 0 all have a response, 1 some videos could not be used, 2 nothing could be done."""
+    """Score; return 0 if all have a response, 1 if some videos could not be used, 2 if nothing was scored."""
     try:
         return score(args)
     except (ValueError, EngineError) as error:
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def score(args: argparse.Namespace) -> int:
-    """Score what is not in the output yet.
+    """Score the videos that are not in the output yet.
 
     Raises:
         ValueError: An option, the videos or the output cannot be used.

@@ -17,40 +17,42 @@ from vqathinker_verl.inference.quiet import quiet_libraries
 
 EXAMPLE = "vqathinker serve --model outputs/model --video-root /data/clips"
 EXIT_CODES = """0: stopped by SIGTERM or Ctrl-C
-1: stopped, but what was being scored was not finished in time (--grace)
+1: stopped, but the videos being scored were not finished in time (--grace)
 2: the service could not be started"""
-IDLE_SECONDS = 5.0  # for threads to end whose results nobody waits for any more
+IDLE_SECONDS = 5.0  # longest wait for threads whose results are not needed any more
 TOKEN_VARIABLE = "VQATHINKER_TOKEN"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `vqathinker serve`."""
     access = parser.add_argument_group("address and access")
-    access.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="127.0.0.1: from this machine only; "
-                        "another address needs a token")  # fmt: skip
-    access.add_argument("--port", type=int, default=8000, metavar="N", help="0: any free port, which is printed")
-    access.add_argument("--token-file", type=Path, metavar="FILE", help="holds the token that requests must "
+    access.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="127.0.0.1 can be reached only "
+                        "from this machine; another address needs a token")  # fmt: skip
+    access.add_argument("--port", type=int, default=8000, metavar="N", help="0 takes any free port, which is printed")
+    access.add_argument("--token-file", type=Path, metavar="FILE", help="file with the token that requests must "
                         f"send as Authorization: Bearer TOKEN (default: {TOKEN_VARIABLE} of the environment, or "
                         "none)")  # fmt: skip
     access.add_argument("--video-root", dest="roots", type=Path, action="append", metavar="DIR", help="accept "
                         "paths of videos under this folder; may be repeated (default: uploads only)")  # fmt: skip
     limits = parser.add_argument_group("limits")
-    limits.add_argument("--max-upload-mb", type=float, default=256.0, metavar="MB", help="largest request; else 413")
+    limits.add_argument("--max-upload-mb", type=float, default=256.0, metavar="MB", help="largest request; larger "
+                        "ones get status 413")  # fmt: skip
     limits.add_argument("--timeout", type=float, default=300.0, metavar="SECONDS", help="longest time for a request, "
-                        "its upload and its wait included; else 408")  # fmt: skip
-    limits.add_argument("--max-queue", type=int, default=128, metavar="N", help="most requests that wait; else 429")
+                        "including its upload and its wait; then it gets status 408")  # fmt: skip
+    limits.add_argument("--max-queue", type=int, default=128, metavar="N", help="most requests that wait; further ones "
+                        "get status 429")  # fmt: skip
     limits.add_argument("--batch-size", type=int, default=32, metavar="N", help="most videos that are scored together")
     limits.add_argument("--batch-wait-ms", type=float, default=10.0, metavar="MS", help="how long a batch waits for "
                         "more requests")  # fmt: skip
-    limits.add_argument("--grace", type=int, default=30, metavar="SECONDS", help="longest wait at the end for what is "
-                        "being scored")  # fmt: skip
+    limits.add_argument("--grace", type=int, default=30, metavar="SECONDS", help="longest wait at the end for "
+                        "videos that are being scored")  # fmt: skip
     add_engine_options(parser)
     add_question_options(parser)
     add_calibration_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until stopped; 2 if that cannot be begun."""
+    """Serve until stopped; return 2 if the service cannot be started."""
     # Before the model is loaded; Starlette imports the last one only when a form arrives.
     import fastapi  # noqa: F401
     import prometheus_client  # noqa: F401
@@ -100,7 +102,7 @@ def _serve(args: argparse.Namespace) -> int:
 
 
 def _token(file: Path | None) -> str | None:
-    """The token that requests must send, or None.
+    """Return the token that requests must send, or None.
 
     Raises:
         ValueError: The file is empty.

@@ -1,4 +1,4 @@
-"""`vqathinker summary OUTPUT_DIR`: what a training run did, as the screen at its end shows it."""
+"""`vqathinker summary OUTPUT_DIR`: print the results of a training run, as the screen at its end shows them."""
 
 import argparse
 import sys
@@ -18,7 +18,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Merge, draw, print. Exit code 2 where there is nothing to read."""
+    """Merge the metrics, draw and print; return 2 if there is nothing to read."""
     if not (args.output_dir / "metrics").is_dir():
         print(
             f"vqathinker summary: {args.output_dir}: no metrics folder; expected the OUTPUT_DIR of a run",

@@ -1,4 +1,4 @@
-"""`vqathinker synthesize`: chains of known order from any folder of decent videos, to train on without labels."""
+"""`vqathinker synthesize`: make chains of known order from a folder of good videos, to train on without labels."""
 
 import argparse
 import os
@@ -30,7 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     output = parser.add_argument_group("output")
     output.add_argument(
         "--output-dir", type=Path, required=True, metavar="DIR",
-        help="where clips/, chains.parquet and contact_sheet.jpg go; the same command resumes",
+        help="folder to write clips/, chains.parquet and contact_sheet.jpg to; the same command resumes",
     )  # fmt: skip
     output.add_argument("--dataset", default="chains", metavar="NAME", help="name that becomes verl's data_source")
     output.add_argument("--split", default="train", metavar="NAME", help="name of the split, in extra_info.split")
@@ -38,11 +38,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     chains = parser.add_argument_group("chains")
     chains.add_argument(
         "--distortions", nargs="+", default=list(DISTORTIONS), metavar="NAME",
-        help=f"what chains are made of (default: all: {', '.join(DISTORTIONS)})",
+        help=f"distortions to make chains with (default: all: {', '.join(DISTORTIONS)})",
     )  # fmt: skip
-    chains.add_argument("--chains-per-video", type=int, metavar="N", help="distortions drawn for each video "
-                        "(default: all that are given)")  # fmt: skip
-    chains.add_argument("--strengths", type=int, default=5, metavar="K", help="strengths of a chain, 0 included")
+    chains.add_argument("--chains-per-video", type=int, metavar="N", help="distortions chosen at random for "
+                        "each video (default: all given)")  # fmt: skip
+    chains.add_argument("--strengths", type=int, default=5, metavar="K", help="strengths per chain, including 0")
     chains.add_argument("--max-ssim", type=float, default=0.98, metavar="X", help="a step is dropped if its SSIM to "
                         "the step before is above this")  # fmt: skip
     chains.add_argument("--max-height", type=int, default=540, metavar="PIXELS", help="larger pictures are scaled down")
@@ -53,7 +53,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Make the chains; 0 all videos were used, 1 some were not, 2 nothing was written."""
+    """Make the chains; return 0 if all videos were used, 1 if some were not, 2 if nothing was written."""
     try:
         return _synthesize(args)
     except (SynthesisError, RuntimeError) as error:
@@ -91,7 +91,7 @@ def _synthesize(args: argparse.Namespace) -> int:
     dropped = sum(len(chain.dropped) for chain in made)
     print(f"{folder / 'chains.parquet'}: {len(rows)} rows, {len(kept)} chains, no MOS")
     print(f"{folder / 'contact_sheet.jpg'}: contact sheet")
-    print(f"{dropped} steps were dropped, as they look like the step before (SSIM above {args.max_ssim:g})")
+    print(f"{dropped} steps were dropped because they look like the step before (SSIM above {args.max_ssim:g})")
     if failed:
         print(f"{len(failed)} videos were left out, the first: {next(iter(failed.values()))}; all in "
               f"{folder / 'rejected.csv'}")  # fmt: skip
@@ -117,7 +117,7 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _sources(paths: list[Path]) -> dict[str, Path]:
-    """The videos by their ids: the path below the folder that was given, or the file's name.
+    """Return the videos by their ids: the path below the given folder, or the file's name.
 
     Still images make no chains: they are named, counted and left out.
     """

@@ -1,4 +1,4 @@
-"""`vqathinker train`: checks the settings, makes the demo if no data are given, and starts verl's trainer."""
+"""`vqathinker train`: check the settings, make the demo if no data are given, and start verl's trainer."""
 
 import argparse
 import os
@@ -33,35 +33,35 @@ STAND_IN = "The demo's MOS is a stand-in: a function of how strongly a clip was 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `vqathinker train`."""
     parser.description = (
-        "Train a model by GRPO. Without --model, --train and --val this is the demo: a tiny model, on clips that are\n"
-        "made first. A run that was stopped resumes from its last checkpoint. Each option can also be set by the\n"
-        "environment variable in brackets."
+        "Train a model by GRPO. Without --model, --train and --val, the command trains the demo: a tiny model, on\n"
+        "clips that are made first. A run that was stopped resumes from its last checkpoint. Each option can also be\n"
+        "set by the environment variable in brackets."
     )
     data = parser.add_argument_group("model and data")
     data.add_argument("--model", metavar="MODEL", help="Hugging Face folder or name to start from (MODEL_PATH)")
     data.add_argument("--train", nargs="+", metavar="FILE", help="parquet of `vqathinker prepare` (TRAIN_FILES)")
     data.add_argument("--val", nargs="+", metavar="FILE", help="parquet to validate on (VAL_FILES)")
-    data.add_argument("--output-dir", metavar="DIR", help=f"where the run is kept (OUTPUT_DIR; default: {OUTPUT_DIR})")
+    data.add_argument("--output-dir", metavar="DIR", help=f"folder of the run (OUTPUT_DIR; default: {OUTPUT_DIR})")
     size = parser.add_argument_group("size of the run")
     size.add_argument("--steps", metavar="N", help="training steps in all (TOTAL_STEPS; default: the experiment's)")
-    size.add_argument("--videos-per-step", metavar="N", help="batch and mini batch (default: the experiment's)")
-    size.add_argument("--responses-per-video", metavar="N", help="responses to sample (default: the experiment's)")
+    size.add_argument("--videos-per-step", metavar="N", help="batch and mini-batch size (default: the experiment's)")
+    size.add_argument("--responses-per-video", metavar="N", help="sampled responses (default: the experiment's)")
     size.add_argument("--experiment", metavar="NAME", help="file of vqathinker_verl/config/experiment (EXPERIMENT; "
                       "default: full, or demo)")  # fmt: skip
     size.add_argument("--seed", metavar="N", help="seed of data and perturbations (SEED; default: 0)")
     machine = parser.add_argument_group("machine")
-    machine.add_argument("--device", metavar="|".join(DEVICES), help="(DEVICE; default: gpu if one answers)")
+    machine.add_argument("--device", metavar="|".join(DEVICES), help="(DEVICE; default: gpu if a GPU is found)")
     machine.add_argument("--gpus", metavar="N", help="GPUs per node (NGPUS_PER_NODE; default: all)")
     machine.add_argument("--nodes", metavar="N", help="nodes of the Ray cluster (NNODES; default: the experiment's)")
     output = parser.add_argument_group("output")
     output.add_argument(
-        "--verbose", action="store_true", help="print what verl, Ray and vLLM print, in place of the screen (VERBOSE=1)"
+        "--verbose", action="store_true", help="print what verl, Ray and vLLM print, without the screen (VERBOSE=1)"
     )
     parser.add_argument("overrides", nargs="*", metavar="FIELD=VALUE", help="Hydra overrides of any field, after --")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train; 0 done, 2 invalid input, else how the run ended."""
+    """Train; return 0 if done, 2 for invalid input, otherwise the exit code of the run."""
     plan = bool(os.environ.get("PLAN"))
     try:
         settings = read_settings(args, os.environ, plan=plan)
@@ -92,9 +92,9 @@ def _train(settings: Settings, args: argparse.Namespace) -> int:
 
 
 def make_demo(folder: Path, seed: int) -> int:
-    """Make what is missing of the demo in `folder`; returns the exit code of the first command that fails, or 0.
+    """Make the missing parts of the demo in `folder`; return the exit code of the first command that fails, or 0.
 
-    The commands run in processes of their own: this one stays small while verl's trainer runs.
+    The commands run in separate processes, so that this one stays small while verl's trainer runs.
     """
     more = shlex.split(os.environ.get("DEMO_ARGUMENTS", ""))
     commands = [["demo", "--output-dir", str(folder), "--seed", str(seed), *more]]
@@ -110,7 +110,7 @@ def make_demo(folder: Path, seed: int) -> int:
 
 
 def _with_demo(settings: Settings) -> Settings:
-    """The settings with the demo's model and data where this run is the demo."""
+    """Return the settings, with the demo's model and data if this run is the demo."""
     folder = settings.demo_dir
     if folder is None:
         return settings

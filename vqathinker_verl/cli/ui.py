@@ -1,4 +1,4 @@
-"""`vqathinker ui`: a page in the browser that scores videos."""
+"""`vqathinker ui`: serve a web page that scores videos."""
 
 import argparse
 import sys
@@ -14,15 +14,15 @@ EXIT_CODES = "0: stopped by Ctrl-C; 2: the page could not be served"
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `vqathinker ui`."""
     page = parser.add_argument_group("page")
-    page.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="127.0.0.1: from this machine only; the "
-                      "page asks for no password")  # fmt: skip
+    page.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="127.0.0.1 can be reached only from "
+                      "this machine; the page has no password")  # fmt: skip
     page.add_argument("--port", type=int, default=7860, metavar="N", help="port of the page")
     add_engine_options(parser)
     add_question_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve the page until interrupted; 2 if it cannot be served."""
+    """Serve the page until interrupted; return 2 if it cannot be served."""
     import gradio  # noqa: F401 - before the model is loaded
 
     from vqathinker_verl.inference.ui import build_page, serve

@@ -1,4 +1,4 @@
-"""`vqathinker understand`: questions about videos, asked and evaluated, or the answers of a file evaluated."""
+"""`vqathinker understand`: ask a model questions about videos and evaluate its answers, or those of a file."""
 
 import argparse
 import hashlib
@@ -19,7 +19,7 @@ from vqathinker_verl.understanding.questions import Question, QuestionError, Que
 
 EXAMPLE = "vqathinker understand questions.jsonl --video-root clips/ --model outputs/model --output answers.jsonl"
 EXIT_CODES = """0: done; 1: done, but questions were left out or videos could not be read (each is named)
-2: nothing could be done"""
+2: nothing was done"""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -31,9 +31,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--video-root", type=Path, metavar="DIR", help="folder of the videos (default: that of the questions)"
     )
     parser.add_argument(
-        "--follow-links", action="store_true", help="videos may be symbolic links out of the video root"
+        "--follow-links", action="store_true", help="accept symbolic links that lead out of the video root"
     )
-    parser.add_argument("--answers", type=Path, metavar="FILE", help="JSONL with id and response, in place of a model")
+    parser.add_argument("--answers", type=Path, metavar="FILE", help="JSONL with id and response, instead of a model")
     parser.add_argument(
         "--output", type=Path, required=True, metavar="FILE", help="JSONL of answers; resumed if it exists"
     )
@@ -41,7 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Ask and evaluate; 0 done, 1 done with faults that were reported, 2 not done."""
+    """Ask and evaluate; return 0 if done, 1 if done with problems that were reported, 2 if not done."""
     try:
         return _understand(args)
     except (ValueError, EngineError) as error:
@@ -59,9 +59,9 @@ def _understand(args: argparse.Namespace) -> int:
         if args.output.resolve() == args.answers.resolve():
             raise QuestionError(f"--output would overwrite the answers in {args.answers}")
         if args.output.with_name(args.output.name + ".settings.json").exists():
-            raise QuestionError(f"{args.output}: holds answers of a model; choose another --output")
+            raise QuestionError(f"{args.output}: contains answers of a model; choose another --output")
         rows, unmatched = _of_file(args.answers, found.questions)
-        faults["answers that fit no question, or questions without"] = unmatched
+        faults["answers without a question, or questions without an answer"] = unmatched
         write_jsonl(args.output, rows)
     else:
         rows = _ask(args, found.questions)
@@ -94,7 +94,7 @@ def _ask(args: argparse.Namespace, questions: Sequence[Question]) -> list[Row]:
 
 
 def _row(question: Question, response: str | None) -> Row:
-    """What is kept of one answer; `choice` is null where a response gives none."""
+    """Return the row of one answer; `choice` is null if the response gives none."""
     return {
         "video": question.video,
         "type": question.type,
@@ -106,7 +106,7 @@ def _row(question: Question, response: str | None) -> Row:
 
 
 def _of_file(path: Path, questions: Sequence[Question]) -> tuple[list[Row], list[str]]:
-    """Rows as `_ask` gives them, from the responses of a file; and what fits on one side only."""
+    """Return rows in the format of `_ask` from the responses of a file, and what has no counterpart there."""
     by_id = {question.id: question for question in questions}
     given: dict[str, Row] = {}
     unmatched = []
@@ -117,7 +117,7 @@ def _of_file(path: Path, questions: Sequence[Question]) -> tuple[list[Row], list
         if response is not None and not isinstance(response, str):
             raise QuestionError(f"{where}: response: expected text, got {response!r:.80}")
         if name in given:
-            raise QuestionError(f"{where}: id {name!r} has an answer already; expected one a question")
+            raise QuestionError(f"{where}: id {name!r} has an answer already; expected one per question")
         given[name] = dict(row)
         if name not in by_id:
             unmatched.append(f"{where}: no question has the id {name!r}")

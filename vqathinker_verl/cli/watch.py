@@ -1,4 +1,4 @@
-"""`vqathinker watch OUTPUT_DIR`: the screen of a run that was started elsewhere, or that has ended."""
+"""`vqathinker watch OUTPUT_DIR`: show the screen of a run that was started elsewhere or has ended."""
 
 import argparse
 import sys
@@ -11,8 +11,8 @@ from vqathinker_verl.runner.metrics_log import read_metrics, series
 from vqathinker_verl.runner.record import FILE, read_record, silent_seconds
 
 EXAMPLE = "vqathinker watch outputs/vqathinker"
-EXIT_CODES = "0: the run ended well; 1: it failed, or its launcher was killed; 2: there is no run"
-SILENT_SECONDS = 60.0  # a run that lives writes a line of memory.jsonl every five seconds
+EXIT_CODES = "0: the run succeeded; 1: it failed, or its launcher was killed; 2: there is no run"
+SILENT_SECONDS = 60.0  # an active run writes a line of memory.jsonl every five seconds
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Show the run until it has ended; 0 if it ended well, 1 if not, 2 where there is no run."""
+    """Show the run until it has ended; return 0 if it succeeded, 1 if not, 2 if there is no run."""
     folder: Path = args.output_dir
     if not read_record(folder).starts:
         print(f"vqathinker watch: {folder}: no {FILE}; expected the OUTPUT_DIR of a run", file=sys.stderr)
@@ -46,9 +46,9 @@ def run(args: argparse.Namespace) -> int:
     if start.code == 0:
         return 0
     if start.ended is None:
-        said = f"no sign of life for {silent_seconds(start, folder):.0f} s; its launcher was killed, or is on a node "
-        said += "whose files are not seen here"
+        message = f"the run has written nothing for {silent_seconds(start, folder):.0f} s; its launcher was killed, or "
+        message += "it is on a node whose files cannot be seen from here"
     else:
-        said = f"the run stopped with exit code {start.code}. Reason: {start.reason or 'none was printed'}"
-    print(f"vqathinker watch: {said}\nvqathinker watch: log: {shown_path(folder)}/train.log", file=sys.stderr)
+        message = f"the run stopped with exit code {start.code}. Reason: {start.reason or 'none was printed'}"
+    print(f"vqathinker watch: {message}\nvqathinker watch: log: {shown_path(folder)}/train.log", file=sys.stderr)
     return 1

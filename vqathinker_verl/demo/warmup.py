@@ -1,16 +1,16 @@
-"""The supervised format warm-up: the policy learns to see and to answer in form, and nothing of quality.
+"""The supervised format warm-up: the policy learns to see and to answer in the format, but nothing about quality.
 
-Three parts, all on clips drawn on the fly (`warmup_clips`):
+It has three parts, all on clips drawn on the fly (`warmup_clips`):
 
-1. The eyes: the vision tower, under a linear head that is thrown away, learns to tell what was done to a clip.
-2. The words: the whole policy learns to write `<think>It looks very grainy</think><answer>3.47</answer>` after the
-   video alone, without the question: a short prompt costs less, and leaves the attention little but the video.
-3. The form: the same with the question that training asks.
+1. `vision`: the vision tower, under a linear head that is discarded afterwards, learns to recognise the distortion.
+2. `caption`: the complete policy learns to write `<think>It looks very grainy</think><answer>3.47</answer>` after the
+   video alone, without the question. A short prompt costs less, and the attention has little besides the video to use.
+3. `answer`: the same with the question that training asks.
 
-The words say what can be seen; the score is drawn at random, evenly over the score range, whatever the clip. So the
-score carries no information on the clip, and what the policy later knows of quality comes from the rewards. The loss
-takes the expectation over the scores' digits rather than the one that was drawn: chance would otherwise leave the
-policy with a small liking for some score on some kind of clip, and a greedy answer would show nothing else.
+The words describe what is visible; the score is drawn at random, evenly over the score range, whatever the clip. So the
+score carries no information about the clip, and everything that the policy later knows about quality comes from the
+rewards. The loss takes the expectation over the scores' digits instead of the digits that were drawn. Otherwise, chance
+would leave the policy with a small preference for some score on some kind of clip, which greedy answers would show.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ from vqathinker_verl.demo.model import DEGREE_WORDS, think_text
 from vqathinker_verl.demo.warmup_clips import NUM_SAMPLED, WarmupClip
 from vqathinker_verl.prompts import QUALITY_PROMPT, chat_messages
 
-WORD_WEIGHT = 4.0  # of a token that says what is seen, in the loss; the tokens of the form are learnt soon
+WORD_WEIGHT = 4.0  # weight in the loss of a token that names what is seen; the tokens of the format are learned quickly
 FRAMES_PER_PATCH = 2  # Qwen2.5-VL's temporal patch size
 DEGREE_STEPS = (0.45, 0.75)  # strengths at which "slightly" becomes "clearly", and that becomes "very"
 
@@ -34,18 +34,18 @@ def degree_of(strength: float) -> int:
 
 
 def answer_text(clip: WarmupClip, rng: np.random.Generator) -> str:
-    """The response to learn: true words on what is seen, and a score that has nothing to do with the clip."""
+    """Return the response to learn: true words on what is seen, and a score that is independent of the clip."""
     score = rng.integers(100, 501) / 100
     return f"<think>{think_text(clip.distortion, degree_of(clip.strength))}</think><answer>{score:.2f}</answer>"
 
 
 def prompt_text(processor: Any, question: str = QUALITY_PROMPT) -> str:
-    """A question after one video, as the chat template puts it."""
+    """Return the prompt of one video and a question, in the chat template."""
     return processor.apply_chat_template(chat_messages(question), add_generation_prompt=True, tokenize=False)
 
 
 def video_inputs(processor: Any, clips: Sequence[np.ndarray]) -> dict[str, Any]:
-    """Pixels as the processor makes them, from the sampled frames of each clip, (T, H, W, 3) uint8."""
+    """Return the processor's pixels of the sampled frames of each clip, (T, H, W, 3) uint8."""
     import torch
 
     videos = [torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2) for frames in clips]
@@ -53,7 +53,7 @@ def video_inputs(processor: Any, clips: Sequence[np.ndarray]) -> dict[str, Any]:
 
 
 def seconds_per_patch(seconds: Sequence[float]) -> Any:
-    """Seconds between two temporal patches of clips of these durations, `NUM_SAMPLED` frames shown of each: (N,)."""
+    """Return the seconds between two temporal patches, (N,), for clips of these durations and `NUM_SAMPLED` frames."""
     import torch
 
     return torch.tensor(seconds, dtype=torch.float32) * FRAMES_PER_PATCH / NUM_SAMPLED
@@ -62,7 +62,7 @@ def seconds_per_patch(seconds: Sequence[float]) -> Any:
 def prompt_inputs(
     processor: Any, clips: Sequence[np.ndarray], seconds: Sequence[float], question: str = QUALITY_PROMPT
 ) -> dict[str, Any]:
-    """All inputs of the model for one question on each clip; the prompts have one length, so no padding.
+    """Return all inputs of the model for one question on each clip; all prompts have one length, so none is padded.
 
     Args:
         processor: Of the demo's policy.
@@ -88,7 +88,7 @@ def train_vision(
     seed: int,
     on_step: Callable[[float], None],
 ) -> None:
-    """Part 1: cross entropy of (distortion, degree) from the mean visual token, in place; see the module."""
+    """Train part 1 in place: cross entropy of (distortion, degree) from the mean visual token; see the module."""
     import torch
 
     with torch.random.fork_rng(devices=[]):
@@ -108,15 +108,15 @@ def train_vision(
 
 
 def _trained(module: Any) -> list[Any]:
-    """The parameters that the warm-up trains: all but the patch filters.
+    """Return the parameters that the warm-up trains: all except the patch filters.
 
-    Those start as what is wanted (see `model.py`), and steps of the size that the rest needs would wash them out.
+    The patch filters start with useful values (see `model.py`), and the learning rate of the rest would destroy them.
     """
     return [p for name, p in module.named_parameters() if "patch_embed" not in name]
 
 
 def _is_word(answer_ids: Any, tokenizer: Any) -> Any:
-    """Which tokens of the answers say what is seen: (B, L) bool."""
+    """Return which tokens of the answers name what is seen: (B, L) bool."""
     import torch
 
     seen = {f" {word}" for word in (*DISTORTION_WORDS.values(), *DEGREE_WORDS)}
@@ -129,7 +129,7 @@ def _class_of(clip: WarmupClip) -> int:
     return 0 if kind == 0 else 1 + len(DEGREE_WORDS) * (kind - 1) + degree_of(clip.strength)
 
 
-def train_form(
+def train_answers(
     model: Any,
     processor: Any,
     batches: Any,
@@ -140,7 +140,7 @@ def train_form(
     on_step: Callable[[float], None],
     question: str = QUALITY_PROMPT,
 ) -> None:
-    """Parts 2 and 3: cross entropy of the responses' tokens, in place; see the module."""
+    """Train parts 2 and 3 in place: cross entropy of the responses' tokens; see the module."""
     import torch
 
     rng = np.random.default_rng(seed)
@@ -175,10 +175,10 @@ def train_form(
 
 
 def target_probabilities(answer_ids: Any, tokenizer: Any) -> Any:
-    """Next-token probabilities to learn: (B, L, V) float32, of answers (B, L) whose score is even over 1.00 to 5.00.
+    """Return the next-token probabilities to learn, (B, L, V) float32, of answers (B, L) with scores even over 1 to 5.
 
-    A token of the form or of the words has all its probability; a digit of the score shares it with the digits that
-    could stand in its place. (5 can only go on as 5.00, so its decimals are certain.)
+    A token of the format or of the words has probability 1; a digit of the score shares it with the digits that
+    could be in its place. (After 5, only 5.00 is possible, so its decimals are certain.)
     """
     import torch
 
@@ -186,11 +186,11 @@ def target_probabilities(answer_ids: Any, tokenizer: Any) -> Any:
     digits = tokenizer.convert_tokens_to_ids(list("0123456789"))
     rows, starts = torch.nonzero(answer_ids == tokenizer.convert_tokens_to_ids("<answer>"), as_tuple=True)
     below_five = answer_ids[rows, starts + 1] != digits[5]
-    whole = torch.zeros(len(tokenizer))
-    whole[digits[1:5]], whole[digits[5]] = 100 / 401, 1 / 401
+    units = torch.zeros(len(tokenizer))
+    units[digits[1:5]], units[digits[5]] = 100 / 401, 1 / 401
     decimal = torch.zeros(len(tokenizer))
     decimal[digits] = 0.1
-    targets[rows, starts + 1] = whole
+    targets[rows, starts + 1] = units
     for offset in (3, 4):  # 2 is the point
         targets[rows[below_five], starts[below_five] + offset] = decimal
     return targets

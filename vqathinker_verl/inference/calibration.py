@@ -61,7 +61,7 @@ class Calibration:
             ValueError: They are of another model, or it is asked in another way.
         """
         if self.made_with is None:
-            _warn(f"{self.name}: the file does not say of which model it is; make sure that it is this one")
+            _warn(f"{self.name}: the file does not state its model; make sure that it is this one")
             return
         before, now = self.made_with.get("model"), settings["model"]
         if not same_model(before, now):

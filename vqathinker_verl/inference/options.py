@@ -1,4 +1,4 @@
-"""The options that `score`, `ui`, `understand` and `describe` share: which model, how it is run, what it is shown."""
+"""The options that `score`, `ui`, `understand` and `describe` share: the model, how it runs, and its frames."""
 
 import argparse
 import sys
@@ -10,7 +10,7 @@ from vqathinker_verl.inference.engines.contract import EXPORT_FILE
 from vqathinker_verl.inference.preset import preset_names
 from vqathinker_verl.inference.settings import AskingSettings, Scoring, asking_settings
 
-FAR = 2  # times as many frames as the model was validated with are unlike what it has learnt
+FAR = 2  # a warning is printed above this multiple of the frames with which the model was validated
 
 
 def add_engine_options(parser: argparse.ArgumentParser, *, model_required: bool = True) -> None:
@@ -20,11 +20,11 @@ def add_engine_options(parser: argparse.ArgumentParser, *, model_required: bool 
         "--model",
         required=model_required,
         metavar="MODEL",
-        help="Hugging Face folder or name, or a training run; with --server as it is served",
+        help="Hugging Face folder or name, or a training run; with --server the served name",
     )
     model.add_argument("--server", metavar="URL", help="OpenAI-compatible server, such as `vllm serve`")
     model.add_argument(
-        "--backend", choices=get_args(Backend), default="auto", help="auto: vllm if it is installed, else transformers"
+        "--backend", choices=get_args(Backend), default="auto", help="auto: vllm if installed, otherwise transformers"
     )
     model.add_argument("--dtype", default="auto", metavar="NAME", help="auto: bfloat16 on a GPU, float32 without one")
     asked = parser.add_argument_group(
@@ -34,10 +34,10 @@ def add_engine_options(parser: argparse.ArgumentParser, *, model_required: bool 
     asked.add_argument("--max-tokens", type=int, metavar="N", help="longest response (default: the model's, or 2048)")
     asked.add_argument("--temperature", type=float, metavar="T", help="0: the likeliest tokens (default: the model's, "
                        "or 0; 1 for --num-samples above 1)")  # fmt: skip
-    asked.add_argument("--top-p", type=float, metavar="P", help="share of the probability to draw from (default: the "
+    asked.add_argument("--top-p", type=float, metavar="P", help="share of the probability to sample from (default: the "
                        "model's, or 1)")  # fmt: skip
-    asked.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the draws at a temperature above 0")
-    asked.add_argument("--no-thinking", action="store_true", help="the score alone, without reasoning: faster")
+    asked.add_argument("--seed", type=int, default=0, metavar="N", help="seed of sampling at a temperature above 0")
+    asked.add_argument("--no-thinking", action="store_true", help="ask for the score without reasoning: faster")
     asked.add_argument("--num-frames", type=int, metavar="N",
                        help=f"frames to show (default: the model's, or {EVALUATION_FRAMES.num_frames})")  # fmt: skip
     asked.add_argument("--max-pixels", type=int, metavar="N",
@@ -47,7 +47,7 @@ def add_engine_options(parser: argparse.ArgumentParser, *, model_required: bool 
 
 
 def add_question_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that only commands that ask for a score have."""
+    """Add the options of the commands that ask for a score."""
     asked = parser.add_argument_group("question")
     asked.add_argument(
         "--num-samples",
@@ -58,14 +58,14 @@ def add_question_options(parser: argparse.ArgumentParser) -> None:
     asked.add_argument(
         "--scoring",
         choices=get_args(Scoring),
-        help="greedy: the likeliest response's number; mean: of K sampled ones; expectation: the expected number after "
-        "the likeliest reasoning, in finer steps (default: the model's, or greedy)",
+        help="greedy: the number in the likeliest response; mean: the mean of K sampled ones; expectation: the "
+        "expected number after the likeliest reasoning, in finer steps (default: the model's, or greedy)",
     )
     asked.add_argument(
         "--preset",
         metavar="NAME|FILE",
-        help="question, answer form, frames and sampling of a published model, in place of the model's own: "
-        f"{', '.join(preset_names())}, or a JSON file; other options win over it",
+        help="question, answer format, frames and sampling of a published model, instead of the model's own: "
+        f"{', '.join(preset_names())}, or a JSON file; other options override it",
     )
     asked.add_argument("--prompt", metavar="TEXT", help="the question (default: the model's, or the paper's)")
 
@@ -73,8 +73,8 @@ def add_question_options(parser: argparse.ArgumentParser) -> None:
 def add_calibration_option(parser: argparse.ArgumentParser) -> None:
     """Add --calibration of the commands that write or serve scores."""
     level = parser.add_argument_group("level of the scores")
-    level.add_argument("--calibration", type=Path, metavar="FILE", help="map scores to the level of your labels, by a "
-                        "file of `vqathinker calibrate` made with this model and these settings")  # fmt: skip
+    level.add_argument("--calibration", type=Path, metavar="FILE", help="map scores to the level of your labels, with "
+                        "a file of `vqathinker calibrate` made with this model and these settings")  # fmt: skip
 
 
 def add_root_option(parser: argparse.ArgumentParser) -> None:
@@ -95,18 +95,18 @@ def asking_from(args: argparse.Namespace) -> AskingSettings:
     )  # fmt: skip
     own, shown = settings.defaults.frames.num_frames, settings.frames.num_frames
     if args.preset is None and shown > FAR * own and (Path(settings.model) / EXPORT_FILE).is_file():
-        sys.stderr.write(f"vqathinker: warning: {shown} frames are shown, {own} at the model's validation\n")
+        sys.stderr.write(f"vqathinker: warning: {shown} frames are shown; the model was validated with {own}\n")
     for note in settings.notes:
         sys.stderr.write(f"vqathinker: {note}\n")
     return settings
 
 
 def likeliest_from(args: argparse.Namespace, prompt: str) -> AskingSettings:
-    """Return the settings for other questions than that for a score: one response, the likeliest.
+    """Return the settings for questions that do not ask for a score: one response, the likeliest.
 
     Args:
         args: The options of `add_engine_options`.
-        prompt: The question, or what tells all questions of a file from those of another.
+        prompt: The question, or a text that identifies all questions of a file.
 
     Raises:
         ValueError: An option is out of range, or the model cannot be used.
