@@ -1,5 +1,7 @@
 """The question that the model is asked, and the scale that it answers on."""
 
+from typing import Any
+
 # Lowest and highest score a model may give, and the scale that every MOS is mapped to.
 SCORE_RANGE = (1.0, 5.0)
 
@@ -41,3 +43,14 @@ def video_messages(prompt: str) -> list[dict[str, str]]:
     [{'role': 'user', 'content': '<video>How good is it?'}]
     """
     return [{"role": "user", "content": "<video>" + prompt}]
+
+
+def chat_messages(prompt: str, system: str = "") -> list[dict[str, Any]]:
+    """Return what a processor's chat template takes in place of `video_messages(prompt)`, as verl's dataset makes it.
+
+    Args:
+        prompt: The question about one video.
+        system: The system's text, which only presets have.
+    """
+    before = [{"role": "system", "content": [{"type": "text", "text": system}]}] if system else []
+    return [*before, {"role": "user", "content": [{"type": "video"}, {"type": "text", "text": prompt}]}]

@@ -10,8 +10,8 @@ import yaml
 from vqathinker_verl.config import CONFIG_DIR
 from vqathinker_verl.frames import FrameSpec, decode
 from vqathinker_verl.inference.engines import EVALUATION_FRAMES
-from vqathinker_verl.inference.engines.prompting import Prompting, chat, frames_and_metadata
-from vqathinker_verl.prompts import QUALITY_PROMPT
+from vqathinker_verl.inference.engines.prompting import Prompting, frames_and_metadata
+from vqathinker_verl.prompts import QUALITY_PROMPT, chat_messages
 
 
 def test_the_default_frames_are_those_of_the_validation():
@@ -60,7 +60,7 @@ def test_the_chat_is_what_verls_dataset_makes_of_a_row(tiny_model):
     row = {"prompt": video_messages(QUALITY_PROMPT), "videos": ["a.mp4"]}
     stand_in = type("Keys", (), {"image_key": "images", "video_key": "videos", "audio_key": "audios", "processor": 1})
     (message,) = RLHFDataset._build_messages(stand_in, row, "prompt")
-    (ours,) = chat(QUALITY_PROMPT)
+    (ours,) = chat_messages(QUALITY_PROMPT)
     kept = [{name: value for name, value in item.items() if name != "video"} for item in message["content"]]
     assert kept == ours["content"]
     assert message["role"] == ours["role"]

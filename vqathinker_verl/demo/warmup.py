@@ -21,7 +21,7 @@ import numpy as np
 from vqathinker_verl.demo.degradations import DISTORTION_WORDS, DISTORTIONS
 from vqathinker_verl.demo.model import DEGREE_WORDS, think_text
 from vqathinker_verl.demo.warmup_clips import NUM_SAMPLED, WarmupClip
-from vqathinker_verl.prompts import QUALITY_PROMPT
+from vqathinker_verl.prompts import QUALITY_PROMPT, chat_messages
 
 WORD_WEIGHT = 4.0  # weight in the loss of a token that names what is seen; the tokens of the format are learned quickly
 FRAMES_PER_PATCH = 2  # Qwen2.5-VL's temporal patch size
@@ -41,9 +41,7 @@ def answer_text(clip: WarmupClip, rng: np.random.Generator) -> str:
 
 def prompt_text(processor: Any, question: str = QUALITY_PROMPT) -> str:
     """Return the prompt of one video and a question, in the chat template."""
-    content = [{"type": "video"}, {"type": "text", "text": question}]
-    message = {"role": "user", "content": content}
-    return processor.apply_chat_template([message], add_generation_prompt=True, tokenize=False)
+    return processor.apply_chat_template(chat_messages(question), add_generation_prompt=True, tokenize=False)
 
 
 def video_inputs(processor: Any, clips: Sequence[np.ndarray]) -> dict[str, Any]:

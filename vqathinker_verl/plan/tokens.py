@@ -3,14 +3,13 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig
 
 from vqathinker_verl.frames.spec import FrameSpec, VideoInfo, video_tokens
 from vqathinker_verl.plan.model import Model
 from vqathinker_verl.plugin.config import plain
-from vqathinker_verl.prompts import QUALITY_PROMPT
+from vqathinker_verl.prompts import QUALITY_PROMPT, chat_messages
 
 # Where no tokenizer is at hand: English takes 4 characters a token or a little more, and the chat template's own
 # tokens (roles, a short system prompt) are about 30.
@@ -79,9 +78,7 @@ def text_tokens(path: str, family: str) -> tuple[int, bool]:
 
         tokenizer = AutoTokenizer.from_pretrained(folder)
         if tokenizer.chat_template:
-            content: list[dict[str, Any]] = [{"type": "video"}, {"type": "text", "text": QUALITY_PROMPT}]
-            text = tokenizer.apply_chat_template(
-                [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
-            )
+            messages = chat_messages(QUALITY_PROMPT)
+            text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
             return len(tokenizer(text, add_special_tokens=False)["input_ids"]) - PLACEHOLDERS[family], True
     return math.ceil(len(QUALITY_PROMPT) / CHARACTERS_PER_TOKEN) + CHAT_TOKENS, False

@@ -20,6 +20,7 @@ from vqathinker_verl.frames.tensors import Video, at_24_fps, frames_and_metadata
 from vqathinker_verl.inference.engines.contract import EXPORT_FILE, EngineError, Request
 from vqathinker_verl.inference.engines.expectation import character_tokens
 from vqathinker_verl.inference.engines.frame_array import FrameArray
+from vqathinker_verl.prompts import chat_messages
 from vqathinker_verl.seeding import seed_from
 
 logger = logging.getLogger(__name__)
@@ -56,7 +57,9 @@ class Prompting:
 
         One placeholder stands for the video.
         """
-        text = self.processor.apply_chat_template(chat(prompt, self.system), tokenize=False, add_generation_prompt=True)
+        text = self.processor.apply_chat_template(
+            chat_messages(prompt, self.system), tokenize=False, add_generation_prompt=True
+        )
         return str(text) + (self.answer_prefix if begin is None else begin)
 
     def features(self, prompt: str, video: DecodedVideo, begin: str | None = None) -> Any:
@@ -122,15 +125,6 @@ class FrameTimes:
     def vllm(self, video: Video) -> dict[str, Any]:
         """`mm_processor_kwargs` of a vLLM request about `video`."""
         return vllm_times(self.model_type, [video])
-
-
-def chat(prompt: str, system: str = "") -> list[dict[str, Any]]:
-    """The chat messages that verl's dataset makes of `vqathinker_verl.prompts.video_messages(prompt)`.
-
-    A system's text, which only presets have, comes first.
-    """
-    before = [{"role": "system", "content": [{"type": "text", "text": system}]}] if system else []
-    return [*before, {"role": "user", "content": [{"type": "video"}, {"type": "text", "text": prompt}]}]
 
 
 def load_processor(model: str) -> Any:
