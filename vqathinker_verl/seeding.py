@@ -1,4 +1,4 @@
-"""The one rule from names to a seed."""
+"""The one rule that turns names into a seed."""
 
 import hashlib
 import json

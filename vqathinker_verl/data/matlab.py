@@ -1,4 +1,4 @@
-"""MATLAB files, read in a process of their own: a damaged one can crash the process that reads it (scipy's loadmat)."""
+"""Read MATLAB files in a separate process: a damaged file can crash the process that reads it (scipy's loadmat)."""
 
 import json
 import os

@@ -112,7 +112,7 @@ def proposed_scale(lowest: float, highest: float) -> Scale | None:
 def _column(
     rows: Sequence[Mapping[str, str]], names: re.Pattern[str], fits: Callable[[str], bool], but: str = ""
 ) -> str | None:
-    """The column that its name and its values speak for; its values alone, if only one column has such values."""
+    """Return the column whose name and values fit; if only one column has fitting values, its name need not fit."""
     fitting = [name for name in rows[0] if name != but and all(fits(row[name]) for row in rows if row[name])]
     named = [name for name in fitting if names.search(name)]
     return named[0] if named else fitting[0] if len(fitting) == 1 else None

@@ -1,4 +1,4 @@
-"""Names of one video: one spelling for all, and a dataset's other naming schemes."""
+"""Normalise the names of a video, and translate them between a dataset's naming schemes."""
 
 import os
 import posixpath

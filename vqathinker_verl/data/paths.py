@@ -1,4 +1,4 @@
-"""What a label may name: files inside the video root, and no others."""
+"""Check that a label names only files inside the video root."""
 
 import os
 import posixpath

@@ -1,4 +1,4 @@
-"""What passes between the steps of `vqathinker prepare`."""
+"""The records that the steps of `vqathinker prepare` pass to each other."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
 """The benchmarks we know: scale, size, citation, label files and folder layout. A user's file adds to them.
 
-`datasets.json` beside this module and a user's own file have one form, explained in docs/data.md.
+`datasets.json` in this folder and a user's own file have the same form, which docs/data.md explains.
 """
 
 import math

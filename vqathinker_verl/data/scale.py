@@ -1,4 +1,4 @@
-"""From a dataset's own MOS scale to the one that the model answers on."""
+"""Map MOS from a dataset's own scale to the scale on which the model answers."""
 
 import math
 

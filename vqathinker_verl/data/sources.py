@@ -1,4 +1,4 @@
-"""One set of labels as a user names it: where it is, in which format, on which scale."""
+"""One set of labels as the user describes it: its place, format and scale."""
 
 import logging
 import os

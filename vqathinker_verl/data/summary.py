@@ -1,4 +1,4 @@
-"""What was prepared, as a table and as a picture of the MOS."""
+"""Summarise the prepared rows as a table and as a histogram of the MOS."""
 
 from collections import Counter
 from collections.abc import Collection, Sequence

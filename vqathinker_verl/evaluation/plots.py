@@ -25,7 +25,7 @@ def scatter(result: BenchmarkResult) -> str:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    # The same figures give the same bytes; text stays text.
+    # Equal plots give equal bytes; text stays text.
     with matplotlib.rc_context({"svg.hashsalt": result.name, "svg.fonttype": "none", "font.size": 9}):
         figure, axes = pyplot.subplots(figsize=(4.2, 3.4), layout="constrained")
         many = len(result.pred) > VECTOR_POINTS

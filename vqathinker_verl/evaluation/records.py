@@ -1,4 +1,4 @@
-"""What passes between the steps of `vqathinker evaluate`."""
+"""The records that the steps of `vqathinker evaluate` pass to each other."""
 
 import math
 from dataclasses import dataclass

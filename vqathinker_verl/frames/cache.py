@@ -1,4 +1,4 @@
-"""Decoded frames shared by all who need them: each video decoded once, in bounded memory."""
+"""Share decoded frames between all callers: each video is decoded once, in bounded memory."""
 
 import asyncio
 import os
@@ -54,11 +54,11 @@ class CacheConfig:
 
 
 class FrameCache:
-    """Decodes a video once however many ask for it, and keeps the latest used within a byte limit.
+    """Decodes a video once for any number of callers, and keeps the most recently used ones within a byte limit.
 
     Callers of a video that is being decoded wait for that one decode. A video that failed is not tried again for
-    `error_seconds`, so that one broken file costs a step one time limit and not one for each response. A video larger
-    than the limit is handed out and not kept. Thread-safe; the arrays handed out are shared and read-only.
+    `error_seconds`, so that one broken file delays a step by one time limit and not by one for each response. A video
+    larger than the limit is returned but not kept. Thread-safe; the returned arrays are shared and read-only.
 
     Args:
         config: Its limits.
@@ -90,7 +90,7 @@ class FrameCache:
         return int(self._videos.currsize)
 
     def get(self, path: str | os.PathLike[str], spec: FrameSpec) -> DecodedVideo:
-        """Return the frames of a video, decoding it only when no one has.
+        """Return the frames of a video, decoding it only if they are not in the cache.
 
         Raises:
             VideoError: The video cannot be decoded.
@@ -107,7 +107,7 @@ class FrameCache:
         return await asyncio.shield(asyncio.wrap_future(self._request(path, spec)))
 
     async def decode_ahead(self, videos: Sequence[tuple[str, FrameSpec]]) -> None:
-        """Decode videos that will be asked for soon, as many as can be kept; failures are left to who asks for them."""
+        """Decode videos that will be requested soon, as many as can be kept; the later request raises failures."""
         kept, largest = 0, 1
         free = asyncio.Semaphore(self.config.workers)
 

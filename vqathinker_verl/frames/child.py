@@ -1,8 +1,8 @@
 """The process that decodes for another one: requests on standard input, answers on what was standard output.
 
 Decoders are C code: a file can abort the process that decodes it (decord does, on some damaged headers), hold Python's
-lock for good or take all memory. So that process does nothing else, and `processes.py` starts it, ends it at the time
-limit and says which video it died of.
+lock for ever or take all memory. So this process does nothing else, and `processes.py` starts it, ends it at the time
+limit and reports which video killed it.
 
 A request is a line of JSON, {"path", "folder" that a relative path starts from, "seconds", "spec" or null, "decoder"}.
 An answer is a line of JSON, followed for a decode by the bytes of the frames. JSON, since what is unpickled could run
@@ -34,7 +34,7 @@ def main() -> None:
     os.dup2(2, 1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's; it then closes our input
     # Without a handler this ends the process from the kernel, whatever holds Python's lock: a child whose parent was
-    # killed must not decode on for ever.
+    # killed must not continue decoding for ever.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     with contextlib.suppress(ImportError):

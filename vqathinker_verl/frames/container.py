@@ -1,4 +1,4 @@
-"""Opening a video file: which files are accepted, which of their streams is read, and the shape of its pictures."""
+"""Open a video file: decide which files are accepted, which stream is read, and the shape of its pictures."""
 
 import os
 import stat

@@ -1,4 +1,4 @@
-"""From a video file to the uint8 frames that a model sees, by the decoder of choice.
+"""Decode a video file into the uint8 frames that a model sees, with the chosen decoder.
 
 Pillow reads still images (`image.py`). PyAV, which brings its own FFmpeg in its wheel, reads every video (`reader.py`).
 decord is a choice for the videos on which it is exact (`decord_reader.py`); it gives the same frames there, and PyAV

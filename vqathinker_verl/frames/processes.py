@@ -1,7 +1,7 @@
-"""Decoding in child processes, which a damaged video may take down without harm; `child.py` is their side.
+"""Decode in child processes, which a damaged video may kill without harm; `child.py` is the code of the children.
 
-A child decodes one video at a time and is used again: it costs a start of its own only at first and after a video that
-killed it. There are as many as calls at the same time.
+A child decodes one video at a time and is reused: a new one starts only at first and after a video that killed it.
+There are as many children as simultaneous calls.
 """
 
 import atexit
@@ -143,7 +143,7 @@ class _Child:
 
         Raises:
             TimeoutError: None came by the deadline.
-            ChildProcessError: The child died; says of what.
+            ChildProcessError: The child died; the message gives the reason.
         """
         self._videos += 1
         self.fit = False

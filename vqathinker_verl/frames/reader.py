@@ -3,7 +3,7 @@
 The truth is what FFmpeg gives when it decodes the stream in order from its start; edit lists are honoured and samples
 that the file marks as not shown are not counted. Where a scan of the packets proves which pictures come out
 (`scan.py`), decoding begins at the key frame before each wanted picture, and every picture that comes out on the way
-must have the time stamp that the scan foretold. Everything else is decoded from its start to its end.
+must have the time stamp that the scan predicted. Everything else is decoded from its start to its end.
 """
 
 import logging
@@ -25,7 +25,7 @@ DECODER_THREADS = 2
 
 
 class UnforetoldError(Exception):
-    """Decoding from the middle gave something else than the scan of the packets says."""
+    """Decoding from the middle gave another result than the scan of the packets predicts."""
 
 
 def read_info(path: str) -> VideoInfo:
@@ -136,7 +136,7 @@ def _decode_from(container: Any, stream: Any, found: Scan, entry: Entry) -> Iter
 
 
 def _read_from_start(path: str, found: Scan, spec: FrameSpec | None) -> "tuple[VideoInfo, _Pictures | None]":
-    """Decode all pictures; those wanted are taken along if each packet gave one, else by a second pass."""
+    """Decode all pictures; keep the wanted ones if each packet gave one picture, otherwise decode a second time."""
     guess = found.packets
     times: list[int | None] = []
     last_duration, size, pictures = 0, None, None

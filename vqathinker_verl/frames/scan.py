@@ -114,7 +114,7 @@ def _changes_stream(packet: Any) -> bool:
 
 
 def _entries(pictures: list[Picture], times: list[int], codec_context: Any) -> list[Entry]:
-    """Packets to begin at; none where the time stamps do not bear out what the packets say."""
+    """Return the packets at which decoding may begin; none if the time stamps contradict the packets."""
     if not pictures or pictures[0].kind is not Kind.ENTRY or not _in_order_of_time(pictures, times):
         return []
     # FFmpeg's H.264 decoder leaves out a picture that comes later than it expects. (The other decoders know how late.)
@@ -180,7 +180,7 @@ def _stated_frames(path: str, container: Any, stream: Any) -> int:
 
 
 def _check_complete(path: str, container: Any, stated: int, packets: int, seconds: float) -> str | None:
-    """Refuse a file that is cut off; a note where it nearly is not.
+    """Refuse a file that is cut off; return a note if only little is missing.
 
     Raises:
         VideoError: Less than MIN_SHARE of it is there.

@@ -1,4 +1,4 @@
-"""Which of two videos is better, and with what probability; and a ranking that says where it is not sure."""
+"""Compare two videos with a probability, and rank several, marking the pairs that are not decided."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""verl's model merger, in a process of its own: `python -m vqathinker_verl.inference.merge ACTOR TARGET DTYPE`.
+"""Run verl's model merger in a separate process: `python -m vqathinker_verl.inference.merge ACTOR TARGET DTYPE`.
 
 verl 0.9.1's merger rounds every weight to bfloat16. That is what a rollout in bfloat16 sampled from; of a rollout in
 float32 (no GPU) it would be another model. So with DTYPE float32 the rounding is left out.

@@ -51,7 +51,7 @@ class Progress:
 
     @property
     def rate(self) -> float:
-        """How many a second; NaN at the start."""
+        """Number per second; NaN at the start."""
         seconds = self.clock() - self.begin
         return (self.done - self.earlier) / seconds if seconds > 0 else float("nan")
 

@@ -1,4 +1,4 @@
-"""Keeps the libraries' own warnings off the terminal of commands that print results there."""
+"""Hide the libraries' own warnings in commands that print results on the terminal."""
 
 import logging
 import os

@@ -1,7 +1,7 @@
-"""How a model is run and asked: one frozen record, made once by a command or by `VideoScorer`.
+"""The settings for running and asking a model: one frozen record, made once by a command or by `VideoScorer`.
 
-What is not given comes from the model itself (`vqathinker.json`, which `vqathinker export` writes), so that the same
-model and video get the same score from the command line and from Python.
+Settings that are not given come from the model itself (`vqathinker.json`, which `vqathinker export` writes), so that
+the same model and video get the same score from the command line and from Python.
 """
 
 import dataclasses

@@ -154,16 +154,16 @@ def score_card(line: Prediction) -> str:
     def place(value: float) -> float:
         return 100 * (min(max(value, lowest), highest) - lowest) / (highest - lowest)
 
-    beside, band = "", ""
+    details, band = "", ""
     if line.samples is not None:
         known = sum(not math.isnan(one) for one in line.samples)
-        beside = "" if math.isnan(spread) else f"± {spread:.2f}, "
-        beside = f'<span class="spread">{beside}mean of {known} answers</span>'
+        details = "" if math.isnan(spread) else f"± {spread:.2f}, "
+        details = f'<span class="spread">{details}mean of {known} answers</span>'
     if not math.isnan(spread):
         left, right = place(score - spread), place(score + spread)
         band = f'<div class="band" style="left: {left:.1f}%; width: {right - left:.1f}%"></div>'
     return (
-        f'<div class="card"><div><span class="number">{score:.2f}</span>{beside}</div>'
+        f'<div class="card"><div><span class="number">{score:.2f}</span>{details}</div>'
         f'<div class="track">{band}<div class="marker" style="left: {place(score):.1f}%"></div></div>'
         f'<div class="ends"><span>{lowest:g} very poor</span><span>{highest:g} excellent</span></div>'
         f"<div>{name}</div></div>"

@@ -1,4 +1,4 @@
-"""Which rows a batch holds when some of them are chains: complete chains, in a fixed share of the batch.
+"""Choose the rows of a batch if some of them are chains: complete chains, in a fixed share of the batch.
 
 verl 0.9.1 has no setting for the sampler of its V1 trainers, so the trainer's mixin replaces it (trainer.py). Batches
 are consecutive runs of this order, for the asynchronous trainers too, which take one row at a time.
@@ -21,9 +21,9 @@ def batch_order(
 ) -> list[int]:
     """Return the rows of one epoch, batch after batch.
 
-    An epoch shows each labelled row once, but those that fill no batch; without labelled rows, it has as many batches
-    as the chains fill. A chain that does not fit into what is left of its share is shown in part, by strengths spread
-    over all of it. A single place that is left goes to a labelled row.
+    An epoch shows each labelled row once, except the last ones that do not fill a batch; without labelled rows, it has
+    as many batches as the chains fill. If a chain does not fit into the rest of its share, only some of its strengths
+    are shown, spread over the chain. A single remaining place is given to a labelled row.
 
     Args:
         chains: The chain of each row, None for a labelled row.

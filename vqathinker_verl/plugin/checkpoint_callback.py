@@ -1,4 +1,4 @@
-"""What happens after each save: verl's `trainer.checkpoint_callback_class`."""
+"""Remove old checkpoints after each save, as verl's `trainer.checkpoint_callback_class`."""
 
 from pathlib import Path
 from typing import Any

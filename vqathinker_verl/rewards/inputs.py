@@ -1,4 +1,4 @@
-"""What a reward function gets: the responses of a batch, parsed, with their videos; read-only."""
+"""The input of a reward function: the parsed responses of a batch with their videos, read-only."""
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace

@@ -1,4 +1,4 @@
-"""Why a run failed, read from the lines that it printed."""
+"""Find out why a run failed, from the lines that it printed."""
 
 import re
 import time
@@ -80,4 +80,4 @@ class FailureReader:
 
     def dead_actors(self, since: float) -> list[str]:
         """Classes of the Ray actors whose death was reported since then, a moment of `time.monotonic`."""
-        return [name for name, told in self._deaths.items() if told >= since]
+        return [name for name, reported in self._deaths.items() if reported >= since]

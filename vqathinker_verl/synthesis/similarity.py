@@ -1,4 +1,4 @@
-"""SSIM, the measure of whether two strengths of a distortion differ visibly."""
+"""SSIM, which decides whether two strengths of a distortion differ visibly."""
 
 import numpy as np
 from numpy.typing import NDArray
