@@ -288,13 +288,13 @@ def parse_choice(text: str, options: Sequence[str], *, letters: bool = True) -> 
 
 def option_matches(answer: str, options: Sequence[str], *, letters: bool = True) -> list[int]:
     """Return the indices of the options that all of `answer` names, by letter, text or both; see `parse_choice`."""
-    words = words_of(answer)
+    answered = words_of(answer)
     matches = []
     for index, option in enumerate(options):
         words = words_of(option)
         letter = [LETTERS[index].casefold()]
         ways = (words, letter, letter + words) if letters else (words,)
-        if words and words in ways:
+        if answered and answered in ways:
             matches.append(index)
     return matches
 
