@@ -106,7 +106,8 @@ def read_features_once_per_prompt(transferqueue_utils: ModuleType) -> None:
     """Put the features, which our agent loop stores once per prompt, into the rows that a worker has read.
 
     For verl 0.9.1, which stores the processor's output with each response and has no hook between a worker's read and
-    its use. All reads of the workers go through this function (`tqbridge`); the trainer's own do not.
+    its use. All reads of the workers go through this function (`tqbridge`); the trainer's own do not. The test that
+    counts stock verl's bytes is in tests/plugin/test_features.py.
 
     Args:
         transferqueue_utils: the module verl.utils.transferqueue_utils.
