@@ -56,8 +56,9 @@ class PreparedPrompt:
     """What all sessions of one prompt share.
 
     `prompt_ids` are what the trainer sees, with the video's tokens; `server_prompt_ids` are for vLLM, which puts them
-    in itself. `features` are the small ones; the pixel values are in TransferQueue (features.py). `copies` are the perturbed copies, each with its perturbation: one for all sessions, or with
-    `temporal.per_response` one for each; none where there is nothing to compare.
+    in itself. `features` are the small ones: the pixel values are in TransferQueue (features.py). `copies` are the
+    perturbed copies, each with its perturbation: one for all sessions, or with `temporal.per_response` one for each;
+    none where there is nothing to compare.
     """
 
     prompt_ids: list[int]
