@@ -110,6 +110,10 @@ def test_two_steps_on_the_cpu_stack(recipe, demo, tmp_path, monkeypatch):
         )
         assert line["reward/overall"] == pytest.approx(np.mean([row["total"] for row in rollouts]), abs=1e-6)
         assert math.isfinite(line["actor/kl_loss"])
+        # A video's features once, none of the step before; asynchronous trainers hold those of later steps, too.
+        prompts = line["features/prompts"]
+        assert prompts >= VIDEOS if recipe.endswith("async") else prompts == VIDEOS
+        assert line["features/bytes"] > 0
     # The sampler's probabilities are the trainer's: prompt, frames and weights are the same on both sides.
     # A random model gives every token about the same probability, so it is their correlation that tells.
     for line in steps:
@@ -145,3 +149,4 @@ def test_two_workers_earn_what_one_would(demo, tmp_path):
         # What the two workers' advantages came from.
         assert steps[step]["critic/score/mean"] == pytest.approx(rewards.total.mean(), abs=1e-5)
         assert steps[step]["training/rollout_probs_diff_max"] < 0.02
+        assert steps[step]["features/prompts"] == VIDEOS  # whatever a worker's share of each prompt is
