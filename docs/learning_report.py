@@ -1,6 +1,6 @@
-"""Tables and figure of the runs of recipes/learn_demo.sh, as docs/learning.md shows them.
+"""Tables and metric of the runs of recipes/learn_demo.sh, as docs/learning.md shows them.
 
-python docs/learning_report.py outputs/learn [--figure docs/images/learning.png]
+python docs/learning_report.py outputs/learn [--metric docs/images/learning.png]
 
 Reads, for every LEARN_DIR/ARM-seedN, metrics.jsonl, verl's validation dumps and the evaluation of the last checkpoint,
 for every LEARN_DIR/before-seedN the evaluation of the policy before GRPO, and for every LEARN_DIR/demo-seedN the labels
@@ -99,8 +99,8 @@ def by_video(responses: pandas.DataFrame) -> pandas.DataFrame:
     return responses.groupby("video").agg({"pred_mos": "mean", "mos": "first"}).dropna()
 
 
-def figures(responses: pandas.DataFrame) -> dict[str, float]:
-    """One evaluation in figures."""
+def metrics(responses: pandas.DataFrame) -> dict[str, float]:
+    """One evaluation in metrics."""
     videos = by_video(responses)
     temporal = by_video(responses[responses["distortion"].isin([*TEMPORAL_DISTORTIONS, CLEAN])])
     return {
@@ -115,9 +115,9 @@ def figures(responses: pandas.DataFrame) -> dict[str, float]:
 
 def ablation(runs: list[Run]) -> str:
     """Mean and range over the seeds, an arm a line."""
-    lines = ["| arm | seeds | " + " | ".join(figures(runs[0].after)) + " |", "|---|---|" + "---|" * 6]
+    lines = ["| arm | seeds | " + " | ".join(metrics(runs[0].after)) + " |", "|---|---|" + "---|" * 6]
     for title, evaluations in _evaluations(runs).items():
-        table = pandas.DataFrame(map(figures, evaluations))
+        table = pandas.DataFrame(map(metrics, evaluations))
         lines.append(f"| {title} | {len(table)} | " + " | ".join(_spread(table[name]) for name in table) + " |")
     return "\n".join(lines)
 
@@ -214,8 +214,8 @@ def words(runs: list[Run]) -> str:
         found = []
         for run in runs:
             responses, _ = read_reasoning(read_predictions(run.dumps[choose(run.dumps)]), read_truth(run.label_file))
-            figures = findings(responses, num_resamples=10)
-            found.append({name: figures[name].value for name in WORDS})
+            metrics = findings(responses, num_resamples=10)
+            found.append({name: metrics[name].value for name in WORDS})
         columns[moment] = pandas.DataFrame(found)
     lines = ["| | before | after |", "|---|---|---|"]
     for name, title in WORDS.items():
@@ -239,7 +239,7 @@ def draw(runs: list[Run], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    metric, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
     full = [run for run in runs if run.arm == "all"] or runs
     for name in ("regression", "ranking", "temporal", "format"):
         frame = pandas.DataFrame({run.seed: _series(run, f"reward/{name}") for run in full}).rolling(5, 1).mean()
@@ -257,7 +257,7 @@ def draw(runs: list[Run], path: Path) -> None:
     right.set(xlabel="step", ylabel="SRCC", title="Held-out clips, stand-in MOS", ylim=(-0.6, 1))
     right.legend(fontsize="small", loc="lower right")
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    metric.savefig(path, dpi=110)
 
 
 def _validated(run: Run) -> pandas.Series:
@@ -270,10 +270,10 @@ def _series(run: Run, name: str) -> pandas.Series:
 
 
 def main() -> int:
-    """Print the tables, draw the figure."""
+    """Print the tables, draw the metric."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="LEARN_DIR of recipes/learn_demo.sh")
-    parser.add_argument("--figure", type=Path, help="where the picture goes; default LEARN_DIR/learning.png")
+    parser.add_argument("--metric", type=Path, help="where the picture goes; default LEARN_DIR/learning.png")
     args = parser.parse_args()
     runs = read_runs(args.folder)
     if not runs:
@@ -289,7 +289,7 @@ def main() -> int:
     }
     for title, text in sections.items():
         print(f"## {title}\n\n{text}\n")
-    draw(runs, args.figure or args.folder / "learning.png")
+    draw(runs, args.metric or args.folder / "learning.png")
     return 0
 
 

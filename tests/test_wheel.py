@@ -25,7 +25,9 @@ ARGUMENTS = {
     "export": ["run", "--output-dir", "exported"],
     "score": ["clip.mp4", "--model", "model"],
     "ui": ["--model", "model"],
+    "serve": ["--model", "model"],
     "describe": ["clip.mp4", "--model", "model", "--output-dir", "descriptions"],
+    "calibrate": ["predictions.jsonl", "--labels", "labels.csv", "--output", "calibration.json"],
     "evaluate": [
         "predictions.jsonl",
         "--labels",

@@ -89,6 +89,8 @@ def parse_answer(
     decimals: Decimals = "written",
     numbers: Numbers = "strict",
     prompt_opens_think: bool = False,
+    tags: tuple[str, str] = (_ANSWER_OPEN, _ANSWER_CLOSE),
+    key: str | None = None,
 ) -> ParsedAnswer:
     r"""Return the score of one response (docs/rewards.md).
 
@@ -109,6 +111,9 @@ def parse_answer(
             beside it, with "." as the only decimal sign (the released code).
         prompt_opens_think: whether the prompt ends with `<think>`, so that a response continues the reasoning; it is
             then well formed without a `<think>` of its own.
+        tags: what opens and closes the answer block.
+        key: the name of the number in an answer that is JSON; the first number behind `"key":` counts, and a block
+            without that key gives no score.
 
     Raises:
         TypeError: if `text` is not a string.
@@ -127,9 +132,11 @@ def parse_answer(
     check_choice("decimals", decimals, Decimals)
     check_choice("numbers", numbers, Numbers)
     well_formed = is_well_formed(text, prompt_opens_think=prompt_opens_think)
-    answer = last_answer(text)
+    answer = last_answer(text, tags)
     if answer is None and fallback == "text":
         answer = text
+    if answer is not None and key is not None:
+        answer = _value_of(key, answer)
     read = _strict_number if numbers == "strict" else _first_number
     score, fraction = read(answer or "", score_range)
     in_range = score_range is None or score_range[0] <= score <= score_range[1]
@@ -174,14 +181,22 @@ def _value(number: str) -> float:
     return float(number.translate(_TO_ASCII))
 
 
-def last_answer(text: str) -> str | None:
+def last_answer(text: str, tags: tuple[str, str] = (_ANSWER_OPEN, _ANSWER_CLOSE)) -> str | None:
     """Return what the last `<answer>…</answer>` block of `text` holds, or None if no block is closed."""
-    last_close = text.rfind(_ANSWER_CLOSE)
-    opening = text.rfind(_ANSWER_OPEN, 0, max(last_close, 0))
+    opens, closes = tags
+    last_close = text.rfind(closes)
+    opening = text.rfind(opens, 0, max(last_close, 0))
     if opening < 0:
         return None
-    begin = opening + len(_ANSWER_OPEN)
-    return text[begin : text.find(_ANSWER_CLOSE, begin)]
+    begin = opening + len(opens)
+    return text[begin : text.find(closes, begin)]
+
+
+def _value_of(key: str, answer: str) -> str | None:
+    """Return what stands behind `"key":` in an answer, or None."""
+    _, found, rest = answer.partition(f'"{key}"')
+    rest = rest.lstrip()
+    return rest[1:] if found and rest.startswith(":") else None
 
 
 def up_to_answer(text: str) -> str | None:

@@ -2,5 +2,6 @@
 
 from helpers.asking import told, videos
 from helpers.scoring import clips
+from helpers.service import start_service
 
-__all__ = ["clips", "told", "videos"]
+__all__ = ["clips", "start_service", "told", "videos"]

@@ -80,7 +80,7 @@ def test_answers_without_a_score_are_no_fault_and_can_be_counted_as_the_middle(f
         found[way] = written(tmp_path / way)["models"][0]["benchmarks"][0]
         assert found[way]["unscored_share"] == 0.05
     assert found["middle"] == found["3.0"]
-    assert found["middle"]["figures"]["srcc"]["value"] != found["exclude"]["figures"]["srcc"]["value"]
+    assert found["middle"]["metrics"]["srcc"]["value"] != found["exclude"]["metrics"]["srcc"]["value"]
     assert "1 answers without a score count as 3" in capsys.readouterr().out
 
 
@@ -167,3 +167,52 @@ def test_wrong_files(files, tmp_path, capsys):
     ):
         assert evaluate_cli(*arguments) == 2
         assert message in capsys.readouterr().err
+
+
+def test_the_accuracy_of_pairs_is_in_every_output(files, tmp_path, capsys):
+    labels, rows = files
+    path = write_jsonl(tmp_path / "model.jsonl", rows)
+    found = {}
+    for gap in (0, 1.5):
+        assert evaluate_cli(path, *options(labels, "--min-gap", gap), "--output-dir", tmp_path / "out") == 0
+        shown = capsys.readouterr().out
+        content = written(tmp_path / "out")
+        (benchmark,) = content["models"][0]["benchmarks"]
+        metric = benchmark["metrics"]["pair_accuracy"]
+        assert content["settings"]["min_gap"] == gap
+        assert 0 <= metric["low"] <= metric["value"] <= metric["high"] <= 1
+        assert "2AFC" in shown
+        assert f"{metric['value']:.3f}".removeprefix("0") in shown
+        page = (tmp_path / "out" / "report.html").read_text()
+        assert f"<dt>pairs</dt><dd>{benchmark['num_pairs']}</dd>" in page
+        assert ("differ by 1.5 or more" in page) == (gap > 0)
+        header, row = (tmp_path / "out" / "evaluation.csv").read_text().splitlines()
+        cells = dict(zip(header.split(","), row.split(","), strict=True))
+        assert float(cells["pair_accuracy"]) == metric["value"]
+        assert int(cells["num_pairs"]) == benchmark["num_pairs"]
+        found[gap] = (benchmark["num_pairs"], metric["value"])
+    assert found[0][0] == 20 * 19 / 2
+    assert found[1.5][0] < found[0][0]
+    assert found[1.5][1] > found[0][1]  # pairs far apart are easier
+    assert evaluate_cli(path, *options(labels, "--min-gap", 4)) == 1
+    assert "no 2AFC: no two of the 20 MOS differ by 4 or more" in capsys.readouterr().out
+    assert evaluate_cli(path, *options(labels, "--min-gap", -1)) == 2
+    assert "--min-gap: expected a difference in [0, 4], got -1" in capsys.readouterr().err
+
+
+def test_pairs_are_made_within_a_benchmark_only(files, tmp_path):
+    # Two benchmarks, whose videos would be in the wrong order between them.
+    rows = [
+        {"video_id": f"{name}/{k}.mp4", "pred_mos": k + low} for name, low in (("a", 1), ("b", 2)) for k in range(3)
+    ]
+    path = write_jsonl(tmp_path / "model.jsonl", rows)
+    sets = []
+    for name, low in (("a", 3.0), ("b", 1.0)):
+        write_labels(tmp_path / f"{name}.csv", {f"{k}.mp4": low + k for k in range(3)})
+        sets.append({"labels": str(tmp_path / f"{name}.csv"), "dataset": name, "scale": [1, 5]})
+    (tmp_path / "sets.json").write_text(json.dumps(sets))
+    evaluate_cli(path, "--label-sets", tmp_path / "sets.json", *QUICK, "--output-dir", tmp_path / "out")
+    (model,) = written(tmp_path / "out")["models"]
+    assert [b["num_pairs"] for b in model["benchmarks"]] == [3, 3]
+    assert [b["metrics"]["pair_accuracy"]["value"] for b in model["benchmarks"]] == [1, 1]
+    assert model["mean"]["metrics"]["pair_accuracy"]["value"] == 1

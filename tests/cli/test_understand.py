@@ -68,7 +68,7 @@ def test_right_wrong_and_no_answer(tmp_path, capsys, videos, first_two, told):
     assert summary["overall"]["chance"] == pytest.approx((0.5 + 0.5 + 1 / 3) / 3)
     assert "overall" in capsys.readouterr().out
 
-    # The answers alone give the same figures, without a model.
+    # The answers alone give the same metrics, without a model.
     again = tmp_path / "again.jsonl"
     assert understand(questions, videos, again, "--answers", str(output)) == 0
     assert lines_of(again) == rows

@@ -57,18 +57,18 @@ def test_figures_by_hand():
         [said("slightly smeared", "2.00"), said("very grainy", "1.00")],
         [said("sharp", "4.00"), said("fine", "none")],
     )
-    figures = {name: figure.value for name, figure in findings(named).items()}
-    assert figures["names_one"] == 3 / 4
-    assert figures["names_several"] == 0
-    assert figures["named_right"] == 2 / 4
-    assert figures["named_right_chance"] == pytest.approx(1 / 4 * 2 / 4 + 1 / 4 * 2 / 4)  # smeared, sharp
-    assert figures["distortion_right"] == 1 / 2
-    assert figures["distortion_right_chance"] == pytest.approx(1 / 4 * 2 / 4 * 4 / 2)  # one of two named is blur
-    assert figures["score_named"] == 1.5
-    assert figures["score_rest"] == 4.0  # the response without a score is left out
-    assert figures["score_difference"] == -2.5
-    assert (figures["score_slightly"], figures["score_very"]) == (2.0, 1.0)
-    assert math.isnan(figures["score_clearly"])
+    metrics = {name: metric.value for name, metric in findings(named).items()}
+    assert metrics["names_one"] == 3 / 4
+    assert metrics["names_several"] == 0
+    assert metrics["named_right"] == 2 / 4
+    assert metrics["named_right_chance"] == pytest.approx(1 / 4 * 2 / 4 + 1 / 4 * 2 / 4)  # smeared, sharp
+    assert metrics["distortion_right"] == 1 / 2
+    assert metrics["distortion_right_chance"] == pytest.approx(1 / 4 * 2 / 4 * 4 / 2)  # one of two named is blur
+    assert metrics["score_named"] == 1.5
+    assert metrics["score_rest"] == 4.0  # the response without a score is left out
+    assert metrics["score_difference"] == -2.5
+    assert (metrics["score_slightly"], metrics["score_very"]) == (2.0, 1.0)
+    assert math.isnan(metrics["score_clearly"])
 
 
 def test_blind_words_are_right_as_often_as_chance_says():
@@ -76,8 +76,8 @@ def test_blind_words_are_right_as_often_as_chance_says():
     kinds = list(DISTORTION_WORDS)
     truths = rng.choice(kinds, 2000)
     named, _ = named_of(truths, *([said(DISTORTION_WORDS[kind])] for kind in rng.choice(kinds, 2000)))
-    figures = findings(named, num_resamples=200)
-    right, chance = figures["named_right"], figures["named_right_chance"]
+    metrics = findings(named, num_resamples=200)
+    right, chance = metrics["named_right"], metrics["named_right_chance"]
     assert right.low < chance.value < right.high
     assert chance.value == pytest.approx(1 / len(kinds), abs=0.005)
 
@@ -135,8 +135,8 @@ def test_command_reads_predictions_and_verls_dump(tmp_path, capsys):
         assert f"{count} responses to 2 clips" in printed
         assert "names the true one 1.000" in " ".join(printed.split())
         facts = json.loads(output.read_text())
-        assert facts["figures"]["score_difference"]["value"] == -2.0
-        assert facts["figures"]["named_right_chance"] == {"value": 0.5, "low": None, "high": None}
+        assert facts["metrics"]["score_difference"]["value"] == -2.0
+        assert facts["metrics"]["named_right_chance"] == {"value": 0.5, "low": None, "high": None}
 
     rows.append({"video_id": "c.mp4", "pred_mos": 4.0, "response": "", "error": None})
     path = tmp_path / "scored.jsonl"

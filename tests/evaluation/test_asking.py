@@ -48,7 +48,7 @@ def test_every_labelled_video_is_asked_about_once(tmp_path, engine, capsys):
     assert "1 of 8 videos failed: mine/7.mp4" in capsys.readouterr().out
     found = json.loads((tmp_path / "out" / "evaluation.json").read_text())["models"][0]
     assert found["name"] == "model"
-    assert found["benchmarks"][0]["figures"]["srcc"]["value"] == 1.0
+    assert found["benchmarks"][0]["metrics"]["srcc"]["value"] == 1.0
     assert len((tmp_path / "out" / "predictions.jsonl").read_text().splitlines()) == 8
 
     # Again: what was answered stands, what failed is tried once more.

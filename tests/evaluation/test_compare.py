@@ -8,7 +8,7 @@ from vqathinker_verl.evaluation.compare import bootstrap_p_value, compare_models
 from vqathinker_verl.evaluation.records import EvaluationError
 from vqathinker_verl.evaluation.results import Settings, evaluate_model
 from vqathinker_verl.metrics import fit_logistic, plcc_raw, srcc
-from vqathinker_verl.metrics.bootstrap import resample_figures
+from vqathinker_verl.metrics.bootstrap import resample_metrics
 
 SETTINGS = Settings(num_resamples=100)
 
@@ -24,19 +24,19 @@ def test_a_better_model_is_found_better_by_both_tests():
     found = compare_models(model("good", mos, good), model("worse", mos, worse), SETTINGS)
     (one,) = found.benchmarks
     difference = one.differences["srcc"]
-    assert difference.figure.value == pytest.approx(srcc(good, mos) - srcc(worse, mos))
-    assert difference.figure.low > 0.05
+    assert difference.metric.value == pytest.approx(srcc(good, mos) - srcc(worse, mos))
+    assert difference.metric.low > 0.05
     assert difference.p_value == pytest.approx(2 / 101)  # the least that 100 resamples can say
     assert one.williams_p < 1e-6
-    assert one.differences["rmse"].figure.value < 0
-    assert found.mean["srcc"].figure.value == pytest.approx(difference.figure.value)
+    assert one.differences["rmse"].metric.value < 0
+    assert found.mean["srcc"].metric.value == pytest.approx(difference.metric.value)
 
 
 def test_a_model_does_not_differ_from_itself_nor_from_the_same_order():
     mos, pred = noisy(50)
     for other in (pred, pred / 2 + 1):
         (one,) = compare_models(model("a", mos, pred), model("b", mos, other), SETTINGS).benchmarks
-        assert one.differences["srcc"].figure.value == 0
+        assert one.differences["srcc"].metric.value == 0
         assert one.differences["srcc"].p_value == 1
         assert (one.williams_t, one.williams_p) == (0, 1)
 
@@ -47,7 +47,7 @@ def test_only_videos_that_both_scored_are_compared():
     first[0], second[1], second[2] = math.nan, None, math.nan
     (one,) = compare_models(model("a", mos, first), model("b", mos, second), SETTINGS).benchmarks
     assert (one.num_videos, one.num_left_out) == (27, 3)
-    assert one.differences["plcc_raw"].figure.value == pytest.approx(
+    assert one.differences["plcc_raw"].metric.value == pytest.approx(
         plcc_raw(pred[3:], mos[3:]) - plcc_raw((pred + np.linspace(0, 0.5, 30))[3:], mos[3:])
     )
 
@@ -57,7 +57,7 @@ def test_the_intervals_belong_to_the_draws_of_the_single_models():
     first, second = model("a", mos, pred), model("b", mos, pred / 2 + mos / 2)
     (one,) = compare_models(first, second, SETTINGS).benchmarks
     draws = first.benchmarks[0].draws[:, 0] - second.benchmarks[0].draws[:, 0]
-    found = one.differences["srcc"].figure
+    found = one.differences["srcc"].metric
     assert (found.low, found.high) == pytest.approx(tuple(np.quantile(draws, [0.025, 0.975])))
 
 
@@ -66,16 +66,16 @@ def test_fewer_than_five_common_videos_have_no_interval_and_no_p_value():
     second = [None] * 6 + list(pred[6:] + 0.1)
     (one,) = compare_models(model("a", mos, pred), model("b", mos, second), SETTINGS).benchmarks
     assert one.num_videos == 4
-    assert one.differences["srcc"].figure.value == 0
-    assert math.isnan(one.differences["srcc"].figure.low)
+    assert one.differences["srcc"].metric.value == 0
+    assert math.isnan(one.differences["srcc"].metric.low)
     assert math.isnan(one.differences["srcc"].p_value)
-    assert math.isnan(one.differences["plcc"].figure.value)
+    assert math.isnan(one.differences["plcc"].metric.value)
 
 
 def test_nothing_to_compare_is_nan():
     mos, pred = noisy(10)
     (one,) = compare_models(model("a", mos, pred), model("b", mos, [3.0] * 10), SETTINGS).benchmarks
-    assert math.isnan(one.differences["srcc"].figure.value)
+    assert math.isnan(one.differences["srcc"].metric.value)
     assert math.isnan(one.differences["srcc"].p_value)
     assert math.isnan(one.williams_p)
     with pytest.raises(EvaluationError, match="same benchmarks"):
@@ -103,7 +103,7 @@ def test_under_no_difference_both_tests_rarely_find_one():
         mos, shared, *noise = rng.normal(size=(4, 40))
         preds = [mos + shared + own for own in noise]
         draws = [
-            resample_figures(pred, mos, no_fit, num_resamples=200, rng=np.random.default_rng(seed)) for pred in preds
+            resample_metrics(pred, mos, no_fit, num_resamples=200, rng=np.random.default_rng(seed)) for pred in preds
         ]
         found["bootstrap"] += bootstrap_p_value(draws[0][:, 0] - draws[1][:, 0]) < 0.05
         found["williams"] += williams_test(srcc(preds[0], mos), srcc(preds[1], mos), srcc(*preds), 40)[1] < 0.05

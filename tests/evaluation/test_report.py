@@ -1,9 +1,8 @@
 import math
-import shutil
-import tempfile
 from dataclasses import replace
 
 import pytest
+from helpers.browser import browser
 from helpers.evaluation_files import benchmark, noisy, predictions
 
 from vqathinker_verl.demo.clips import make_split
@@ -11,6 +10,8 @@ from vqathinker_verl.evaluation.outcome import Outcome
 from vqathinker_verl.evaluation.records import Benchmark, Label
 from vqathinker_verl.evaluation.report import write_html
 from vqathinker_verl.evaluation.results import Settings, evaluate_model
+
+__all__ = ["browser"]
 
 SETTINGS = Settings(num_resamples=20)
 HOSTILE = (
@@ -65,36 +66,6 @@ def test_a_page_about_nothing(tmp_path):
     page = (tmp_path / "report.html").read_text()
     assert "no video has a score" in page
     assert "2 of 2 labelled videos have no prediction" in page
-
-
-@pytest.fixture(scope="module")
-def browser():
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if chromium is None or driver is None:
-        pytest.skip("no chromium and chromedriver on this machine")
-    from selenium import webdriver
-    from selenium.webdriver.chrome.options import Options
-    from selenium.webdriver.chrome.service import Service
-
-    options = Options()
-    options.binary_location = chromium
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        for argument in (
-            "--headless=new",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-dev-shm-usage",
-            "--disable-quic",
-            "--no-first-run",
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-sync",
-            f"--user-data-dir={profile}",
-        ):
-            options.add_argument(argument)
-        found = webdriver.Chrome(options=options, service=Service(driver))
-        yield found
-        found.quit()
 
 
 def open_at(browser, page, width):

@@ -45,11 +45,11 @@ def test_the_published_rows_are_those_of_the_reference_table():
         cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
         names = [{"Waterloo-4K": "Waterloo-IVC-4K"}.get(name, name) for name in cells[0][1:]]
         for row in cells[2:]:
-            figures = expected.setdefault(row[0], {})
+            metrics = expected.setdefault(row[0], {})
             for name, cell in zip(names, row[1:], strict=True):
                 if cell:
                     srcc, _, plcc = cell.partition("/")
-                    figures[name] = (float(srcc), pytest.approx(float(plcc or math.nan), nan_ok=True))
+                    metrics[name] = (float(srcc), pytest.approx(float(plcc or math.nan), nan_ok=True))
     table = published()
     assert {model.name: model.srcc_plcc for model in table.models} == expected
     assert {name for row in expected.values() for name in row} == set(table.benchmarks)
@@ -93,11 +93,11 @@ def test_the_papers_layout():
     assert vqathinker.cells[2][0] == pytest.approx((0.881 + 0.808) / 2)
     assert vqathinker.cells[3][1] == pytest.approx((1200 * 0.884 + 585 * 0.847) / 1785)
     ours = next(row for row in table.rows if row.name == "ours_1")
-    figures = found.models[0].benchmarks[0].figures
-    assert ours.cells[0] == (figures["srcc"].value, figures["plcc"].value)
+    metrics = found.models[0].benchmarks[0].metrics
+    assert ours.cells[0] == (metrics["srcc"].value, metrics["plcc"].value)
     assert "KoNViD-1k: 30 videos here, 1200 in the published rows." in table.notes
     raw = next(row for row in paper_table(found, raw_plcc=True).rows if row.name == "ours_1")
-    assert raw.cells[0][1] == figures["plcc_raw"].value
+    assert raw.cells[0][1] == metrics["plcc_raw"].value
 
 
 def test_benchmarks_without_published_rows():
@@ -123,7 +123,7 @@ def test_latex():
     assert ours.count("&") == 4
     assert text.count(r"\midrule") == 2
     # The best of a column, here made up: the made predictions lead both of their columns.
-    best = found.models[0].benchmarks[0].figures["srcc"].value
+    best = found.models[0].benchmarks[0].metrics["srcc"].value
     assert best > 0.886
     assert rf"\textbf{{{short(best)}}}/" in ours
     assert r"\textbf{.881}" not in text
@@ -132,12 +132,12 @@ def test_latex():
 def test_json_has_no_nan_and_names_the_reason():
     content = json.loads(json.dumps(as_json(outcome(constant=True)), allow_nan=False))
     first = content["models"][0]["benchmarks"][0]
-    assert first["figures"]["srcc"] == {"value": None, "low": None, "high": None}
+    assert first["metrics"]["srcc"] == {"value": None, "low": None, "high": None}
     assert first["undefined"]["srcc"] == "all 30 predictions are 3"
     assert content["models"][0]["mean"]["undefined"]["srcc"] == "undefined for KoNViD-1k, LIVE-VQC"
     assert content["comparison"]["benchmarks"][0]["differences"]["srcc"]["p"] is None
     assert content["published"]["models"]["VQAThinker (8B)"]["CGVDS"] == [0.856, 0.845]
-    assert content["faults"] == [  # one for each benchmark, not for each figure
+    assert content["faults"] == [  # one for each benchmark, not for each metric
         "ours_1, KoNViD-1k: no SRCC, KRCC, PLCC, RMSE, PLCC raw: all 30 predictions are 3",
         "ours_1, LIVE-VQC: no SRCC, KRCC, PLCC, RMSE, PLCC raw: all 40 predictions are 3",
     ]
@@ -152,7 +152,7 @@ def test_csv_is_the_json_in_rows():
         ("ours_1", "mean"),
         ("ours_1", "weighted mean"),
     ]
-    assert float(rows[1]["plcc_high"]) == found.models[0].benchmarks[1].figures["plcc"].high
+    assert float(rows[1]["plcc_high"]) == found.models[0].benchmarks[1].metrics["plcc"].high
     assert rows[0]["num_videos"] == "30"
     empty = next(csv.DictReader(io.StringIO(as_csv(outcome(constant=True)))))
     assert empty["srcc"] == ""
@@ -175,7 +175,7 @@ def test_names_are_no_markup():
     assert "[b]m" in text
 
 
-def test_a_mean_needs_every_figure():
+def test_a_mean_needs_every_metric():
     row = next(row for row in paper_table(outcome(constant=True)).rows if row.name == "ours_1")
     assert math.isnan(row.cells[2][0])
 

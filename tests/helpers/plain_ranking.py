@@ -19,12 +19,12 @@ def plain_ranking_reward(pred_mos, mos, group_ids, data_sources=None, eps=1e-6):
     rewards = []
     for score, group in zip(pred_mos, group_ids, strict=True):
         own, fidelities = groups[group], []
-        for other, rival in groups.items():
-            if other == group or rival["mean"] is None or rival["source"] != own["source"] or math.isnan(score):
+        for other, compared in groups.items():
+            if other == group or compared["mean"] is None or compared["source"] != own["source"] or math.isnan(score):
                 continue
-            z = (score - rival["mean"]) / math.sqrt(own["var"] + rival["var"] + eps)
+            z = (score - compared["mean"]) / math.sqrt(own["var"] + compared["var"] + eps)
             p = 0.5 * math.erfc(-z / math.sqrt(2))
-            t = 1.0 if own["mos"] > rival["mos"] else 0.0 if own["mos"] < rival["mos"] else 0.5
+            t = 1.0 if own["mos"] > compared["mos"] else 0.0 if own["mos"] < compared["mos"] else 0.5
             fidelities.append(math.sqrt(p * t + eps) + math.sqrt((1 - p) * (1 - t) + eps))
         rewards.append(sum(fidelities) / len(fidelities) if fidelities else 0.0)
     return rewards

@@ -132,7 +132,8 @@ def test_a_server_is_sent_the_picture_as_often_as_it_is_shown(tiny_model, mixed)
     """What reaches a server; vLLM itself is asked in test_vllm_engines.py."""
     prompting = Prompting(str(tiny_model), FRAMES)
     engine = object.__new__(ServerEngine)  # its __init__ asks a server which models it has
-    engine.model, engine.answer_prefix, engine.times, engine.sampling = "m", "", prompting.times, Sampling()
+    engine.model, engine.answer_prefix, engine.system = "m", "", ""
+    engine.times, engine.sampling = prompting.times, Sampling()
     video = decode(mixed / "0.png", prompting.frames)
     arguments = engine.arguments("Q", video, 1)
     expected = {

@@ -1,6 +1,7 @@
 """`VideoScorer` on the tiny model, beside the command that must give the same scores."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import av
 import numpy as np
@@ -72,6 +73,20 @@ def test_frames_in_memory_are_scored_as_their_file_is(scorer, clips):
         scorer(frames)
     with pytest.warns(UserWarning, match="expected uint8 RGB frames"):
         assert np.isnan(scorer(frames.transpose(0, 2, 3, 1), fps=fps))
+
+
+def test_a_stream_gives_the_records_one_by_one_also_of_frames_decoded_ahead(scorer, clips):
+    broken = clips[0].with_name("missing.mp4")
+    expected = [one.as_json() for one in scorer.score([*clips, broken])]
+    stream = scorer.stream([*clips, broken])
+    assert next(stream).as_json() == expected[0]
+    assert [one.as_json() for one in stream] == expected[1:]
+    with ThreadPoolExecutor(1) as decoder:
+        ahead = [decoder.submit(scorer.decode, video) for video in [*clips, broken]]
+        assert [one.as_json() for one in scorer.stream([*clips, broken], ahead)] == expected
+        # What is shown is what was decoded.
+        swapped = list(scorer.stream(clips[:2], [ahead[1], ahead[0]]))
+    assert [one.score for one in swapped] == [expected[1]["pred_mos"], expected[0]["pred_mos"]]
 
 
 def test_wrong_options_are_refused(tiny_model):

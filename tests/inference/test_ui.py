@@ -17,7 +17,7 @@ from vqathinker_verl.frames import FrameSpec, VideoError, decode
 from vqathinker_verl.inference.engines import Answer, ModelDefaults
 from vqathinker_verl.inference.predictions import Prediction
 from vqathinker_verl.inference.scoring import reasoning_of
-from vqathinker_verl.inference.ui import build_page, error_card, look_at, score_card, serve
+from vqathinker_verl.inference.ui import build_page, error_card, score_card, score_one, serve
 
 NASTY = "<think>Sharp <img src=x onerror=\"document.title='owned'\"> & <b>bold</b></think><answer>3.42</answer>"
 
@@ -43,7 +43,7 @@ class NastyEngine:
 
 
 def test_the_frames_shown_are_the_frames_asked_about(clips):
-    frames, line = look_at(NastyEngine(), clips[0])
+    frames, line = score_one(NastyEngine(), clips[0])
     video = decode(clips[0], NastyEngine.frames)
     np.testing.assert_array_equal(np.stack([frame for frame, _ in frames]), video.frames.transpose(0, 2, 3, 1))
     assert [caption for _, caption in frames] == [f"{index / video.fps:.2f} s" for index in video.indices]
@@ -55,7 +55,7 @@ def test_an_image_is_shown_once(tmp_path):
     path = tmp_path / "a.png"
     picture = np.random.default_rng(0).integers(0, 255, (84, 112, 3), dtype=np.uint8)
     Image.fromarray(picture).save(path)
-    ((frame, caption),), line = look_at(NastyEngine(), path)
+    ((frame, caption),), line = score_one(NastyEngine(), path)
     np.testing.assert_array_equal(frame, picture)
     assert caption == "the image"
     assert (line.pred_mos, line.num_frames) == (3.42, 1)
@@ -94,7 +94,7 @@ def test_a_broken_video_is_an_error_without_markup(tmp_path):
     path = tmp_path / "<b>x.mp4"
     path.write_bytes(b"junk")
     with pytest.raises(VideoError) as caught:
-        look_at(NastyEngine(), path)
+        score_one(NastyEngine(), path)
     assert "&lt;b&gt;x.mp4: cannot be decoded" in error_card(str(caught.value))
 
 

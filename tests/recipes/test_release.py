@@ -39,7 +39,7 @@ RELEASE = {
     "vqathinker.reward.ranking_chunk_size": 2,
     "vqathinker.reward.temporal_scope": "batch",
     "vqathinker.reward.temporal_margin": 0.0,  # trainer: >=
-    "vqathinker.reward.perturbed_rivals": "perturbed",
+    "vqathinker.reward.perturbed_ranked_against": "perturbed",
     "vqathinker.reward.temporal_bonus": 0.3,
     "vqathinker.reward.ranking_threshold": 0.5,
     "vqathinker.reward.regression_threshold": 0.9,

@@ -289,7 +289,7 @@ def test_one_string_is_not_a_batch():
         ({"fallback": "random"}, "fallback: expected one of 'none', 'text', got 'random'"),
         ({"decimals": "all"}, "decimals: expected one of"),
         ({"temporal_scope": "gpu"}, "temporal_scope: expected one of 'video', 'batch'"),
-        ({"perturbed_rivals": "all"}, "perturbed_rivals: expected one of 'original', 'perturbed'"),
+        ({"perturbed_ranked_against": "all"}, "perturbed_ranked_against: expected one of 'original', 'perturbed'"),
         ({"ranking_chunk_size": 1}, "ranking_chunk_size: expected a whole number of at least 2, or null, got 1"),
         ({"ranking_chunk_size": 2.0}, "ranking_chunk_size: "),
         ({"cross_dataset": "no"}, "cross_dataset: expected true or false, got 'no'"),

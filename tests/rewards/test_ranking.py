@@ -124,7 +124,7 @@ def test_all_unparsed():
     assert ranking_reward([NAN] * 4, [1.0, 1.0, 4.0, 4.0], list("aabb")).tolist() == [0.0] * 4
 
 
-def test_a_video_without_scores_is_nobodys_rival():
+def test_a_video_without_scores_is_compared_with_nothing():
     without = ranking_reward([2.0, 3.0], [1.0, 4.0], ["a", "b"])
     with_it = ranking_reward([2.0, 3.0, NAN], [1.0, 4.0, 5.0], ["a", "b", "c"])
     assert with_it.tolist() == [*without.tolist(), 0.0]

@@ -86,7 +86,7 @@ def test_perturbed_responses_meet_the_other_videos_as_they_are():
     }
     ranking, _ = score_batch(**arguments, config=DEFAULT).comparisons
     assert ranking.won.tolist() == [True, False]  # for a wrong on both sides, a draw; for b right when perturbed
-    ranking, _ = score_batch(**arguments, config=RewardConfig(perturbed_rivals="perturbed")).comparisons
+    ranking, _ = score_batch(**arguments, config=RewardConfig(perturbed_ranked_against="perturbed")).comparisons
     assert ranking.won.tolist() == [False, False]
 
 

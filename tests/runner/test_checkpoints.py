@@ -53,7 +53,7 @@ def test_the_checkpoint_of_a_step(run):
 
 def test_export_takes_them(run, monkeypatch, capsys):
     asked = []
-    monkeypatch.setattr(export_cli, "export_checkpoint", lambda path, output, dtype: asked.append(path) or output)
+    monkeypatch.setattr(export_cli, "export_checkpoint", lambda path, output, **_: asked.append(path) or output)
     assert cli.main(["export", str(run), "--best", "--output-dir", str(run / "model")]) == 0
     assert cli.main(["export", str(run), "--step", "4", "--output-dir", str(run / "model")]) == 0
     assert cli.main(["export", str(run), "--output-dir", str(run / "model")]) == 0

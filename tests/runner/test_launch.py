@@ -18,9 +18,13 @@ from vqathinker_verl.runner import launch
 
 
 def test_one_run_at_a_time_in_a_folder(tmp_path):
-    with launch.only_run_in(tmp_path), pytest.raises(InputError, match="another run"), launch.only_run_in(tmp_path):
+    with (
+        launch.lock_output_dir(tmp_path),
+        pytest.raises(InputError, match="another run"),
+        launch.lock_output_dir(tmp_path),
+    ):
         pytest.fail("must not get here")
-    with launch.only_run_in(tmp_path):
+    with launch.lock_output_dir(tmp_path):
         pass
 
 

@@ -25,10 +25,10 @@ def orphaned_segment():
 
 
 def test_what_a_killed_run_left_in_shared_memory_is_removed_at_the_next_start(tmp_path):
-    with launch.only_run_in(tmp_path):
+    with launch.lock_output_dir(tmp_path):
         left_behind = orphaned_segment()
     assert left_behind.exists()
-    with launch.only_run_in(tmp_path):
+    with launch.lock_output_dir(tmp_path):
         assert not left_behind.exists()
 
 

@@ -59,7 +59,7 @@ def _compare(args: argparse.Namespace) -> int:
     if settings.num_samples < 2 and not settings.expectation:
         raise ValueError("one response gives no probabilities; expected --scoring expectation or --num-samples K")
     requests = {video_id: Request(video, settings.prompt) for video_id, video in videos.items()}
-    rows = answer_missing(requests, settings, prediction_row(settings, requests), leave=False, disable=None)
+    rows = answer_missing(requests, settings, prediction_row(settings, requests))
     found = [Prediction.from_json(row) for row in rows]
     ranking = rank(found, min_prob=args.min_prob)
     known = {place.prediction.video_id for place in ranking}

@@ -122,7 +122,7 @@ def _warm_up(settings: dict[str, int], folder: Path) -> dict[str, Any]:
     from tqdm import tqdm
 
     from vqathinker_verl.demo.model import build_model, build_processor, save_policy
-    from vqathinker_verl.demo.warmup import train_eyes, train_form
+    from vqathinker_verl.demo.warmup import train_form, train_vision
     from vqathinker_verl.demo.warmup_clips import batches
 
     start, seed = time.monotonic(), settings["seed"]
@@ -131,7 +131,7 @@ def _warm_up(settings: dict[str, int], folder: Path) -> dict[str, Any]:
     num_steps = {part: round(share * settings["warmup_steps"]) for part, (share, _) in WARMUP_PARTS.items()}
     clips = batches(sum(num_steps.values()), SCENES_A_BATCH, seed)
     train: dict[str, Callable[..., None]] = {
-        "eyes": train_eyes,
+        "eyes": train_vision,
         "words": partial(train_form, question=""),
         "form": train_form,
     }
@@ -180,7 +180,7 @@ def _print_summary(folder: Path, facts: dict[str, Any]) -> None:
         print(f"  {split} clips by stand-in MOS (0 to 100, from the known strength, no viewer gave it): {counts}")
     print(
         f"  policy: {facts['parameters'] / 1e6:.2f} M parameters, warmed up in {facts['warmup_seconds']:.0f} s; "
-        f"loss of the eyes {facts['eyes_loss']:.2f}, of the words {facts['words_loss']:.2f}, "
+        f"loss of the eyes {facts['vision_loss']:.2f}, of the words {facts['words_loss']:.2f}, "
         f"of the form {facts['form_loss']:.2f}"
     )
     print(

@@ -4,14 +4,20 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from vqathinker_verl.cli.label_options import add_label_options, label_source
 from vqathinker_verl.data.registry import load_registry
 from vqathinker_verl.data.sources import LabelSource, read_sets
 from vqathinker_verl.evaluation.asking import ask_model, labelled_videos
-from vqathinker_verl.evaluation.benchmarks import labels_of_predictions, match, read_benchmarks, with_videos_under
+from vqathinker_verl.evaluation.benchmarks import (
+    labels_of_predictions,
+    match_some,
+    read_benchmarks,
+    suffix_hint,
+    with_videos_under,
+)
 from vqathinker_verl.evaluation.compare import compare_models
 from vqathinker_verl.evaluation.outcome import Outcome, as_json
 from vqathinker_verl.evaluation.predictions import read_predictions
@@ -22,7 +28,12 @@ from vqathinker_verl.evaluation.results import ModelResult, Settings, evaluate_m
 from vqathinker_verl.evaluation.tables import as_csv, as_latex, paper_table, terminal_tables
 from vqathinker_verl.files import check_writable, write_atomically, write_text
 from vqathinker_verl.inference.engines import EngineError
-from vqathinker_verl.inference.options import add_engine_options, add_question_options, asking_from
+from vqathinker_verl.inference.options import (
+    add_calibration_option,
+    add_engine_options,
+    add_question_options,
+    asking_from,
+)
 from vqathinker_verl.prompts import SCORE_RANGE
 
 # Columns that the tables need where the terminal does not say its own width.
@@ -33,7 +44,7 @@ EXIT_CODES = """0: done; 1: done, but videos have no prediction or no label, or 
 2: nothing could be done"""
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
+def conmetric(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `vqathinker evaluate`."""
     predictions = parser.add_argument_group("predictions")
     predictions.add_argument(
@@ -54,6 +65,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
     add_engine_options(parser, model_required=False)
     add_question_options(parser)
+    add_calibration_option(parser)
 
     labels = parser.add_argument_group("labels")
     labels.add_argument(
@@ -74,17 +86,25 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="match predictions and labels that differ in the video's suffix only, such as a.mp4, a.yuv and a",
     )
 
-    figures = parser.add_argument_group("metrics")
-    figures.add_argument(
+    metrics = parser.add_argument_group("metrics")
+    metrics.add_argument(
         "--missing-score",
         default="exclude",
         metavar="exclude|middle|SCORE",
         help="answers without a score: left out, or counted as this; 3.0 repeats the released code",
     )
-    figures.add_argument("--raw-plcc", action="store_true", help="PLCC without the logistic fit in the paper's table")
-    figures.add_argument("--bootstrap-samples", type=int, default=1000, metavar="N", help="bootstrap resamples")
-    figures.add_argument("--confidence", type=float, default=0.95, metavar="SHARE", help="confidence of the intervals")
-    figures.add_argument("--bootstrap-seed", type=int, default=0, metavar="N", help="seed of the bootstrap")
+    metrics.add_argument("--raw-plcc", action="store_true", help="PLCC without the logistic fit in the paper's table")
+    metrics.add_argument(
+        "--min-gap",
+        type=float,
+        default=0.0,
+        metavar="MOS",
+        help="2AFC, the accuracy of pairs, counts the pairs whose MOS differ by at least this much on the scale from "
+        "1 to 5 (default: 0, all pairs with different MOS)",
+    )
+    metrics.add_argument("--bootstrap-samples", type=int, default=1000, metavar="N", help="bootstrap resamples")
+    metrics.add_argument("--confidence", type=float, default=0.95, metavar="SHARE", help="confidence of the intervals")
+    metrics.add_argument("--bootstrap-seed", type=int, default=0, metavar="N", help="seed of the bootstrap")
 
     output = parser.add_argument_group("output")
     output.add_argument(
@@ -158,7 +178,12 @@ def _settings(args: argparse.Namespace) -> Settings:
         raise EvaluationError(
             f"--bootstrap-seed and --num-worst: expected at least 0, got {args.bootstrap_seed} and {args.num_worst}"
         )
-    return Settings(_unscored(args.missing_score), args.bootstrap_samples, args.confidence, args.bootstrap_seed)
+    lowest, highest = SCORE_RANGE
+    if not 0 <= args.min_gap <= highest - lowest:
+        raise EvaluationError(f"--min-gap: expected a difference in [0, {highest - lowest:g}], got {args.min_gap:g}")
+    return Settings(
+        _unscored(args.missing_score), args.bootstrap_samples, args.confidence, args.bootstrap_seed, args.min_gap
+    )
 
 
 def _unscored(text: str) -> float | None:
@@ -194,11 +219,12 @@ def _arranged(benchmarks: list[Benchmark], args: argparse.Namespace) -> list[Ben
 
 @dataclass(frozen=True)
 class Model:
-    """A model's predictions, and the files they are from."""
+    """A model's predictions, the files they are from, and what a reader must know of them."""
 
     name: str
     files: list[str]
     predictions: list[Prediction]
+    notes: list[str]
 
 
 def _first_model(args: argparse.Namespace, benchmarks: Sequence[Benchmark]) -> Model:
@@ -209,8 +235,9 @@ def _first_model(args: argparse.Namespace, benchmarks: Sequence[Benchmark]) -> M
     if not benchmarks:
         raise EvaluationError("--model: no videos to ask about; pass --labels FILE")
     videos = labelled_videos(benchmarks)  # before the model is looked at
-    predictions = ask_model(asking_from(args), videos, args.output_dir)
-    return Model(args.name or Path(args.model).name, [args.model], predictions)
+    settings = asking_from(args)
+    predictions = ask_model(settings, videos, args.output_dir)
+    return Model(args.name or Path(args.model).name, [args.model], predictions, settings.notes)
 
 
 def _read_model(files: Sequence[str], name: str | None, benchmarks: Sequence[Benchmark]) -> Model:
@@ -229,35 +256,18 @@ def _read_model(files: Sequence[str], name: str | None, benchmarks: Sequence[Ben
             raise EvaluationError(f"{path}: no such file; expected predictions")
         paths.append(path)
         predictions += read_predictions(path, benchmark if bound else None)
-    return Model(name or paths[0].stem, [str(path) for path in paths], predictions)
+    calibrated = sum(one.pred_mos_raw is not None for one in predictions)
+    notes = [f"{calibrated} of {len(predictions)} scores are calibrated"] if calibrated else []
+    return Model(name or paths[0].stem, [str(path) for path in paths], predictions, notes)
 
 
 def _evaluate(model: Model, benchmarks: Sequence[Benchmark], settings: Settings, *, ignore_suffix: bool) -> ModelResult:
-    predictions, files = model.predictions, model.files
-    known = {benchmark.name for benchmark in benchmarks}
-    # A benchmark's name that the labels do not use says nothing about them.
-    predictions = [p if p.benchmark in known else replace(p, benchmark=None) for p in predictions]
-    matched, unlabelled = match(predictions, benchmarks, ignore_suffix=ignore_suffix)
-    hint = "" if ignore_suffix else _suffix_hint(unlabelled, benchmarks)
-    if hint and len(unlabelled) < len(predictions):
-        print(f"vqathinker evaluate: {files[0]}: {len(unlabelled)} predictions have no label{hint}", file=sys.stderr)
-    if len(unlabelled) == len(predictions):
-        label = next((label for benchmark in benchmarks for label in benchmark.labels), None)
-        raise EvaluationError(
-            f"{files[0]}: none of the {len(predictions)} predictions has a label; the first is about "
-            f"{predictions[0].video_id!r}, the labels' first about {label.video_id if label else None!r}. A video is "
-            f"named by DATASET/path, or by its path inside the labels' folder{hint}"
-        )
-    return evaluate_model(model.name, benchmarks, matched, settings, files=files, unlabelled=unlabelled)
-
-
-def _suffix_hint(unlabelled: Sequence[Prediction], benchmarks: Sequence[Benchmark]) -> str:
-    try:
-        matching = len(unlabelled) - len(match(unlabelled, benchmarks, ignore_suffix=True)[1])
-    except EvaluationError:  # two of them would fit one label
-        return ""
-    return f"; {matching} of the names differ from a label's in their suffix only: pass --ignore-suffix" * bool(
-        matching
+    file = model.files[0]
+    matched, unlabelled = match_some(model.predictions, benchmarks, where=file, ignore_suffix=ignore_suffix)
+    if not ignore_suffix and (hint := suffix_hint(unlabelled, benchmarks)):
+        print(f"vqathinker evaluate: {file}: {len(unlabelled)} predictions have no label{hint}", file=sys.stderr)
+    return evaluate_model(
+        model.name, benchmarks, matched, settings, files=model.files, unlabelled=unlabelled, notes=model.notes
     )
 
 

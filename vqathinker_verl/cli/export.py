@@ -5,7 +5,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from vqathinker_verl.inference.export import DTYPES, ExportError, export_checkpoint
+from vqathinker_verl.inference.export import DTYPES, export_checkpoint
 from vqathinker_verl.runner.checkpoints import NoCheckpointError, best_checkpoint, checkpoint_of
 
 EXAMPLE = "vqathinker export outputs/vqathinker --output-dir outputs/model"
@@ -29,6 +29,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     which.add_argument("--step", type=int, metavar="N", help="of an OUTPUT_DIR: the checkpoint of this step")
     parser.add_argument("--output-dir", type=Path, metavar="DIR", help="folder to make (default: huggingface_model in "
                         "the checkpoint's folder)")  # fmt: skip
+    parser.add_argument("--preset", metavar="NAME|FILE", help="write this preset into the folder, so that scoring asks "
+                        "the model by it (default: as at the run's validation)")  # fmt: skip
     parser.add_argument("--dtype", choices=DTYPES, help="of the weights (default: that of the run's rollouts)")
 
 
@@ -44,8 +46,8 @@ def run(args: argparse.Namespace) -> int:
             print(f"vqathinker export: {said}", file=sys.stderr)
         elif args.step is not None:
             checkpoint = checkpoint_of(checkpoint, args.step)
-        folder = export_checkpoint(checkpoint, args.output_dir, dtype=args.dtype)
-    except (ExportError, NoCheckpointError) as error:
+        folder = export_checkpoint(checkpoint, args.output_dir, dtype=args.dtype, preset=args.preset)
+    except (ValueError, NoCheckpointError) as error:
         print(f"vqathinker export: {error}", file=sys.stderr)
         return 2
     print(folder)

@@ -16,8 +16,10 @@ EXTRA_OF_COMMAND = {
     "score": "score",
     "compare": "score",
     "ui": "ui",
+    "serve": "serve",
     "describe": "score",
     "evaluate": "data",
+    "calibrate": "data",
     "understand": "score",
     "reasoning": "data",
 }
@@ -30,6 +32,7 @@ EXTRA_OF_MODULE = {
     **dict.fromkeys(("openai", "safetensors", "tokenizers", "torch", "torchvision", "transformers"), "score"),
     **dict.fromkeys(("cv2", "skvideo"), "demo"),
     "gradio": "ui",
+    **dict.fromkeys(("fastapi", "prometheus_client", "python_multipart", "starlette", "uvicorn"), "serve"),
     **dict.fromkeys(("accelerate", "datasets", "hydra", "huggingface_hub", "omegaconf", "psutil", "ray", "tensorboard"),
                     "verl"),
     **dict.fromkeys(("tensordict", "transfer_queue", "verl", "wrapt", "zmq"), "verl"),

@@ -35,10 +35,12 @@ GROUPS = {
         "score": ("vqathinker_verl.cli.score", "score videos, with the model's reasoning"),
         "compare": ("vqathinker_verl.cli.compare", "tell which of two videos is better, or rank several"),
         "ui": ("vqathinker_verl.cli.ui", "serve a web page that scores and compares videos"),
+        "serve": ("vqathinker_verl.cli.serve", "serve scores over HTTP, to programs and other training runs"),
         "describe": ("vqathinker_verl.cli.describe", "write quality descriptions for a judge to rate"),
     },
     "measure": {
         "evaluate": ("vqathinker_verl.cli.evaluate", "compare predictions with labels: tables, files and a report"),
+        "calibrate": ("vqathinker_verl.cli.calibrate", "map a model's scores to the level of your labels"),
         "understand": ("vqathinker_verl.cli.understand", "measure the accuracy of answers to questions on videos"),
         "reasoning": (
             "vqathinker_verl.cli.reasoning",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vqathinker_verl.cli.faults import print_faults
-from vqathinker_verl.demo.reasoning import Figure, findings, read_reasoning, read_truth, words_table
+from vqathinker_verl.demo.reasoning import Estimate, findings, read_reasoning, read_truth, words_table
 from vqathinker_verl.evaluation.predictions import read_predictions
 from vqathinker_verl.evaluation.records import EvaluationError
 from vqathinker_verl.files import check_writable, write_json
@@ -34,7 +34,7 @@ EXAMPLE = "vqathinker reasoning scores.jsonl --labels outputs/demo/labels/val.cs
 EXIT_CODES = "0: done; 1: some videos have no label (each is named); 2: nothing could be done"
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
+def conmetric(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `vqathinker reasoning`."""
     parser.add_argument(
         "responses", type=Path, metavar="RESPONSES", help="JSONL of `vqathinker score`, or verl's validation dump"
@@ -56,25 +56,27 @@ def run(args: argparse.Namespace) -> int:
         if not responses:
             reason = unknown[0] if unknown else "no response in the file"
             raise QuestionError(f"{args.responses}: no response to a clip of {args.labels} ({reason})")
-        figures, words = findings(responses, num_resamples=args.bootstrap_samples), words_table(responses)
+        metrics, words = findings(responses, num_resamples=args.bootstrap_samples), words_table(responses)
         if args.output is not None:
             facts = {"responses": len(responses), "clips": len({response.clip for response in responses})}
-            named = {name: figure.as_json() for name, figure in figures.items()}
-            write_json(args.output, facts | {"figures": named, "words": words})
+            named = {name: metric.as_json() for name, metric in metrics.items()}
+            write_json(args.output, facts | {"metrics": named, "words": words})
     except (QuestionError, EvaluationError) as error:
         print(f"vqathinker reasoning: {error}", file=sys.stderr)
         return 2
-    print(_text(figures, words, len(responses), len({response.clip for response in responses})))
+    print(_text(metrics, words, len(responses), len({response.clip for response in responses})))
     print_faults("videos without a label", unknown)
     return 1 if unknown else 0
 
 
-def _text(figures: Mapping[str, Figure], words: Sequence[Mapping[str, Any]], num_responses: int, num_clips: int) -> str:
+def _text(
+    metrics: Mapping[str, Estimate], words: Sequence[Mapping[str, Any]], num_responses: int, num_clips: int
+) -> str:
     found = []
     for name, label in LINES.items():
-        figure = figures[name]
-        interval = "" if math.isnan(figure.low) else f"{_number(figure.low)} to {_number(figure.high)}"
-        found.append([label, _number(figure.value), interval])
+        metric = metrics[name]
+        interval = "" if math.isnan(metric.low) else f"{_number(metric.low)} to {_number(metric.high)}"
+        found.append([label, _number(metric.value), interval])
     counts = [
         [row["distortion"], row["word"], str(row["true"]), str(row["named"]), str(row["right"]),
          "-" if row["mean_score"] is None else f"{row['mean_score']:.2f}"]

@@ -47,8 +47,8 @@ class Named:
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A figure over the responses with its bootstrap interval; NaN for what does not exist."""
+class Estimate:
+    """A metric over the responses with its bootstrap interval; NaN for what does not exist."""
 
     value: float
     low: float
@@ -115,8 +115,8 @@ def _named(clip: int, truth: str, response: str) -> Named:
     )
 
 
-def findings(responses: Sequence[Named], *, num_resamples: int = 1000, seed: int = 0) -> dict[str, Figure]:
-    """The figures that hold the reasoning against the truth, all but those of chance with 95% intervals.
+def findings(responses: Sequence[Named], *, num_resamples: int = 1000, seed: int = 0) -> dict[str, Estimate]:
+    """The metrics that hold the reasoning against the truth, all but those of chance with 95% intervals.
 
     Returns:
         names_one, names_several: share of responses that name one word, and several.
@@ -135,18 +135,18 @@ def findings(responses: Sequence[Named], *, num_resamples: int = 1000, seed: int
     columns = _columns(responses)
     per_clip = {name: np.bincount(clips, weights=column).astype(float) for name, column in columns.items()}
     num_clips = int(clips.max()) + 1
-    values = _figures({name: column.sum(keepdims=True) for name, column in per_clip.items()})
+    values = _metrics({name: column.sum(keepdims=True) for name, column in per_clip.items()})
     rng = np.random.default_rng(seed)
     counts = rng.multinomial(num_clips, np.full(num_clips, 1 / num_clips), size=num_resamples)
-    draws = _figures({name: counts @ column for name, column in per_clip.items()})
+    draws = _metrics({name: counts @ column for name, column in per_clip.items()})
     return {
-        name: Figure(float(value[0]), *((math.nan, math.nan) if name.endswith("_chance") else _bounds(draws[name])))
+        name: Estimate(float(value[0]), *((math.nan, math.nan) if name.endswith("_chance") else _bounds(draws[name])))
         for name, value in values.items()
     }
 
 
 def _columns(responses: Sequence[Named]) -> dict[str, FloatArray]:
-    """Per response, (N,) each: what the figures are sums of."""
+    """Per response, (N,) each: what the metrics are sums of."""
     score = np.array([response.score for response in responses])
     has_score = ~np.isnan(score)
     filled = np.where(has_score, score, 0.0)
@@ -171,8 +171,8 @@ def _columns(responses: Sequence[Named]) -> dict[str, FloatArray]:
     return columns
 
 
-def _figures(sums: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
-    """The figures from sums over responses, (B,) each."""
+def _metrics(sums: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+    """The metrics from sums over responses, (B,) each."""
     with np.errstate(invalid="ignore", divide="ignore"):
         blindly = {kind: sums[f"named {kind}"] * sums[f"true {kind}"] / sums["all"] for kind in DISTORTION_WORDS}
         chance = sum(blindly.values(), np.zeros_like(sums["all"]))
@@ -192,7 +192,7 @@ def _figures(sums: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
 
 
 def _bounds(draws: FloatArray) -> tuple[float, float]:
-    """95% of the resamples that have the figure."""
+    """95% of the resamples that have the metric."""
     values = draws[~np.isnan(draws)]
     if not len(values):
         return math.nan, math.nan

@@ -80,7 +80,7 @@ def prompt_inputs(
     return {**inputs, "second_per_grid_ts": seconds_per_patch(seconds)}
 
 
-def train_eyes(
+def train_vision(
     model: Any,
     processor: Any,
     batches: Any,

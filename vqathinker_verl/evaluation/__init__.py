@@ -1,1 +1,1 @@
-"""Predictions against labels: figures of every benchmark, comparison of two models, tables and a report."""
+"""Predictions against labels: metrics of every benchmark, comparison of two models, tables and a report."""

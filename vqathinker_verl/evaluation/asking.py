@@ -45,5 +45,5 @@ def ask_model(settings: AskingSettings, videos: Mapping[str, Path], folder: Path
     """
     requests = {video_id: Request(video, settings.prompt) for video_id, video in videos.items()}
     output = AnswersFile(folder / PREDICTIONS, settings.as_json()) if folder is not None else None
-    rows = answer_missing(requests, settings, prediction_row(settings, requests), output=output, disable=None)
+    rows = answer_missing(requests, settings, prediction_row(settings, requests), output=output)
     return [prediction_of(settings.model, row, None) for row in rows]

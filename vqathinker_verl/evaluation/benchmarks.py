@@ -127,6 +127,45 @@ def match(
     return found, unlabelled
 
 
+def match_some(
+    predictions: Sequence[Prediction], benchmarks: Sequence[Benchmark], *, where: str, ignore_suffix: bool = False
+) -> tuple[dict[str, list[Prediction | None]], list[Prediction]]:
+    """Find each label's prediction, as `match`; a benchmark's name that the labels do not use says nothing about them.
+
+    Args:
+        predictions: The predictions.
+        benchmarks: The labels.
+        where: The file of the predictions, for the message.
+        ignore_suffix: See `match`.
+
+    Raises:
+        EvaluationError: As `match`; or no prediction has a label.
+    """
+    known = {benchmark.name for benchmark in benchmarks}
+    predictions = [p if p.benchmark in known else replace(p, benchmark=None) for p in predictions]
+    matched, unlabelled = match(predictions, benchmarks, ignore_suffix=ignore_suffix)
+    if len(unlabelled) == len(predictions):
+        label = next((label for benchmark in benchmarks for label in benchmark.labels), None)
+        hint = "" if ignore_suffix else suffix_hint(unlabelled, benchmarks)
+        raise EvaluationError(
+            f"{where}: none of the {len(predictions)} predictions has a label; the first is about "
+            f"{predictions[0].video_id!r}, the labels' first about {label.video_id if label else None!r}. A video is "
+            f"named by DATASET/path, or by its path inside the labels' folder{hint}"
+        )
+    return matched, unlabelled
+
+
+def suffix_hint(unlabelled: Sequence[Prediction], benchmarks: Sequence[Benchmark]) -> str:
+    """What to add to a message about predictions without a label, where some would have one without their suffix."""
+    try:
+        matching = len(unlabelled) - len(match(unlabelled, benchmarks, ignore_suffix=True)[1])
+    except EvaluationError:  # two of them would fit one label
+        return ""
+    if not matching:
+        return ""
+    return f"; {matching} of the names differ from a label's in their suffix only: pass --ignore-suffix"
+
+
 def _is_prepared(source: LabelSource) -> bool:
     """Whether a file is a parquet of `vqathinker prepare`, by its columns, whatever the options say of other files."""
     import pyarrow as pa
@@ -172,7 +211,7 @@ def _of_label_file(source: LabelSource, registry: Registry) -> dict[str, list[La
         raise EvaluationError(str(error)) from error
     for guess in guesses:
         logger.warning("%s: guessed %s", source.labels, guess)
-    # Figures are compared over whole benchmarks, so a faulty label stops, where `prepare` would set it aside.
+    # Metrics are compared over whole benchmarks, so a faulty label stops, where `prepare` would set it aside.
     records, rejects, _ = check_labels(
         raw, scale, source.video_root, allow_missing=True, follow_links=source.follow_links, registry=registry
     )

@@ -1,7 +1,7 @@
 """Is one model better than another on the same videos? Two paired tests.
 
-The paired bootstrap resamples the videos and takes both models' figures on each resample: the spread of their
-difference is what chance in the choice of videos can do. It holds for every figure reported and for ties, and asks
+The paired bootstrap resamples the videos and takes both models' metrics on each resample: the spread of their
+difference is what chance in the choice of videos can do. It holds for every metric reported and for ties, and asks
 nothing of the distribution of scores, so it is the one whose intervals are reported (B. Efron and R. J. Tibshirani, An
 Introduction to the Bootstrap, 1993, chapters 15 and 16).
 
@@ -20,15 +20,15 @@ from vqathinker_verl.checks import FloatArray
 from vqathinker_verl.evaluation.records import EvaluationError
 from vqathinker_verl.evaluation.results import BenchmarkResult, ModelResult, Settings, usable_scores
 from vqathinker_verl.metrics import srcc
-from vqathinker_verl.metrics.bootstrap import FIGURES
-from vqathinker_verl.metrics.evaluate import Figure, with_intervals
+from vqathinker_verl.metrics.bootstrap import METRICS
+from vqathinker_verl.metrics.evaluate import Estimate, with_intervals
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A figure of the first model less that of the second; its interval and two-sided p-value by the bootstrap."""
+    """A metric of the first model less that of the second; its interval and two-sided p-value by the bootstrap."""
 
-    figure: Figure
+    metric: Estimate
     p_value: float
 
 
@@ -40,7 +40,7 @@ class BenchmarkComparison:
         name: the benchmark.
         num_videos: videos compared.
         num_left_out: videos of the benchmark that either model has no score for.
-        differences: by figure.
+        differences: by metric.
         williams_t: Williams' statistic for the SRCC, and its two-sided p-value.
         williams_p: see `williams_t`.
     """
@@ -79,7 +79,7 @@ def compare_models(first: ModelResult, second: ModelResult, settings: Settings) 
         draws.append(differing)
     mean_draws = np.mean(draws, axis=0)
     mean_values = {
-        name: float(np.mean([benchmark.differences[name].figure.value for benchmark in compared])) for name in FIGURES
+        name: float(np.mean([benchmark.differences[name].metric.value for benchmark in compared])) for name in METRICS
     }
     return Comparison(first.name, second.name, compared, _differences(mean_values, mean_draws, settings))
 
@@ -138,17 +138,17 @@ def bootstrap_p_value(draws: FloatArray) -> float:
 def _compare_benchmark(
     one: BenchmarkResult, other: BenchmarkResult, settings: Settings
 ) -> tuple[BenchmarkComparison, FloatArray]:
-    """The comparison, and the draws of the differences (B, 6)."""
+    """The comparison, and the draws of the differences (B, 7)."""
     scores = [usable_scores(result.predictions, settings.unscored) for result in (one, other)]
     common = ~np.isnan(scores[0]) & ~np.isnan(scores[1])
     mos = np.array([label.mos for label in one.benchmark.labels])[common]
     preds = [score[common] for score in scores]
     # The same MOS and seed choose the same videos for both, so that row b of their draws is a pair.
     first, second = (settings.evaluate(pred, mos) for pred in preds)
-    difference = {name: first.figures[name].value - second.figures[name].value for name in FIGURES}
+    difference = {name: first.metrics[name].value - second.metrics[name].value for name in METRICS}
     draws = first.draws - second.draws
     t, p = williams_test(
-        first.figures["srcc"].value, second.figures["srcc"].value, srcc(preds[0], preds[1]), int(common.sum())
+        first.metrics["srcc"].value, second.metrics["srcc"].value, srcc(preds[0], preds[1]), int(common.sum())
     )
     comparison = BenchmarkComparison(
         one.name,
@@ -162,8 +162,8 @@ def _compare_benchmark(
 
 
 def _differences(values: Mapping[str, float], draws: FloatArray, settings: Settings) -> dict[str, Difference]:
-    figures = with_intervals(values, draws, settings.confidence)
+    metrics = with_intervals(values, draws, settings.confidence)
     return {
-        name: Difference(figure, math.nan if math.isnan(figure.value) else bootstrap_p_value(draws[:, column]))
-        for column, (name, figure) in enumerate(figures.items())
+        name: Difference(metric, math.nan if math.isnan(metric.value) else bootstrap_p_value(draws[:, column]))
+        for column, (name, metric) in enumerate(metrics.items())
     }

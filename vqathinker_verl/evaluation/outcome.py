@@ -9,7 +9,7 @@ from vqathinker_verl import __version__
 from vqathinker_verl.evaluation.compare import Comparison, Difference
 from vqathinker_verl.evaluation.reference import published
 from vqathinker_verl.evaluation.results import BenchmarkResult, Mean, ModelResult, Settings
-from vqathinker_verl.metrics.evaluate import Figure
+from vqathinker_verl.metrics.evaluate import Estimate
 
 TITLES = {
     "srcc": "SRCC",
@@ -18,6 +18,7 @@ TITLES = {
     "rmse": "RMSE",
     "plcc_raw": "PLCC raw",
     "rmse_raw": "RMSE raw",
+    "pair_accuracy": "2AFC",
 }
 
 
@@ -31,7 +32,7 @@ class Outcome:
 
     @property
     def faults(self) -> list[str]:
-        """What a reader must not overlook, one sentence each: videos without an answer or a label, missing figures."""
+        """What a reader must not overlook, one sentence each: videos without an answer or a label, missing metrics."""
         faults = []
         for model in self.models:
             for result in model.benchmarks:
@@ -44,8 +45,9 @@ class Outcome:
 
     @property
     def notes(self) -> list[str]:
-        """What belongs beside the figures, one sentence each."""
-        return [
+        """What belongs beside the metrics, one sentence each."""
+        of_models = [f"{model.name}: {note}" for model in self.models for note in model.notes]
+        return of_models + [
             f"{model.name}, {result.name}: {note}"
             for model in self.models
             for result in model.benchmarks
@@ -54,7 +56,7 @@ class Outcome:
 
 
 def as_json(outcome: Outcome) -> dict[str, Any]:
-    """Return the outcome for json.dumps; a figure that does not exist is null and has its reason in `undefined`."""
+    """Return the outcome for json.dumps; a metric that does not exist is null and has its reason in `undefined`."""
     settings = outcome.settings
     table = published()
     return {
@@ -64,6 +66,7 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
             "num_resamples": settings.num_resamples,
             "confidence": settings.confidence,
             "seed": settings.seed,
+            "min_gap": settings.min_gap,
         },
         "models": [_model(model) for model in outcome.models],
         "comparison": None if outcome.comparison is None else _comparison(outcome.comparison),
@@ -103,8 +106,9 @@ def _benchmark(result: BenchmarkResult) -> dict[str, Any]:
         "unscored_share": _null(result.unscored_share),
         "num_missing": result.num_missing,
         "num_failed": result.num_failed,
+        "num_pairs": result.num_pairs,
         "missing": [label.video_id for label in missing_labels(result)],
-        "figures": _figures(result.figures),
+        "metrics": _metrics(result.metrics),
         "undefined": dict(result.undefined),
         "fit": {
             "lower": _null(result.fit.lower),
@@ -118,7 +122,7 @@ def _benchmark(result: BenchmarkResult) -> dict[str, Any]:
 
 
 def _mean(mean: Mean) -> dict[str, Any]:
-    return {"figures": _figures(mean.figures), "undefined": dict(mean.undefined)}
+    return {"metrics": _metrics(mean.metrics), "undefined": dict(mean.undefined)}
 
 
 def _comparison(comparison: Comparison) -> dict[str, Any]:
@@ -140,15 +144,15 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
 
 
 def _differences(differences: Mapping[str, Difference]) -> dict[str, Any]:
-    return {name: {**_figure(found.figure), "p": _null(found.p_value)} for name, found in differences.items()}
+    return {name: {**_metric(found.metric), "p": _null(found.p_value)} for name, found in differences.items()}
 
 
-def _figures(figures: Mapping[str, Figure]) -> dict[str, Any]:
-    return {name: _figure(figure) for name, figure in figures.items()}
+def _metrics(metrics: Mapping[str, Estimate]) -> dict[str, Any]:
+    return {name: _metric(metric) for name, metric in metrics.items()}
 
 
-def _figure(figure: Figure) -> dict[str, float | None]:
-    return {"value": _null(figure.value), "low": _null(figure.low), "high": _null(figure.high)}
+def _metric(metric: Estimate) -> dict[str, float | None]:
+    return {"value": _null(metric.value), "low": _null(metric.low), "high": _null(metric.high)}
 
 
 def _null(value: float) -> float | None:
@@ -180,7 +184,7 @@ def _missing(where: str, result: BenchmarkResult) -> list[str]:
 
 
 def _reasons(result: BenchmarkResult) -> dict[str, list[str]]:
-    """The figures that do not exist, by the reason that they share."""
+    """The metrics that do not exist, by the reason that they share."""
     reasons: dict[str, list[str]] = {}
     for name, reason in result.undefined.items():
         reasons.setdefault(reason, []).append(TITLES[name])

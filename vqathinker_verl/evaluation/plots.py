@@ -1,6 +1,5 @@
 """Pictures of the report, each a data address that needs no other file."""
 
-import base64
 import io
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 
 from vqathinker_verl.evaluation.results import BenchmarkResult
 from vqathinker_verl.frames import FrameSpec, decode
+from vqathinker_verl.frames.pictures import data_address, jpeg_address
 
 # More points than this are drawn as a picture inside the drawing: a file of a few kB instead of megabytes.
 VECTOR_POINTS = 500
@@ -61,11 +61,4 @@ def frame_strip(path: Path, *, timeout_seconds: float) -> str:
 
     video = decode(path, FrameSpec(FRAMES_SHOWN, max_pixels=FRAME_PIXELS, factor=2), timeout_seconds=timeout_seconds)
     picture = Image.fromarray(np.concatenate(list(video.frames.transpose(0, 2, 3, 1)), axis=1))
-    file = io.BytesIO()
-    picture.save(file, format="JPEG", quality=80)
-    return data_address("image/jpeg", file.getvalue())
-
-
-def data_address(media_type: str, content: bytes) -> str:
-    """Return content as a data: address."""
-    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
+    return jpeg_address(picture)

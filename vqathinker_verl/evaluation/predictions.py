@@ -82,7 +82,7 @@ def _table_rows(path: Path) -> list[tuple[str, Row]]:
 
 def _cell(column: str, text: str) -> str | float | None:
     """A table's cell; only the numbers' columns are read as numbers, and a wrong one stays text to be named later."""
-    if column in ("pred_mos", "mos"):
+    if column in ("pred_mos", "mos", "pred_mos_raw"):
         if text.lower() in NO_SCORE:
             return None
         try:
@@ -110,6 +110,7 @@ def prediction_of(where: str, row: Row, benchmark: str | None) -> Prediction:
         path=row.get("video"),
         mos=_mos(where, row.get("mos")),
         samples=_samples(where, row.get("samples")),
+        pred_mos_raw=_number(where, "pred_mos_raw", row["pred_mos_raw"]) if "pred_mos_raw" in row else None,
     )
 
 

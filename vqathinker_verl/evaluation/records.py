@@ -32,7 +32,7 @@ class Label:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A set of labelled videos whose figures are reported together."""
+    """A set of labelled videos whose metrics are reported together."""
 
     name: str
     labels: tuple[Label, ...]

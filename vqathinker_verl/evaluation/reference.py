@@ -29,7 +29,7 @@ class Published:
     """The published table.
 
     Attributes:
-        source: where it is from, and what its figures are.
+        source: where it is from, and what its metrics are.
         benchmarks: their names, in the order of the table's columns.
         num_videos: benchmark -> number of videos it was computed on; a benchmark whose number is not known is left out.
         models: its rows.

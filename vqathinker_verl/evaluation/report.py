@@ -15,7 +15,7 @@ from vqathinker_verl.evaluation.outcome import TITLES, Outcome
 from vqathinker_verl.evaluation.plots import frame_strip, scatter
 from vqathinker_verl.evaluation.records import Label, Prediction
 from vqathinker_verl.evaluation.results import BenchmarkResult
-from vqathinker_verl.evaluation.tables import SHOWN_FIGURES, p_text, paper_table, short, short_interval, short_pair
+from vqathinker_verl.evaluation.tables import SHOWN_METRICS, p_text, paper_table, short, short_interval, short_pair
 from vqathinker_verl.frames import VideoError
 
 RESPONSES_SHOWN = 3
@@ -80,7 +80,7 @@ def write_html(
         paper=paper_table(outcome, raw_plcc=raw_plcc),
         sections=sections,
         num_worst=num_worst,
-        figures=SHOWN_FIGURES,
+        metrics=SHOWN_METRICS,
         titles=TITLES,
     )
     path.write_text(page, encoding="utf-8")

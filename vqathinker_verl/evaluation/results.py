@@ -1,4 +1,4 @@
-"""The figures of one model: per benchmark, and the means over benchmarks."""
+"""The metrics of one model: per benchmark, and the means over benchmarks."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,8 +9,8 @@ import numpy as np
 from vqathinker_verl.checks import FloatArray
 from vqathinker_verl.evaluation.records import Benchmark, Prediction
 from vqathinker_verl.metrics import LogisticFit
-from vqathinker_verl.metrics.bootstrap import FIGURES
-from vqathinker_verl.metrics.evaluate import Evaluation, Figure, evaluate_scores, with_intervals
+from vqathinker_verl.metrics.bootstrap import METRICS
+from vqathinker_verl.metrics.evaluate import Estimate, Evaluation, evaluate_scores, with_intervals
 from vqathinker_verl.metrics.logistic import MIN_VIDEOS_TO_FIT
 
 AFTER_FIT = ("plcc", "rmse")
@@ -20,23 +20,28 @@ AGAINST_MOS = -0.1
 
 @dataclass(frozen=True)
 class Settings:
-    """How figures are made.
+    """How metrics are made.
 
     Attributes:
         unscored: the score that answers without one are given; None leaves them out (they are counted either way).
         num_resamples: bootstrap resamples for the intervals and the tests; 0: no intervals.
         confidence: the intervals' confidence.
         seed: seed of the resampling.
+        min_gap: smallest difference in MOS of the pairs that the accuracy of pairs is about.
     """
 
     unscored: float | None = None
     num_resamples: int = 1000
     confidence: float = 0.95
     seed: int = 0
+    min_gap: float = 0.0
 
     def evaluate(self, pred: FloatArray, mos: FloatArray) -> Evaluation:
-        """Return the figures of predictions (N,) and MOS (N,), as `metrics.evaluate_predictions` makes them."""
-        return evaluate_scores(pred, mos, num_resamples=self.num_resamples, confidence=self.confidence, seed=self.seed)
+        """Return the metrics of predictions (N,) and MOS (N,), as `metrics.evaluate_predictions` makes them."""
+        return evaluate_scores(
+            pred, mos, num_resamples=self.num_resamples, confidence=self.confidence, seed=self.seed,
+            min_gap=self.min_gap,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -49,12 +54,13 @@ class BenchmarkResult:
         num_scored: videos with a score.
         num_unscored: videos with answers of which none has a score.
         num_missing: labelled videos without an answer; `num_failed` of them have an error in its place.
-        pred: (N,) the predictions that the figures are about; they belong to the labels `used` (N,).
+        pred: (N,) the predictions that the metrics are about; they belong to the labels `used` (N,).
         mos: (N,) their MOS.
-        figures: FIGURES by name.
+        metrics: METRICS by name.
         fit: the logistic from predictions to MOS.
-        draws: (num_resamples, 6) the figures of the bootstrap resamples.
-        undefined: why a figure is NaN, by its name.
+        draws: (num_resamples, 7) the metrics of the bootstrap resamples.
+        num_pairs: pairs of videos that the accuracy of pairs is about.
+        undefined: why a metric is NaN, by its name.
         notes: what else a reader must know.
     """
 
@@ -67,9 +73,10 @@ class BenchmarkResult:
     used: np.ndarray
     pred: FloatArray
     mos: FloatArray
-    figures: Mapping[str, Figure]
+    metrics: Mapping[str, Estimate]
     fit: LogisticFit
     draws: FloatArray
+    num_pairs: int
     undefined: Mapping[str, str]
     notes: Sequence[str]
 
@@ -98,15 +105,15 @@ class BenchmarkResult:
 
 @dataclass(frozen=True)
 class Mean:
-    """Means over all benchmarks; a benchmark without a figure leaves its mean undefined, never quietly out."""
+    """Means over all benchmarks; a benchmark without a metric leaves its mean undefined, never quietly out."""
 
-    figures: Mapping[str, Figure]
+    metrics: Mapping[str, Estimate]
     undefined: Mapping[str, str]
 
 
 @dataclass(frozen=True)
 class ModelResult:
-    """One model on all benchmarks."""
+    """One model on all benchmarks; `notes` say what a reader must know of its scores, such as a calibration."""
 
     name: str
     files: Sequence[str]
@@ -114,6 +121,7 @@ class ModelResult:
     plain: Mean
     weighted: Mean
     unlabelled: Sequence[Prediction] = field(default=())
+    notes: Sequence[str] = field(default=())
 
 
 def evaluate_model(
@@ -124,8 +132,9 @@ def evaluate_model(
     *,
     files: Sequence[str] = (),
     unlabelled: Sequence[Prediction] = (),
+    notes: Sequence[str] = (),
 ) -> ModelResult:
-    """Return all figures of one model; `matched` is what `benchmarks.match` found for it."""
+    """Return all metrics of one model; `matched` is what `benchmarks.match` found for it."""
     results = [evaluate_benchmark(benchmark, matched[benchmark.name], settings) for benchmark in benchmarks]
     return ModelResult(
         name,
@@ -134,6 +143,7 @@ def evaluate_model(
         mean_over(results, [1.0] * len(results), settings),
         mean_over(results, [float(result.num_videos) for result in results], settings),
         unlabelled,
+        notes,
     )
 
 
@@ -154,7 +164,7 @@ def usable_scores(predictions: Sequence[Prediction | None], unscored: float | No
 def evaluate_benchmark(
     benchmark: Benchmark, predictions: Sequence[Prediction | None], settings: Settings
 ) -> BenchmarkResult:
-    """Return all figures of one model on one benchmark, with the reasons of those that do not exist."""
+    """Return all metrics of one model on one benchmark, with the reasons of those that do not exist."""
     failed = sum(p is not None and not p.scored and p.error is not None for p in predictions)
     missing = sum(p is None for p in predictions) + failed
     scored = sum(p is not None and p.scored for p in predictions)
@@ -164,7 +174,7 @@ def evaluate_benchmark(
     mos = np.array([label.mos for label in benchmark.labels], dtype=np.float64)[used]
 
     found = settings.evaluate(pred, mos)
-    values = {name: figure.value for name, figure in found.figures.items()}
+    values = {name: metric.value for name, metric in found.metrics.items()}
     unscored = len(predictions) - missing - scored
     return BenchmarkResult(
         benchmark=benchmark,
@@ -176,36 +186,41 @@ def evaluate_benchmark(
         used=used,
         pred=pred,
         mos=mos,
-        figures=found.figures,
+        metrics=found.metrics,
         fit=found.fit,
         draws=found.draws,
-        undefined={name: _reason(name, pred, mos, found.fit) for name, value in values.items() if math.isnan(value)},
+        num_pairs=found.num_pairs,
+        undefined={
+            name: _reason(name, pred, mos, found.fit, settings) for name, value in values.items() if math.isnan(value)
+        },
         notes=_notes(values, len(pred), unscored, settings),
     )
 
 
 def mean_over(results: Sequence[BenchmarkResult], weights: Sequence[float], settings: Settings) -> Mean:
-    """Return the figures' means over benchmarks, with intervals: each benchmark is resampled on its own."""
+    """Return the metrics' means over benchmarks, with intervals: each benchmark is resampled on its own."""
     shares = np.array(weights) / sum(weights)
     values = {
-        name: float(sum(share * result.figures[name].value for share, result in zip(shares, results, strict=True)))
-        for name in FIGURES
+        name: float(sum(share * result.metrics[name].value for share, result in zip(shares, results, strict=True)))
+        for name in METRICS
     }
     draws = np.einsum("k,kbf->bf", shares, np.stack([result.draws for result in results]))
     undefined = {
         name: "undefined for " + ", ".join(result.name for result in results if name in result.undefined)
-        for name in FIGURES
+        for name in METRICS
         if math.isnan(values[name])
     }
     return Mean(with_intervals(values, draws, settings.confidence), undefined)
 
 
-def _reason(name: str, pred: FloatArray, mos: FloatArray, fit: LogisticFit) -> str:
-    """Why a figure does not exist."""
+def _reason(name: str, pred: FloatArray, mos: FloatArray, fit: LogisticFit, settings: Settings) -> str:
+    """Why a metric does not exist."""
     if len(pred) == 0:
         return "no video has a score"
     if len(pred) == 1:
         return "only one video has a score"
+    if name == "pair_accuracy" and settings.min_gap > 0:
+        return f"no two of the {len(mos)} MOS differ by {settings.min_gap:g} or more"
     if np.all(pred == pred[0]):
         return f"all {len(pred)} predictions are {pred[0]:g}"
     if np.all(mos == mos[0]):
@@ -214,13 +229,13 @@ def _reason(name: str, pred: FloatArray, mos: FloatArray, fit: LogisticFit) -> s
         return f"{len(pred)} videos; a curve of four parameters needs at least {MIN_VIDEOS_TO_FIT}"
     if fit.converged:
         return "the logistic fit came out flat; the raw PLCC stands"
-    return "the logistic fit did not converge; the raw figure stands"
+    return "the logistic fit did not converge; the raw metric stands"
 
 
 def _notes(values: Mapping[str, float], num_used: int, num_unscored: int, settings: Settings) -> list[str]:
     notes = []
     if num_used < MIN_VIDEOS_TO_FIT:
-        notes.append(f"only {num_used} videos have a score: no intervals, and the figures mean little")
+        notes.append(f"only {num_used} videos have a score: no intervals, and the metrics mean little")
     if values["srcc"] < AGAINST_MOS:
         notes.append(f"predictions run against the MOS (SRCC {values['srcc']:.3f}); the fit does not turn them over")
     if num_unscored and settings.unscored is not None:

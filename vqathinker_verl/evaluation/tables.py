@@ -12,16 +12,16 @@ from vqathinker_verl.evaluation.compare import Difference
 from vqathinker_verl.evaluation.outcome import TITLES, Outcome
 from vqathinker_verl.evaluation.reference import published
 from vqathinker_verl.evaluation.results import BenchmarkResult, Mean
-from vqathinker_verl.metrics.bootstrap import FIGURES
-from vqathinker_verl.metrics.evaluate import Figure
+from vqathinker_verl.metrics.bootstrap import METRICS
+from vqathinker_verl.metrics.evaluate import Estimate
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-NO_FIGURE = "--"
+NO_VALUE = "--"
 NOT_COMPARABLE = "\N{DAGGER}"
-# The figures to read, what papers report first; all six are in the JSON and the CSV.
-SHOWN_FIGURES = ("srcc", "plcc", "krcc", "rmse", "plcc_raw")
+# The metrics to read, what papers report first; all seven are in the JSON and the CSV.
+SHOWN_METRICS = ("srcc", "plcc", "krcc", "rmse", "plcc_raw", "pair_accuracy")
 Pair = tuple[float, float]
 
 
@@ -46,7 +46,7 @@ class PaperRow:
 class PaperTable:
     """The table of the paper: a row a model, a column a benchmark, then the means, each cell SRCC/PLCC.
 
-    A mean stands only where every column before it has a figure.
+    A mean stands only where every column before it has a metric.
     """
 
     columns: tuple[str, ...]
@@ -57,7 +57,7 @@ class PaperTable:
 def paper_table(outcome: Outcome, *, raw_plcc: bool = False) -> PaperTable:
     """Return the paper's table with its published rows above the evaluated models.
 
-    A published row is shown when it has a figure for any of the benchmarks.
+    A published row is shown when it has a metric for any of the benchmarks.
 
     Args:
         outcome: what was found.
@@ -75,8 +75,8 @@ def paper_table(outcome: Outcome, *, raw_plcc: bool = False) -> PaperTable:
             name = f"{model.name} {NOT_COMPARABLE}" if model.not_comparable else model.name
             rows.append(PaperRow(name, (*cells, *means), True, not model.not_comparable))
     for found in outcome.models:
-        figures = [*(result.figures for result in found.benchmarks), found.plain.figures, found.weighted.figures]
-        rows.append(PaperRow(found.name, tuple((f["srcc"].value, f[plcc].value) for f in figures), False))
+        metrics = [*(result.metrics for result in found.benchmarks), found.plain.metrics, found.weighted.metrics]
+        rows.append(PaperRow(found.name, tuple((f["srcc"].value, f[plcc].value) for f in metrics), False))
     notes = [f"SRCC/PLCC; PLCC {'without' if raw_plcc else 'after'} the logistic fit in the evaluated models' rows."]
     if any(row.published for row in rows):
         notes.append(f"Published rows: {table.source}.")
@@ -110,7 +110,7 @@ def short(value: float) -> str:
     ('.883', '-.050', '1.000', '.000', '--')
     """
     if math.isnan(value):
-        return NO_FIGURE
+        return NO_VALUE
     text = f"{round(value, 3) + 0.0:.3f}"
     return text.replace("0.", ".", 1) if text.lstrip("-").startswith("0.") else text
 
@@ -123,12 +123,12 @@ def short_pair(pair: Pair | None) -> str:
     >>> short_pair((0.893, float("nan")))  # only SRCC was published
     '.893/--'
     """
-    return NO_FIGURE if pair is None else f"{short(pair[0])}/{short(pair[1])}"
+    return NO_VALUE if pair is None else f"{short(pair[0])}/{short(pair[1])}"
 
 
-def short_interval(figure: Figure) -> str:
+def short_interval(metric: Estimate) -> str:
     """The bounds in brackets, empty without any."""
-    return "" if math.isnan(figure.low) else f"[{short(figure.low)}, {short(figure.high)}]"
+    return "" if math.isnan(metric.low) else f"[{short(metric.low)}, {short(metric.high)}]"
 
 
 def p_text(p_value: float) -> str:
@@ -138,12 +138,12 @@ def p_text(p_value: float) -> str:
     ('0.030', '<0.001', '--')
     """
     if math.isnan(p_value):
-        return NO_FIGURE
+        return NO_VALUE
     return "<0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
 def terminal_tables(outcome: Outcome, *, raw_plcc: bool = False) -> "list[Table]":
-    """Return the tables for a terminal: figures of each model, the paper's layout, the comparison."""
+    """Return the tables for a terminal: metrics of each model, the paper's layout, the comparison."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
@@ -169,14 +169,14 @@ def terminal_tables(outcome: Outcome, *, raw_plcc: bool = False) -> "list[Table]
             counts["missing"] = [str(result.num_missing) for result in model.benchmarks]
         table = table_of(
             f"{model.name} (under SRCC and PLCC: {share} intervals)",
-            ["benchmark", *(TITLES[name] for name in SHOWN_FIGURES), *counts],
+            ["benchmark", *(TITLES[name] for name in SHOWN_METRICS), *counts],
         )
         for number, result in enumerate(model.benchmarks):
-            row(table, result.name, *_figure_cells(result), *(column[number] for column in counts.values()))
+            row(table, result.name, *_metric_cells(result), *(column[number] for column in counts.values()))
         if len(model.benchmarks) > 1:
             table.add_section()
-            row(table, "mean", *_figure_cells(model.plain), *("" for _ in counts))
-            row(table, "weighted by videos", *_figure_cells(model.weighted), *("" for _ in counts))
+            row(table, "mean", *_metric_cells(model.plain), *("" for _ in counts))
+            row(table, "weighted by videos", *_metric_cells(model.weighted), *("" for _ in counts))
         tables.append(table)
     paper = paper_table(outcome, raw_plcc=raw_plcc)
     if any(line.published for line in paper.rows):
@@ -196,7 +196,7 @@ def terminal_tables(outcome: Outcome, *, raw_plcc: bool = False) -> "list[Table]
             differences = _difference_cells(benchmark.differences["srcc"]) + _difference_cells(
                 benchmark.differences["plcc"]
             )
-            t = NO_FIGURE if math.isnan(benchmark.williams_t) else f"{benchmark.williams_t:.2f}"
+            t = NO_VALUE if math.isnan(benchmark.williams_t) else f"{benchmark.williams_t:.2f}"
             row(table, benchmark.name, str(benchmark.num_videos), *differences, t, p_text(benchmark.williams_p))
         if len(found.benchmarks) > 1:
             table.add_section()
@@ -207,22 +207,22 @@ def terminal_tables(outcome: Outcome, *, raw_plcc: bool = False) -> "list[Table]
 
 
 def _percent(result: BenchmarkResult) -> str:
-    return NO_FIGURE if math.isnan(result.unscored_share) else f"{100 * result.unscored_share:.1f}%"
+    return NO_VALUE if math.isnan(result.unscored_share) else f"{100 * result.unscored_share:.1f}%"
 
 
-def _figure_cells(found: BenchmarkResult | Mean) -> list[str]:
+def _metric_cells(found: BenchmarkResult | Mean) -> list[str]:
     cells = []
-    for name in SHOWN_FIGURES:
-        figure = found.figures[name]
-        bounds = short_interval(figure) if name in ("srcc", "plcc") else ""
-        cells.append(short(figure.value) + (f"\n{bounds}" if bounds else ""))
+    for name in SHOWN_METRICS:
+        metric = found.metrics[name]
+        bounds = short_interval(metric) if name in ("srcc", "plcc") else ""
+        cells.append(short(metric.value) + (f"\n{bounds}" if bounds else ""))
     return cells
 
 
 def _difference_cells(difference: Difference) -> list[str]:
-    value = difference.figure.value
+    value = difference.metric.value
     sign = "" if math.isnan(value) or value < 0 else "+"
-    return [f"{sign}{short(value)}\n{short_interval(difference.figure)}".strip(), p_text(difference.p_value)]
+    return [f"{sign}{short(value)}\n{short_interval(difference.metric)}".strip(), p_text(difference.p_value)]
 
 
 CSV_COLUMNS = (
@@ -233,7 +233,8 @@ CSV_COLUMNS = (
     "num_unscored",
     "unscored_share",
     "num_missing",
-    *(f"{name}{bound}" for name in FIGURES for bound in ("", "_low", "_high")),
+    "num_pairs",
+    *(f"{name}{bound}" for name in METRICS for bound in ("", "_low", "_high")),
     "fit_lower",
     "fit_upper",
     "fit_centre",
@@ -244,7 +245,7 @@ CSV_COLUMNS = (
 
 
 def as_csv(outcome: Outcome) -> str:
-    """Return a row a model and benchmark, then the means; a figure that does not exist is an empty cell."""
+    """Return a row a model and benchmark, then the means; a metric that does not exist is an empty cell."""
     text = io.StringIO()
     writer = csv.DictWriter(text, CSV_COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
@@ -260,24 +261,25 @@ def as_csv(outcome: Outcome) -> str:
                     "num_unscored": result.num_unscored,
                     "unscored_share": _blank(result.unscored_share),
                     "num_missing": result.num_missing,
+                    "num_pairs": result.num_pairs,
                     "fit_lower": _blank(fit.lower),
                     "fit_upper": _blank(fit.upper),
                     "fit_centre": _blank(fit.centre),
                     "fit_scale": _blank(fit.scale),
                     "fit_converged": int(fit.converged),
-                    **_csv_figures(result),
+                    **_csv_metrics(result),
                 }
             )
         for name, mean in (("mean", model.plain), ("weighted mean", model.weighted)):
             if len(model.benchmarks) > 1:
-                writer.writerow({"model": model.name, "benchmark": name, **_csv_figures(mean)})
+                writer.writerow({"model": model.name, "benchmark": name, **_csv_metrics(mean)})
     return text.getvalue()
 
 
-def _csv_figures(found: BenchmarkResult | Mean) -> dict[str, Any]:
+def _csv_metrics(found: BenchmarkResult | Mean) -> dict[str, Any]:
     cells: dict[str, Any] = {}
-    for name, figure in found.figures.items():
-        cells |= {name: _blank(figure.value), f"{name}_low": _blank(figure.low), f"{name}_high": _blank(figure.high)}
+    for name, metric in found.metrics.items():
+        cells |= {name: _blank(metric.value), f"{name}_low": _blank(metric.low), f"{name}_high": _blank(metric.high)}
     cells["undefined"] = "; ".join(f"{name}: {reason}" for name, reason in found.undefined.items())
     return cells
 
@@ -327,10 +329,10 @@ def as_latex(outcome: Outcome, *, raw_plcc: bool = False) -> str:
 
 def _latex_pair(pair: Pair | None, best: Sequence[float]) -> str:
     if pair is None:
-        return NO_FIGURE
+        return NO_VALUE
     # Equal as printed is equal: a lead that the table does not show is none.
     parts = [
-        rf"\textbf{{{short(v)}}}" if short(v) == short(b) != NO_FIGURE else short(v)
+        rf"\textbf{{{short(v)}}}" if short(v) == short(b) != NO_VALUE else short(v)
         for v, b in zip(pair, best, strict=True)
     ]
     return "/".join(parts)

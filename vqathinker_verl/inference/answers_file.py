@@ -10,6 +10,9 @@ from vqathinker_verl.inference.model_identity import same_model
 
 Row = dict[str, Any]
 
+# Kept to be read, not compared: equal settings are equal wherever they come from.
+ONLY_TOLD = ("origins",)
+
 
 class ScoringError(ValueError):
     """Videos or an output file that cannot be used; the message says what to do."""
@@ -50,6 +53,8 @@ class AnswersFile:
         asked_for = json.loads(json.dumps(settings))
         for name in sorted({*made_with, *asked_for}):
             before, now = made_with.get(name), asked_for.get(name)
+            if name in ONLY_TOLD:
+                continue
             if name == "model" and same_model(before, now):
                 continue
             if before != now:

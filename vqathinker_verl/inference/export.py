@@ -12,6 +12,7 @@ from typing import Any
 from vqathinker_verl.files import check_writable
 from vqathinker_verl.frames import FrameSpec
 from vqathinker_verl.inference.engines.contract import EXPORT_FILE, ModelDefaults, Sampling
+from vqathinker_verl.inference.preset import read_preset
 from vqathinker_verl.prompts import QUALITY_PROMPT
 
 SHARD = re.compile(r"model_world_size_(\d+)_rank_(\d+)\.pt")
@@ -22,7 +23,9 @@ class ExportError(ValueError):
     """A checkpoint that cannot be exported; the message says what was expected."""
 
 
-def export_checkpoint(checkpoint: Path, output: Path | None = None, *, dtype: str | None = None) -> Path:
+def export_checkpoint(
+    checkpoint: Path, output: Path | None = None, *, dtype: str | None = None, preset: str | None = None
+) -> Path:
     """Merge verl's FSDP checkpoint into a Hugging Face folder.
 
     The folder is made beside `output` and moved there when it is complete, so that no half of a model is ever there.
@@ -33,19 +36,23 @@ def export_checkpoint(checkpoint: Path, output: Path | None = None, *, dtype: st
         checkpoint: OUTPUT_DIR of a run (its last checkpoint), or its checkpoints/global_step_N, or that one's actor.
         output: The folder to make; default: `huggingface_model` in the checkpoint's global_step_N.
         dtype: "bfloat16" or "float32"; default: what the run's rollouts sampled from, else bfloat16.
+        preset: Name or file of a preset that the folder is to carry, in place of the run's validation.
 
     Returns:
         The folder, with weights, configs, tokenizer, processor and chat template.
 
     Raises:
         ExportError: There is no complete checkpoint, the output exists and is another model, or verl's merger fails.
+        ValueError: There is no such preset, or its file is wrong.
         OSError: The folder cannot be written.
     """
+    defaults = None if preset is None else read_preset(preset)
     actor = find_actor(checkpoint)
     output = output if output is not None else actor.parent / "huggingface_model"
     source = source_of(actor)
     if output.exists():
-        if _facts(output).get("source") == source:
+        facts = _facts(output)
+        if facts.get("source") == source and facts.get("preset") == (defaults.preset if defaults else None):
             return output
         raise ExportError(f"{output}: exists already and is another model; choose another --output-dir, or delete it")
     check_writable(output)
@@ -56,10 +63,12 @@ def export_checkpoint(checkpoint: Path, output: Path | None = None, *, dtype: st
     draft.mkdir(parents=True)
     try:
         _merge(actor, draft, dtype)
-        facts = {"checkpoint": actor.parent.name, "source": source}
-        if config is not None:
-            facts = {"checkpoint": actor.parent.name, "source": source, "true_times": config["true_times"]}
-            facts |= validation_defaults(config).as_json()
+        if defaults is None and config is not None:
+            defaults = validation_defaults(config)
+        if defaults is not None:
+            # Without a configuration nothing says that the run is older than the frames' true times.
+            true_times = config is None or config["true_times"]
+            facts = {"checkpoint": actor.parent.name, "source": source, "true_times": true_times, **defaults.as_json()}
             (draft / EXPORT_FILE).write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         for path in draft.iterdir():  # safetensors makes files that only their owner can read
             path.chmod(0o666 & ~_umask())

@@ -5,8 +5,9 @@ import sys
 from pathlib import Path
 from typing import Any, get_args
 
-from vqathinker_verl.inference.engines import EVALUATION_FRAMES, Backend, read_defaults
+from vqathinker_verl.inference.engines import EVALUATION_FRAMES, Backend
 from vqathinker_verl.inference.engines.contract import EXPORT_FILE
+from vqathinker_verl.inference.preset import preset_names
 from vqathinker_verl.inference.settings import AskingSettings, Scoring, asking_settings
 
 FAR = 2  # times as many frames as the model was validated with are unlike what it has learnt
@@ -28,7 +29,7 @@ def add_engine_options(parser: argparse.ArgumentParser, *, model_required: bool 
     model.add_argument("--dtype", default="auto", metavar="NAME", help="auto: bfloat16 on a GPU, float32 without one")
     asked = parser.add_argument_group(
         "responses and frames",
-        f"Defaults are those of the model's {EXPORT_FILE}, which export writes: what it was asked at validation.",
+        f"Defaults are those of the model's {EXPORT_FILE}, which export writes, or those of --preset.",
     )
     asked.add_argument("--max-tokens", type=int, metavar="N", help="longest response (default: the model's, or 2048)")
     asked.add_argument("--temperature", type=float, metavar="T", help="0: the likeliest tokens (default: the model's, "
@@ -60,7 +61,20 @@ def add_question_options(parser: argparse.ArgumentParser) -> None:
         help="greedy: the likeliest response's number; mean: of K sampled ones; expectation: the expected number after "
         "the likeliest reasoning, in finer steps (default: the model's, or greedy)",
     )
+    asked.add_argument(
+        "--preset",
+        metavar="NAME|FILE",
+        help="question, answer form, frames and sampling of a published model, in place of the model's own: "
+        f"{', '.join(preset_names())}, or a JSON file; other options win over it",
+    )
     asked.add_argument("--prompt", metavar="TEXT", help="the question (default: the model's, or the paper's)")
+
+
+def add_calibration_option(parser: argparse.ArgumentParser) -> None:
+    """Add --calibration of the commands that write or serve scores."""
+    level = parser.add_argument_group("level of the scores")
+    level.add_argument("--calibration", type=Path, metavar="FILE", help="map scores to the level of your labels, by a "
+                        "file of `vqathinker calibrate` made with this model and these settings")  # fmt: skip
 
 
 def add_root_option(parser: argparse.ArgumentParser) -> None:
@@ -77,11 +91,13 @@ def asking_from(args: argparse.Namespace) -> AskingSettings:
     """
     settings = asking_settings(
         args.model, **_given(args), prompt=args.prompt, scoring=args.scoring, num_samples=args.num_samples,
-        temperature=args.temperature,
+        temperature=args.temperature, calibration=getattr(args, "calibration", None), preset=args.preset,
     )  # fmt: skip
-    own, shown = read_defaults(settings.model).frames.num_frames, settings.frames.num_frames
-    if shown > FAR * own and (Path(settings.model) / EXPORT_FILE).is_file():
+    own, shown = settings.defaults.frames.num_frames, settings.frames.num_frames
+    if args.preset is None and shown > FAR * own and (Path(settings.model) / EXPORT_FILE).is_file():
         sys.stderr.write(f"vqathinker: warning: {shown} frames are shown, {own} at the model's validation\n")
+    for note in settings.notes:
+        sys.stderr.write(f"vqathinker: {note}\n")
     return settings
 
 

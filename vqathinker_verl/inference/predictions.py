@@ -8,7 +8,8 @@ A predictions file is JSONL, one line per video, as its answer comes in:
 samples `responses` and `samples` hold all texts and scores (null: none), `pred_mos` is the mean of the scores,
 `pred_mos_std` their standard deviation (null below two), and `response` the first text. With the expectation
 `pred_mos` and `pred_mos_std` are mean and standard deviation of the score's distribution, and `legal_mass` is the
-probability that the model writes a number of the form asked for at all.
+probability that the model writes a number of the form asked for at all. With a calibration `pred_mos` and
+`pred_mos_std` are calibrated, and `pred_mos_raw` is the score before it; `samples` stay as the model gave them.
 """
 
 import math
@@ -20,7 +21,7 @@ import numpy as np
 from vqathinker_verl.parsing import parse_answer
 
 if TYPE_CHECKING:
-    from vqathinker_verl.inference.engines import Answer
+    from vqathinker_verl.inference.engines import Answer, AnswerForm
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Prediction:
         pred_mos_std: Standard deviation of the scores, or of the distribution of the expectation; NaN where unknown.
         num_frames: Frames shown, or None.
         legal_mass: With the expectation: probability that a number of the form asked for is written; else None.
+        pred_mos_raw: The score before the calibration, NaN where there is none; None where nothing was calibrated.
     """
 
     where: str
@@ -54,6 +56,7 @@ class Prediction:
     pred_mos_std: float = math.nan
     num_frames: int | None = None
     legal_mass: float | None = None
+    pred_mos_raw: float | None = None
 
     @property
     def score(self) -> float:
@@ -99,6 +102,8 @@ class Prediction:
             line["pred_mos_std"] = _or_null(self.pred_mos_std)
         if self.legal_mass is not None:
             line["legal_mass"] = self.legal_mass
+        if self.pred_mos_raw is not None:
+            line["pred_mos_raw"] = _or_null(self.pred_mos_raw)
         return line
 
     @classmethod
@@ -116,11 +121,19 @@ class Prediction:
             pred_mos_std=_or_nan(line.get("pred_mos_std")),
             num_frames=line.get("frames"),
             legal_mass=line.get("legal_mass"),
+            pred_mos_raw=_or_nan(line["pred_mos_raw"]) if "pred_mos_raw" in line else None,
         )
 
 
 def predicted(
-    video_id: str, path: str | None, answer: "Answer", *, num_frames: int, num_samples: int, expectation: bool = False
+    video_id: str,
+    path: str | None,
+    answer: "Answer",
+    *,
+    num_frames: int,
+    num_samples: int,
+    expectation: bool = False,
+    form: "AnswerForm | None" = None,
 ) -> Prediction:
     """Return the prediction that an answer of an engine makes.
 
@@ -131,8 +144,10 @@ def predicted(
         num_frames: Frames shown.
         num_samples: Responses asked for.
         expectation: Whether the score is that of the answer's distribution; NaN where the response has no `<answer>`.
+        form: How a response gives its score; None: a number in [1, 5] in `<answer> </answer>`.
     """
-    scores = [parse_answer(response).score for response in answer.responses]
+    read = form.score if form is not None else lambda response: parse_answer(response).score
+    scores = [read(response) for response in answer.responses]
     known = [score for score in scores if not math.isnan(score)]
     mean = float(np.mean(known)) if known else math.nan
     std = float(np.std(known, ddof=1)) if len(known) > 1 else math.nan

@@ -11,7 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from vqathinker_verl.frames import DecodedVideo
+    from vqathinker_verl.inference.engines.frame_array import FrameArray
     from vqathinker_verl.inference.predictions import Prediction
+    from vqathinker_verl.inference.settings import AskingSettings
 
 LONG_LIST = 8  # videos from which a progress bar is shown on a terminal
 
@@ -41,6 +46,9 @@ class VideoScorer:
         prompt: The question.
         server: Address of an OpenAI-compatible server.
         progress: Whether to show a progress bar; None: on a terminal, for eight videos or more.
+        calibration: A file of `vqathinker calibrate`, made with this model and these settings. `compare` and `rank`
+            do without it: it does not change which video is better.
+        preset: Name or file of a preset: how a published model is asked (docs/scoring.md); the other arguments win.
         **options: dtype, temperature, top_p, max_tokens, seed, thinking, num_frames, size, min_pixels, max_pixels; see
             `vqathinker_verl.inference.settings.asking_settings`.
 
@@ -59,14 +67,33 @@ class VideoScorer:
         prompt: str | None = None,
         server: str | None = None,
         progress: bool | None = None,
+        calibration: "str | Path | None" = None,
+        preset: "str | Path | None" = None,
         **options: Any,
     ) -> None:
         from vqathinker_verl.inference.settings import asking_settings
 
-        chosen: dict[str, Any] = {"backend": engine, "scoring": scoring, **options}
-        self.settings = asking_settings(str(model), prompt=prompt, num_samples=num_samples, server=server, **chosen)
+        chosen: dict[str, Any] = {"backend": engine, "scoring": scoring, "calibration": calibration, "preset": preset}
+        chosen |= options
+        settings = asking_settings(str(model), prompt=prompt, num_samples=num_samples, server=server, **chosen)
+        self._open(settings, progress)
+
+    @classmethod
+    def from_settings(cls, settings: "AskingSettings", *, progress: bool | None = None) -> "VideoScorer":
+        """Return a scorer with settings that are made already, such as those of a command's options.
+
+        Raises:
+            ValueError: The model cannot be used.
+            EngineError: The model cannot be loaded.
+        """
+        scorer = cls.__new__(cls)
+        scorer._open(settings, progress)
+        return scorer
+
+    def _open(self, settings: "AskingSettings", progress: bool | None) -> None:
+        self.settings = settings
         self.progress = progress
-        self._engine: Any = self.settings.open()
+        self._engine: Any = settings.open()
 
     def __call__(self, videos: Any, *, fps: float | None = None) -> "float | NDArray[np.float64]":
         """Return the score of one video, or the scores (N,) of a list or a folder, NaN where there is none.
@@ -95,8 +122,33 @@ class VideoScorer:
         Arguments and errors are those of `__call__`.
         """
         named, single = _named(videos, fps)
-        found = list(self._predictions(named, expectation=self.settings.expectation))
+        found = list(self._predictions(named, self.settings))
         return found[0] if single else found
+
+    def decode(self, video: "Path | FrameArray") -> "DecodedVideo":
+        """Return the frames that the model is shown.
+
+        Raises:
+            VideoError: The video cannot be used.
+        """
+        from vqathinker_verl.inference.engines.prompting import decoded_video
+
+        return decoded_video(video, self._engine.frames)
+
+    def stream(
+        self, videos: "Sequence[Path | FrameArray]", decoded: "Sequence[Future[DecodedVideo]] | None" = None
+    ) -> "Iterator[Prediction]":
+        """Yield the record of each video, in order, as soon as it is ready.
+
+        Args:
+            videos: Video files, or frames with their rate.
+            decoded: What `decode` returns of each, where the caller decodes them ahead.
+
+        Raises:
+            EngineError: The model stops answering.
+        """
+        named = [(str(video), video) for video in videos]
+        yield from self._predictions(named, self.settings, decoded)
 
     def compare(self, a: Any, b: Any, *, fps: float | None = None) -> float:
         """Return the probability that `a` is better than `b`, in [0, 1]; 1 minus that for the swapped pair.
@@ -141,35 +193,42 @@ class VideoScorer:
 
     def _with_spread(self, videos: Any, fps: float | None) -> "list[Prediction]":
         named, _ = _named(videos, fps)
-        found = list(self._predictions(named, expectation=self.settings.num_samples == 1))
+        from vqathinker_verl.inference.engines.contract import PLAIN_ANSWER
+
+        if self.settings.num_samples == 1 and self.settings.answer != PLAIN_ANSWER:
+            raise ValueError(
+                "one response gives no probabilities, and the expectation needs a number from 1 to 5 right after "
+                "<answer>; pass num_samples above 1"
+            )
+        # Without the calibration: it is made for the scoring of `__call__`.
+        expectation = self.settings.num_samples == 1
+        settings = dataclasses.replace(self.settings, expectation=expectation, calibration=None)
+        found = list(self._predictions(named, settings))
         for one in found:
             if one.error is not None:
                 warnings.warn(f"no score: {one.error}", stacklevel=3)
         return found
 
-    def _predictions(self, named: list[tuple[str, Any]], *, expectation: bool) -> "Iterator[Prediction]":
+    def _predictions(
+        self,
+        named: list[tuple[str, Any]],
+        settings: "AskingSettings",
+        decoded: "Sequence[Future[DecodedVideo]] | None" = None,
+    ) -> "Iterator[Prediction]":
         from tqdm import tqdm
 
-        from vqathinker_verl.inference.asking import ask
+        from vqathinker_verl.inference.asking import ask, prediction_by
         from vqathinker_verl.inference.engines import Request
-        from vqathinker_verl.inference.predictions import predicted
 
         if self._engine is None:
             raise ValueError("the scorer is closed")
-        settings = dataclasses.replace(self.settings, expectation=expectation)
-        requests = [Request(video, settings.prompt) for _, video in named]
+        ahead = decoded if decoded is not None else [None] * len(named)
+        requests = [Request(video, settings.prompt, frames) for (_, video), frames in zip(named, ahead, strict=True)]
         answers = ask(self._engine, requests, settings)
         hidden = not self.progress if self.progress is not None else None if len(named) >= LONG_LIST else True
         shown = tqdm(zip(named, requests, answers, strict=True), total=len(named), unit="video", disable=hidden)
-        for (name, video), request, answer in shown:
-            yield predicted(
-                name,
-                str(video),
-                answer,
-                num_frames=request.num_frames(self._engine.frames),
-                num_samples=settings.num_samples,
-                expectation=expectation,
-            )
+        for (name, _), request, answer in shown:
+            yield prediction_by(settings, self._engine, name, request, answer)
 
 
 def _named(videos: Any, fps: float | None) -> tuple[list[tuple[str, Any]], bool]:

@@ -90,8 +90,14 @@ def score_videos(
     requests = [Request(video, prompt) for video in videos.values()]
     answers = engine.generate(requests, samples=samples)
     for video_id, request, answer in zip(videos, requests, answers, strict=True):
-        frames = request.num_frames(engine.frames)
-        yield predicted(video_id, str(request.video), answer, num_frames=frames, num_samples=samples)
+        yield predicted(
+            video_id,
+            str(request.video),
+            answer,
+            num_frames=request.num_frames(engine.frames),
+            num_samples=samples,
+            form=engine.defaults.answer,
+        )
 
 
 def reasoning_of(response: str) -> str:

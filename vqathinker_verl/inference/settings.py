@@ -5,19 +5,30 @@ model and video get the same score from the command line and from Python.
 """
 
 import dataclasses
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from vqathinker_verl.frames import FrameSpec
-from vqathinker_verl.inference.engines import Backend, Engine, ModelDefaults, Sampling, open_engine, read_defaults
-from vqathinker_verl.inference.engines.contract import check_samples
+from vqathinker_verl.inference.calibration import Calibration, read_calibration
+from vqathinker_verl.inference.engines import (
+    AnswerForm,
+    Backend,
+    Engine,
+    ModelDefaults,
+    Sampling,
+    open_engine,
+    read_defaults,
+)
+from vqathinker_verl.inference.engines.contract import EXPORT_FILE, PLAIN_ANSWER, check_samples
 from vqathinker_verl.inference.model_identity import model_identity
 from vqathinker_verl.inference.model_source import usable_model
+from vqathinker_verl.inference.preset import read_preset
+from vqathinker_verl.prompts import SCORE_RANGE
 
 # How a score follows from what the model says (docs/scoring.md).
 Scoring = Literal["greedy", "mean", "expectation"]
-
-ANSWER_ONLY = "<answer>"
 
 
 @dataclass(frozen=True)
@@ -35,6 +46,11 @@ class AskingSettings:
         dtype: A torch dtype's name, or "auto".
         answer_prefix: What every response begins with.
         expectation: Whether the score is the expectation over the score's digits, instead of the number written.
+        calibration: Maps scores to the level of a set of labels; None leaves them as they are.
+        system: What the system says before the question; "": what the chat template says.
+        answer: How a response gives its score.
+        defaults: What was not given as an option, and the preset that it comes from, if it does.
+        origins: Where each setting comes from: "option", "preset NAME", "model" (its vqathinker.json), or "default".
     """
 
     model: str
@@ -47,6 +63,11 @@ class AskingSettings:
     dtype: str = "auto"
     answer_prefix: str = ""
     expectation: bool = False
+    calibration: Calibration | None = None
+    system: str = ""
+    answer: AnswerForm = PLAIN_ANSWER
+    defaults: ModelDefaults = field(default_factory=ModelDefaults, compare=False)
+    origins: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def open(self) -> Engine:
         """Load the model, or reach the server that has.
@@ -64,7 +85,29 @@ class AskingSettings:
             answer_prefix=self.answer_prefix,
             dtype=self.dtype,
             expectation=self.expectation,
+            system=self.system,
+            answer=self.answer,
         )
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of the scores must know, one sentence each."""
+        notes = []
+        if preset := self.defaults.preset:
+            taken: dict[str, list[str]] = {}
+            for name, origin in self.origins.items():
+                taken.setdefault(origin, []).append(name)
+            notes.append(
+                f"preset {preset}: " + "; ".join(f"{', '.join(names)} from {_of(o)}" for o, names in taken.items())
+            )
+            notes += [f"differs from {preset} as published: {text}" for text in self.defaults.notes]
+        if self.answer.mapped:
+            lowest, highest = self.answer.range
+            low, high = SCORE_RANGE
+            notes.append(f"scores are mapped from [{lowest:g}, {highest:g}] to [{low:g}, {high:g}]")
+        if (used := self.calibration) is not None:
+            notes.append(f"scores are calibrated by {used.name} ({used.description})")
+        return notes
 
     def as_json(self) -> dict[str, Any]:
         """What an output file keeps: answers made with other settings are not added to it."""
@@ -76,10 +119,19 @@ class AskingSettings:
             "prompt": self.prompt,
             "answer_prefix": self.answer_prefix,
             "frames": dataclasses.asdict(self.frames),
-            "sampling": dataclasses.asdict(self.sampling),
+            "sampling": self.sampling.as_json(),
             "samples": self.num_samples,
+            "origins": dict(self.origins),
         }
-        return facts | ({"scoring": "expectation"} if self.expectation else {})
+        if self.system:
+            facts["system"] = self.system
+        if self.answer != PLAIN_ANSWER:
+            facts["answer"] = self.answer.as_json()
+        if self.expectation:
+            facts["scoring"] = "expectation"
+        if self.calibration is not None:
+            facts["calibration"] = self.calibration.digest
+        return facts
 
 
 def asking_settings(
@@ -100,6 +152,8 @@ def asking_settings(
     size: tuple[int, int] | None = None,
     min_pixels: int | None = None,
     max_pixels: int | None = None,
+    calibration: str | Path | None = None,
+    preset: str | Path | None = None,
 ) -> AskingSettings:
     """Return settings; None for an argument means the model's own.
 
@@ -122,13 +176,19 @@ def asking_settings(
         size: One fixed (height, width) of the frames, in place of a budget of pixels.
         min_pixels: Fewest pixels of a frame.
         max_pixels: Most pixels of a frame.
+        calibration: A file of `vqathinker calibrate`, made with this model and these settings.
+        preset: Name or file of a preset, in place of what the model itself says; the other arguments win over it.
 
     Raises:
-        ValueError: A value is out of range, values contradict each other, or the model cannot be used.
+        ValueError: A value is out of range, values contradict each other, the model cannot be used, or the calibration
+            is not of this model and these settings.
     """
+    # Their files before the model's, which may have to be exported first.
+    chosen = None if preset is None else read_preset(str(preset))
+    mapping = None if calibration is None else read_calibration(Path(calibration))
     if server is None:
         model = usable_model(model)
-    defaults = read_defaults(model)
+    defaults = chosen if chosen is not None else read_defaults(model)
     samples, heat = _samples_and_temperature(defaults, scoring, num_samples, temperature)
     own = defaults.sampling
     sampling = Sampling(
@@ -136,12 +196,23 @@ def asking_settings(
         heat,
         top_p if top_p is not None else own.top_p,
         seed,
+        own.top_k,
     )
     frames = frames_from(
         defaults.frames, num_frames=num_frames, size=size, min_pixels=min_pixels, max_pixels=max_pixels
     )
     check_samples(samples, sampling)  # before a model is loaded
-    return AskingSettings(
+    expectation = scoring == "expectation"
+    if expectation and defaults.answer != PLAIN_ANSWER:
+        raise ValueError(
+            "scoring 'expectation' reads a number from 1 to 5 right after <answer>, and the answer has another form "
+            "here; use 'greedy', or 'mean' with several samples"
+        )
+    given = {
+        "prompt": prompt, "max_tokens": max_tokens, "temperature": temperature, "top_p": top_p, "samples": num_samples,
+        "num_frames": num_frames, "size": size, "min_pixels": min_pixels, "max_pixels": max_pixels, "scoring": scoring,
+    }  # fmt: skip
+    settings = AskingSettings(
         model=model,
         frames=frames,
         sampling=sampling,
@@ -150,9 +221,17 @@ def asking_settings(
         backend=backend,
         server=server,
         dtype=dtype,
-        answer_prefix="" if thinking else ANSWER_ONLY,
-        expectation=scoring == "expectation",
+        answer_prefix="" if thinking else defaults.answer.tags[0],
+        expectation=expectation,
+        system=defaults.system,
+        answer=defaults.answer,
+        defaults=defaults,
+        origins=_origins(model, defaults, preset is not None, given),
     )
+    if mapping is None:
+        return settings
+    mapping.check(settings.as_json())
+    return dataclasses.replace(settings, calibration=mapping)
 
 
 def frames_from(
@@ -175,6 +254,31 @@ def frames_from(
         fields["size"] = None
     asked_for = {"num_frames": num_frames, "min_pixels": min_pixels, "max_pixels": max_pixels}
     return FrameSpec(**fields | {name: value for name, value in asked_for.items() if value is not None})
+
+
+def _origins(model: str, defaults: ModelDefaults, from_preset: bool, given: Mapping[str, Any]) -> dict[str, str]:
+    """Where each setting comes from; a fixed size and a budget of pixels are one setting."""
+    if from_preset:
+        origin = f"preset {defaults.preset}"
+    else:
+        origin = "model" if (Path(model) / EXPORT_FILE).is_file() else "default"
+    options = {name for name, value in given.items() if value is not None}
+    found = {"system": origin, "answer": origin, "top_k": origin}
+    for name, fields in (
+        ("prompt", {"prompt"}),
+        ("num_frames", {"num_frames"}),
+        ("frame size", {"size", "min_pixels", "max_pixels"}),
+        ("max_tokens", {"max_tokens"}),
+        ("temperature", {"temperature", "scoring", "samples"}),
+        ("top_p", {"top_p"}),
+        ("samples", {"samples", "scoring"}),
+    ):
+        found[name] = "option" if fields & options else origin
+    return found
+
+
+def _of(origin: str) -> str:
+    return {"option": "the options", "model": "the model", "default": "the defaults"}.get(origin, "it")
 
 
 def _samples_and_temperature(

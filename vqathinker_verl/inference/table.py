@@ -76,6 +76,8 @@ def summary_of(lines: Sequence[Prediction]) -> list[str]:
         )
         if len(scored) > 1 and worst.pred_mos == best.pred_mos:
             texts.append(f"warning: all {len(scored)} scores are equal; this model does not tell these videos apart")
+    if any(line.pred_mos_raw is not None for line in lines):
+        texts.append("scores and spreads are calibrated; pred_mos_raw in the files is the score before that")
     if without:
         texts.append(f"warning: {without} of {len(lines)} responses hold no valid score")
     return texts

@@ -58,7 +58,7 @@ def build_page(engine: Engine, model: str, *, prompt: str | None = None, samples
         if path is None:
             return None, WAITING, ""
         try:
-            frames, line = look_at(engine, Path(path), prompt=prompt, samples=samples)
+            frames, line = score_one(engine, Path(path), prompt=prompt, samples=samples)
         except (VideoError, EngineError) as error:
             return None, error_card(str(error).replace(path, Path(path).name)), ""
         return frames, score_card(line), reasoning_of(line.response or "")
@@ -121,7 +121,7 @@ def serve(page: Any, host: str, port: int) -> None:
     )  # fmt: skip
 
 
-def look_at(
+def score_one(
     engine: Engine, video: Path, *, prompt: str | None = None, samples: int | None = None
 ) -> tuple[list[tuple[Any, str]], Prediction]:
     """Frames (H, W, 3) with their captions, and the prediction (see `scoring`), of one video or still image.

@@ -1,7 +1,8 @@
 """How well predicted scores agree with human ones; NumPy and SciPy only.
 
 `correlation` and `logistic` hold the metrics, `bootstrap` their confidence intervals, and `evaluate` the one path from
-scores to metrics with intervals that the API, `vqathinker evaluate` and the comparison of models share.
+scores to metrics with intervals that the API, `vqathinker evaluate` and the comparison of models share. `calibration`
+maps scores to the level of a set of labels.
 """
 
 from vqathinker_verl.metrics.correlation import krcc, plcc_raw, rmse_raw, srcc

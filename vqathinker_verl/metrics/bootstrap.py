@@ -1,6 +1,6 @@
-"""The bootstrap of every figure, over many resamples at once.
+"""The bootstrap of every metric, over many resamples at once.
 
-A resample of N videos is a row of counts: how often each video was drawn. Every figure is a function of these counts
+A resample of N videos is a row of counts: how often each video was drawn. Every metric is a function of these counts
 and of orders found once, so that no resample is ever copied or sorted (B. Efron and R. J. Tibshirani, An Introduction
 to the Bootstrap, 1993, chapters 6 and 13). 1,000 resamples of 7,182 videos take seconds; one by one they took minutes.
 """
@@ -9,19 +9,26 @@ import numpy as np
 
 from vqathinker_verl.checks import FloatArray
 from vqathinker_verl.metrics.logistic import FLAT, LogisticFit, fit_standardised
+from vqathinker_verl.metrics.pairs import GAP_ROUNDING
 
 # What is reported of every benchmark, in this order.
-FIGURES = ("srcc", "krcc", "plcc", "rmse", "plcc_raw", "rmse_raw")
+METRICS = ("srcc", "krcc", "plcc", "rmse", "plcc_raw", "rmse_raw", "pair_accuracy")
 # Resamples times videos held at once: 16 MB an array.
 BLOCK_VALUES = 2_000_000
 # Rows of the sign matrix of Kendall's correlation made at once.
 SIGN_ROWS = 512
 
 
-def resample_figures(
-    pred: FloatArray, mos: FloatArray, fit: LogisticFit, *, num_resamples: int, rng: np.random.Generator
+def resample_metrics(
+    pred: FloatArray,
+    mos: FloatArray,
+    fit: LogisticFit,
+    *,
+    num_resamples: int,
+    rng: np.random.Generator,
+    min_gap: float = 0.0,
 ) -> FloatArray:
-    """Return the figures of bootstrap resamples of the videos, (num_resamples, 6), columns as FIGURES.
+    """Return the metrics of bootstrap resamples of the videos, (num_resamples, 7), columns as METRICS.
 
     Two models' predictions for the same videos, resampled by equally seeded generators, give paired rows: row b of
     both is the same choice of videos.
@@ -29,26 +36,27 @@ def resample_figures(
     Args:
         pred: (N,) predicted MOS, finite.
         mos: (N,) MOS, finite.
-        fit: the logistic of all videos, where the refits begin; without convergence its figures stay NaN.
+        fit: the logistic of all videos, where the refits begin; without convergence its metrics stay NaN.
         num_resamples: how many.
         rng: draws the resamples.
+        min_gap: smallest difference in MOS of a pair, see `metrics.pair_accuracy`.
     """
     num_videos = len(pred)
-    figures = np.full((num_resamples, len(FIGURES)), np.nan)
+    metrics = np.full((num_resamples, len(METRICS)), np.nan)
     if not num_videos:
-        return figures
-    sample = _Sample(pred, mos)
+        return metrics
+    sample = _Sample(pred, mos, min_gap)
     block = max(1, BLOCK_VALUES // num_videos)
     for begin in range(0, num_resamples, block):
         end = min(begin + block, num_resamples)
-        figures[begin:end] = sample.figures(_draw_counts(num_videos, end - begin, rng), fit)
-    return figures
+        metrics[begin:end] = sample.metrics(_draw_counts(num_videos, end - begin, rng), fit)
+    return metrics
 
 
 def percentile_bounds(draws: FloatArray, confidence: float) -> tuple[FloatArray, FloatArray]:
-    """Return the lower and upper bounds (K,) of resampled figures (B, K), resamples without the figure left out.
+    """Return the lower and upper bounds (K,) of resampled metrics (B, K), resamples without the metric left out.
 
-    NaN where no resample defines the figure.
+    NaN where no resample defines the metric.
     """
     bounds = np.full((2, draws.shape[1]), np.nan)
     tail = (1 - confidence) / 2
@@ -83,24 +91,29 @@ class _Groups:
 class _Sample:
     """What all resamples share."""
 
-    def __init__(self, pred: FloatArray, mos: FloatArray) -> None:
+    def __init__(self, pred: FloatArray, mos: FloatArray, min_gap: float) -> None:
         self.pred, self.mos, self.num_videos = pred, mos, len(pred)
         self.pred_groups, self.mos_groups = _Groups(pred), _Groups(mos)
+        self.min_gap = min_gap
+        # How many of the different MOS are far enough below each of them to make a pair.
+        values = self.mos_groups.values
+        below = np.searchsorted(values, values - min_gap + GAP_ROUNDING, side="right")
+        self.num_below = np.minimum(below, np.arange(len(values)))
 
-    def figures(self, counts: FloatArray, fit: LogisticFit) -> FloatArray:
-        """All figures of the resamples with these counts (B, N), (B, 6)."""
+    def metrics(self, counts: FloatArray, fit: LogisticFit) -> FloatArray:
+        """All metrics of the resamples with these counts (B, N), (B, 7)."""
         pred_sizes, mos_sizes = self.pred_groups.sums(counts), self.mos_groups.sums(counts)
         defined = (pred_sizes.max(axis=1) < self.num_videos) & (mos_sizes.max(axis=1) < self.num_videos)
-        figures = np.full((len(counts), len(FIGURES)), np.nan)
+        metrics = np.full((len(counts), len(METRICS)), np.nan)
         with np.errstate(invalid="ignore", divide="ignore"):  # the undefined rows, overwritten below
-            figures[:, 0] = self._srcc(counts, pred_sizes, mos_sizes)
-            figures[:, 1] = self._krcc(counts, pred_sizes, mos_sizes)
+            metrics[:, 0] = self._srcc(counts, pred_sizes, mos_sizes)
+            metrics[:, 1], metrics[:, 6] = self._krcc_and_pairs(counts, pred_sizes, mos_sizes)
             if fit.converged:
-                figures[:, 2:4] = self._fitted(counts, pred_sizes, defined, fit)
-            figures[:, 4] = self._plcc_raw(counts)
-        figures[~defined, :5] = np.nan
-        figures[:, 5] = np.sqrt(counts @ (self.pred - self.mos) ** 2 / self.num_videos)
-        return figures
+                metrics[:, 2:4] = self._fitted(counts, pred_sizes, defined, fit)
+            metrics[:, 4] = self._plcc_raw(counts)
+        metrics[~defined, :5] = np.nan
+        metrics[:, 5] = np.sqrt(counts @ (self.pred - self.mos) ** 2 / self.num_videos)
+        return metrics
 
     def _srcc(self, counts: FloatArray, pred_sizes: FloatArray, mos_sizes: FloatArray) -> FloatArray:
         middle = (self.num_videos + 1) / 2
@@ -112,23 +125,38 @@ class _Sample:
         mos_spread = np.einsum("bm,bm,bm->b", mos_sizes, mos_ranks, mos_ranks)
         return _ratio(together, pred_spread, mos_spread)
 
-    def _krcc(self, counts: FloatArray, pred_sizes: FloatArray, mos_sizes: FloatArray) -> FloatArray:
-        """Tau-b: the sum over pairs of sign x sign x counts, as a product of matrices.
+    def _krcc_and_pairs(
+        self, counts: FloatArray, pred_sizes: FloatArray, mos_sizes: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """Tau-b and the accuracy of pairs: sums over pairs of sign x sign x counts, as products of matrices.
 
         Counts and signs are small integers, and a row's sum stays below 2^24, so single precision is exact.
         """
         narrow = counts.astype(np.float32)
-        difference = np.zeros(len(counts))
+        difference, far_difference = np.zeros(len(counts)), np.zeros(len(counts))
         for begin in range(0, self.num_videos, SIGN_ROWS):
             end = min(begin + SIGN_ROWS, self.num_videos)
             signs = self._order_signs(self.pred_groups, begin, end) * self._order_signs(self.mos_groups, begin, end)
-            products = narrow[:, :begin] @ signs[:, :begin].T
-            # Inside the block each pair comes twice.
-            products += 0.5 * (narrow[:, begin:end] @ signs[:, begin:].T)
-            difference += np.einsum("bn,bn->b", products.astype(np.float64), counts[:, begin:end])
+            difference += _pair_sums(narrow, signs, begin, end)
+            if self.min_gap > 0:
+                far_difference += _pair_sums(narrow, signs * self._far(begin, end), begin, end)
         pairs = self.num_videos * (self.num_videos - 1) / 2
         pred_untied, mos_untied = (pairs - (s * (s - 1) / 2).sum(axis=1) for s in (pred_sizes, mos_sizes))
-        return _ratio(difference, pred_untied, mos_untied)
+        far_pairs = self._num_far_pairs(mos_sizes)
+        right = 0.5 + 0.5 * (far_difference if self.min_gap > 0 else difference) / far_pairs
+        return _ratio(difference, pred_untied, mos_untied), np.where(far_pairs > 0, right, np.nan)
+
+    def _far(self, begin: int, end: int) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+        """Whether the MOS of i and j are far enough apart for a pair, for i in [begin, end) and j in [0, end)."""
+        index = self.mos_groups.index
+        below = self.num_below[index]
+        one = index[None, :end] < below[begin:end, None]
+        return np.asarray(one | (index[begin:end, None] < below[None, :end]))
+
+    def _num_far_pairs(self, mos_sizes: FloatArray) -> FloatArray:
+        """How many pairs of each resample (B,) are far enough apart."""
+        up_to = np.concatenate([np.zeros((len(mos_sizes), 1)), np.cumsum(mos_sizes, axis=1)], axis=1)
+        return np.asarray((mos_sizes * up_to[:, self.num_below]).sum(axis=1))
 
     def _order_signs(self, groups: _Groups, begin: int, end: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
         """Sign of value i - value j, for i in [begin, end) and j in [0, end)."""
@@ -171,11 +199,24 @@ class _Sample:
         curve -= (sizes * curve).sum(axis=1, keepdims=True) / self.num_videos
         curve_squares = (sizes * curve**2).sum(axis=1)
         y_spread = y_squares - (counts @ y) ** 2 / self.num_videos
-        figures = np.empty((len(counts), 2))
-        figures[:, 0] = _ratio((sums * curve).sum(axis=1), curve_squares, y_spread)
-        figures[curve_squares <= FLAT**2 * y_spread, 0] = np.nan
-        figures[:, 1] = y_std * np.sqrt(np.maximum(squares, 0) / self.num_videos)
-        return figures
+        metrics = np.empty((len(counts), 2))
+        metrics[:, 0] = _ratio((sums * curve).sum(axis=1), curve_squares, y_spread)
+        metrics[curve_squares <= FLAT**2 * y_spread, 0] = np.nan
+        metrics[:, 1] = y_std * np.sqrt(np.maximum(squares, 0) / self.num_videos)
+        return metrics
+
+
+def _pair_sums(
+    counts: np.ndarray[tuple[int, ...], np.dtype[np.float32]],
+    signs: np.ndarray[tuple[int, ...], np.dtype[np.float32]],
+    begin: int,
+    end: int,
+) -> FloatArray:
+    """Sums (B,) of counts x counts x signs over the pairs of i in [begin, end) and j below i."""
+    products = counts[:, :begin] @ signs[:, :begin].T
+    # Inside the block each pair comes twice.
+    products += 0.5 * (counts[:, begin:end] @ signs[:, begin:].T)
+    return np.asarray(np.einsum("bn,bn->b", products.astype(np.float64), counts[:, begin:end].astype(np.float64)))
 
 
 def _standardised(values: FloatArray) -> FloatArray:

@@ -7,30 +7,49 @@ from numpy.typing import ArrayLike
 
 from vqathinker_verl.checks import FloatArray, IntArray, as_vector
 
+# Differences of MOS that are equal as written differ by rounding once they are mapped to [1, 5].
+GAP_ROUNDING = 1e-9
 
-def pair_accuracy(scores: FloatArray, order: FloatArray, groups: IntArray) -> float:
+
+def pair_accuracy(scores: FloatArray, order: FloatArray, groups: IntArray, min_gap: float = 0.0) -> float:
     """Return the share of the pairs of one group that the scores put in the right order; NaN without pairs.
 
-    A pair is two videos of one group with different values of `order`. Equal scores count half. Videos without a score
-    are in no pair.
+    A pair is two videos of one group whose values of `order` differ, by `min_gap` or more. Equal scores count half.
+    Videos without a score are in no pair.
 
     Args:
         scores: (N,) NaN for none.
         order: (N,) what a better video has more of, such as its MOS.
         groups: (N,) the group of each video.
+        min_gap: smallest difference of `order` in a pair, 0 or more; 1e-9 less counts as equal.
 
     >>> pair_accuracy(np.array([4.0, 3.0, 3.5]), np.array([5.0, 3.0, 1.0]), np.array([0, 0, 0]))
     0.6666666666666666
     """
+    right, pairs = count_pairs(scores, order, groups, min_gap)
+    return right / pairs if pairs else float("nan")
+
+
+def count_pairs(scores: FloatArray, order: FloatArray, groups: IntArray, min_gap: float = 0.0) -> tuple[float, int]:
+    """Return how many pairs the scores put in the right order, a tie counting half, and how many pairs there are.
+
+    Arguments are those of `pair_accuracy`.
+    """
     known = ~np.isnan(scores)
     scores, order, groups = scores[known], order[known], groups[known]
-    right = pairs = 0.0
-    for video in range(len(scores)):  # a row at a time: memory stays linear in the videos
-        # Each pair is met once, from the side of the better video.
-        worse = scores[(order < order[video]) & (groups == groups[video])]
-        right += float(np.sum(worse < scores[video]) + 0.5 * np.sum(worse == scores[video]))
-        pairs += len(worse)
-    return right / pairs if pairs else float("nan")
+    right, pairs = 0.0, 0
+    for group in np.unique(groups):
+        rising = np.flatnonzero(groups == group)
+        rising = rising[np.argsort(order[rising], kind="stable")]
+        values, ranked = order[rising], scores[rising]
+        num_lower = np.searchsorted(values, values, side="left")
+        num_far = np.searchsorted(values, values - min_gap + GAP_ROUNDING, side="right")
+        # A row at a time: memory stays linear in the videos. Each pair is met once, from the side of the better video.
+        for score, end in zip(ranked, np.minimum(num_lower, num_far), strict=True):
+            worse = ranked[:end]
+            right += float(np.count_nonzero(worse < score) + 0.5 * np.count_nonzero(worse == score))
+            pairs += int(end)
+    return right, pairs
 
 
 def chain_accuracy(pred_mos: ArrayLike, chains: Sequence[str], strengths: ArrayLike) -> float:

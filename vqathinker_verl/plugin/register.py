@@ -11,7 +11,7 @@ from types import ModuleType
 
 from wrapt import register_post_import_hook
 
-from vqathinker_verl.plugin import patches
+from vqathinker_verl.plugin import patches, varlen
 
 
 def _register_trainers(_: ModuleType) -> None:
@@ -23,6 +23,7 @@ register_post_import_hook(patches.keep_layout_of_position_ids, "verl.utils.tenso
 register_post_import_hook(patches.take_log_probs_by_chunks, "verl.utils.torch_functional")
 register_post_import_hook(patches.read_features_once_per_prompt, "verl.utils.transferqueue_utils")
 register_post_import_hook(patches.heed_freeze_vision_tower, "verl.workers.engine_workers")
+register_post_import_hook(varlen.attend_by_varlen, "transformers.models.qwen2_5_vl.modeling_qwen2_5_vl")
 for module_name in patches.HF_PROCESSOR_MODULES:
     register_post_import_hook(patches.admit_internvl, module_name)
 register_post_import_hook(

@@ -12,7 +12,7 @@ from vqathinker_verl.rewards.extra import ExtraRewards, load_extra_rewards, weig
 from vqathinker_verl.rewards.format import batch_format
 from vqathinker_verl.rewards.groups import GroupIds, Videos, group_variance
 from vqathinker_verl.rewards.inputs import make_inputs
-from vqathinker_verl.rewards.ranking import batch_ranking, part_index, warn_if_unrivalled
+from vqathinker_verl.rewards.ranking import batch_ranking, part_index, warn_if_alone
 from vqathinker_verl.rewards.regression import batch_regression
 from vqathinker_verl.rewards.temporal import TemporalComparison, batch_temporal, compare_temporally
 
@@ -25,7 +25,7 @@ class RewardBatch:
         total: (N,) regression_weight (regression + its bonus) + ranking_weight (ranking + its bonus)
             + format_weight format, and the extra rewards with their weights.
         regression: (N,) plain regression reward, without the bonus; 0 without a score.
-        ranking: (N,) plain ranking reward, without the bonus; 0 without a score or a rival.
+        ranking: (N,) plain ranking reward, without the bonus; 0 without a score or a compared video.
         temporal: (N,) sum of the response's two temporal bonuses, before the weights.
         format: (N,) format reward.
         pred_mos: (N,) score of the response, NaN for none.
@@ -179,9 +179,9 @@ def score_batch(
     regression = batch_regression(batch, **on_regression)
     ranking = batch_ranking(batch, **on_ranking)
     layout = batch_format(batch, prompt_opens_think=config.prompt_opens_think)
-    warn_if_unrivalled(batch.pred_mos, ranking)
+    warn_if_alone(batch.pred_mos, ranking)
 
-    against = batch if config.perturbed_rivals == "original" else batch.perturbed
+    against = batch if config.perturbed_ranked_against == "original" else batch.perturbed
     p_regression = batch_regression(batch.perturbed, **on_regression)
     p_ranking = batch_ranking(batch.perturbed, against=against, **on_ranking)
     labelled, p_labelled = (~batch.videos.chained[side.group_index] for side in (batch, batch.perturbed))

@@ -38,9 +38,9 @@ class RewardConfig:
         temporal_margin: by how much the mean reward on the original must exceed the mean on the perturbed video, in
             units of the reward. 0: a draw earns the bonus, so a policy that ignores time earns it always; above 0 a
             draw earns nothing.
-        perturbed_rivals: whom a response to a perturbed video is ranked against. "original": the other videos as they
-            are, so that only the frames of its own video differ between the two sides compared; "perturbed": the
-            other perturbed videos (the released code).
+        perturbed_ranked_against: what a response to a perturbed video is ranked against. "original": the other videos
+            as they are, so that only the frames of its own video differ between the two sides compared; "perturbed":
+            the other perturbed videos (the released code).
         regression_weight: weight of the regression reward and its bonus in the total.
         ranking_weight: weight of the ranking reward and its bonus.
         format_weight: weight of the format reward.
@@ -62,7 +62,7 @@ class RewardConfig:
     regression_threshold: float = 0.9
     temporal_scope: TemporalScope = "video"
     temporal_margin: float = 0.0
-    perturbed_rivals: PerturbedRivals = "original"
+    perturbed_ranked_against: PerturbedRivals = "original"
     regression_weight: float = 1.0
     ranking_weight: float = 1.0
     format_weight: float = 1.0
@@ -72,7 +72,7 @@ class RewardConfig:
         check_choice("decimals", self.decimals, Decimals)
         check_choice("numbers", self.numbers, Numbers)
         check_choice("temporal_scope", self.temporal_scope, TemporalScope)
-        check_choice("perturbed_rivals", self.perturbed_rivals, PerturbedRivals)
+        check_choice("perturbed_ranked_against", self.perturbed_ranked_against, PerturbedRivals)
         for name in ("prompt_opens_think", "cross_dataset"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name}: expected true or false, got {getattr(self, name)!r}")
@@ -122,7 +122,7 @@ class RewardConfig:
             score_range=None,
             cross_dataset=True,
             temporal_scope="batch",
-            perturbed_rivals="perturbed",
+            perturbed_ranked_against="perturbed",
         )
 
     @classmethod

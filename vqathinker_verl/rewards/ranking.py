@@ -30,7 +30,7 @@ def ranking_reward(
     is sqrt(p t + eps) + sqrt((1 - p)(1 - t) + eps); the reward is its mean over z (docs/rewards.md).
 
     Responses without a score (NaN) get 0 and take no part in means and variances; a video none of whose responses has
-    a score is nobody's rival. A response without a rival gets 0, and a warning says so once.
+    a score is compared with nothing. A response without a compared video gets 0, and a warning says so once.
 
     Args:
         pred_mos: (N,) the score of each response, NaN for none.
@@ -42,7 +42,7 @@ def ranking_reward(
 
     Returns:
         (N,) rewards in [0, sqrt(1 + eps) + sqrt(eps)], which is 1.001 for the default eps: 0 only without a score or
-        rival, else at least 2 sqrt(eps).
+        compared video, else at least 2 sqrt(eps).
 
     Raises:
         ValueError: for shapes that differ, a missing group id, an infinite score, or a group whose MOS or data source
@@ -56,7 +56,7 @@ def ranking_reward(
     scores = as_vector("pred_mos", pred_mos, nan_allowed=True)
     index, videos = batch_videos(scores, mos, group_ids, data_sources)
     reward = mean_fidelity(scores, index, videos.variance[index], videos, eps=eps)
-    warn_if_unrivalled(scores, reward)
+    warn_if_alone(scores, reward)
     return np.nan_to_num(reward, copy=False, nan=0.0)
 
 
@@ -85,7 +85,7 @@ def part_index(num_videos: int, size: int | None) -> IntArray:
     return np.arange(num_videos) // (size or max(1, num_videos))
 
 
-def warn_if_unrivalled(scores: FloatArray, reward: FloatArray) -> None:
+def warn_if_alone(scores: FloatArray, reward: FloatArray) -> None:
     """Warn, once, of responses that have a score and yet no ranking reward (NaN)."""
     if (~np.isnan(scores) & np.isnan(reward)).any():
         warn_once(
@@ -103,24 +103,24 @@ def mean_fidelity(
         scores: (N,) score of each response, NaN for none (then NaN is returned).
         index: (N,) the video that each response speaks of.
         variance: (N,) variance of the scores of the response's own group.
-        videos: the rivals, with their means and variances.
+        videos: the compared videos, with their means and variances.
         eps: see `ranking_reward`.
     """
     # Imported here because it takes longer than all the rest of the package together.
     from scipy.special import ndtr
 
-    rivals = np.flatnonzero(~np.isnan(videos.mean))
+    others = np.flatnonzero(~np.isnan(videos.mean))
     reward = np.full(len(scores), np.nan)
-    rows_per_block = max(1, _PAIRS_PER_BLOCK // max(1, len(rivals)))
+    rows_per_block = max(1, _PAIRS_PER_BLOCK // max(1, len(others)))
     scored = np.flatnonzero(~np.isnan(scores))
     for begin in range(0, len(scored), rows_per_block):
         rows = scored[begin : begin + rows_per_block]
         own = index[rows]
-        spread = np.sqrt(variance[rows, None] + videos.variance[rivals] + eps)
-        prob = ndtr((scores[rows, None] - videos.mean[rivals]) / spread)
-        truth = 0.5 * (1.0 + np.sign(videos.order[own, None] - videos.order[rivals]))
+        spread = np.sqrt(variance[rows, None] + videos.variance[others] + eps)
+        prob = ndtr((scores[rows, None] - videos.mean[others]) / spread)
+        truth = 0.5 * (1.0 + np.sign(videos.order[own, None] - videos.order[others]))
         fidelity = np.sqrt(prob * truth + eps) + np.sqrt((1.0 - prob) * (1.0 - truth) + eps)
-        compared = (videos.source[own, None] == videos.source[rivals]) & (own[:, None] != rivals)
+        compared = (videos.source[own, None] == videos.source[others]) & (own[:, None] != others)
         count = compared.sum(axis=1)
         total = np.einsum("ij,ij->i", fidelity, compared)
         reward[rows] = np.divide(total, count, out=np.full(len(rows), np.nan), where=count > 0)

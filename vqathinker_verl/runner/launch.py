@@ -44,7 +44,7 @@ from vqathinker_verl.runner.facts import facts_of
 from vqathinker_verl.runner.failure import FailureReader
 from vqathinker_verl.runner.memory import MemoryLog
 from vqathinker_verl.runner.metrics_log import merge_metrics
-from vqathinker_verl.runner.output_copy import OutputCopy
+from vqathinker_verl.runner.output_copy import LogTee
 from vqathinker_verl.runner.preflight import check
 from vqathinker_verl.runner.resume import resume_overrides
 from vqathinker_verl.runner.shared_memory import remove_shared_memory
@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     overrides = [*outputs_in(output_dir), *overrides]
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
-        with only_run_in(output_dir):
+        with lock_output_dir(output_dir):
             config = check(args.config_dir, args.config_name, overrides)
             facts = described(config, output_dir)
             overrides += [*resume_overrides(config), logger_override(config, verbose=args.verbose)]
@@ -155,7 +155,7 @@ def _listed(names: str | Iterable[str]) -> list[str]:
 
 
 @contextmanager
-def only_run_in(output_dir: Path) -> Iterator[None]:
+def lock_output_dir(output_dir: Path) -> Iterator[None]:
     """Hold OUTPUT_DIR/.lock, which the system gives up when this process dies, however it dies.
 
     The file keeps the time of the last start, so that what a killed run left in shared memory is removed here.
@@ -233,7 +233,7 @@ def train(
         signal.signal(number, lambda number, _: _stop(number, asked, display, child))
     display.begin()  # after the fork, which is not safe in a process of several threads
     assert child.stdout is not None
-    output = OutputCopy(child.stdout, display.log, display.readers, echo=verbose, told=display.note)
+    output = LogTee(child.stdout, display.log, display.readers, echo=verbose, told=display.note)
     memory = MemoryLog(output_dir / "memory.jsonl", lambda: [process.pid for process in processes_of(run_id)])
     try:
         code = child.wait()

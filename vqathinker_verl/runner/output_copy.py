@@ -10,7 +10,7 @@ from typing import IO
 from vqathinker_verl.runner.console import give_up
 
 
-class OutputCopy(threading.Thread):
+class LogTee(threading.Thread):
     """Copies a stream to a log file.
 
     Args:

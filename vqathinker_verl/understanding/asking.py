@@ -38,8 +38,6 @@ def ask_all(
         EngineError: The model cannot be loaded.
     """
     file = AnswersFile(output, settings.as_json(), key=key)
-    rows = answer_missing(
-        requests, settings, make_row, output=file, key=key, unit=unit, desc=output.name, disable=None
-    )  # fmt: skip
+    rows = answer_missing(requests, settings, make_row, output=file, key=key, unit=unit, desc=output.name)
     write_jsonl(output, rows)
     return rows

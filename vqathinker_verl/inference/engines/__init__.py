@@ -15,6 +15,7 @@ from vqathinker_verl.frames import FrameSpec
 from vqathinker_verl.inference.engines.contract import (
     EVALUATION_FRAMES,
     Answer,
+    AnswerForm,
     Backend,
     Engine,
     EngineError,
@@ -27,6 +28,7 @@ from vqathinker_verl.inference.engines.defaults import read_defaults
 __all__ = [
     "EVALUATION_FRAMES",
     "Answer",
+    "AnswerForm",
     "Backend",
     "Engine",
     "EngineError",
@@ -48,6 +50,8 @@ def open_engine(
     answer_prefix: str = "",
     dtype: str = "auto",
     expectation: bool = False,
+    system: str | None = None,
+    answer: AnswerForm | None = None,
 ) -> Engine:
     """Load a model, or reach a server that has.
 
@@ -62,6 +66,8 @@ def open_engine(
         answer_prefix: What every response begins with: "<answer>" leaves the thinking out.
         dtype: A torch dtype's name; "auto" is bfloat16 on a GPU and float32 without one.
         expectation: Whether distributions of the score will be asked for: vLLM then keeps what prompts share.
+        system: What the system says before the question. None: as an exported model's file says.
+        answer: How a response gives its score. None: as an exported model's file says.
 
     Raises:
         ValueError: An option is unknown, the server's address is missing or not asked for, or the model's files
@@ -77,6 +83,10 @@ def open_engine(
         defaults = replace(defaults, sampling=sampling, samples=1)
     if frames is not None:
         defaults = replace(defaults, frames=frames)
+    if system is not None:
+        defaults = replace(defaults, system=system)
+    if answer is not None:
+        defaults = replace(defaults, answer=answer)
     engine = _opened(model, backend, server, defaults, answer_prefix, dtype, expectation)
     engine.defaults = defaults
     return engine
@@ -91,7 +101,7 @@ def _opened(
     dtype: str,
     expectation: bool,
 ) -> Engine:
-    frames, sampling = defaults.frames, defaults.sampling
+    frames, sampling, system = defaults.frames, defaults.sampling, defaults.system
     if backend not in get_args(Backend):
         raise ValueError(f"backend: expected one of {', '.join(get_args(Backend))}, got {backend!r}")
     if backend == "auto":
@@ -104,11 +114,13 @@ def _opened(
     if backend == "transformers":
         from vqathinker_verl.inference.engines.transformers_engine import TransformersEngine
 
-        return TransformersEngine(model, frames, sampling, answer_prefix=answer_prefix, dtype=dtype)
+        return TransformersEngine(model, frames, sampling, answer_prefix=answer_prefix, dtype=dtype, system=system)
     if server is not None:
         from vqathinker_verl.inference.engines.server_engine import ServerEngine
 
-        return ServerEngine(server, model, frames, sampling, answer_prefix=answer_prefix)
+        return ServerEngine(server, model, frames, sampling, answer_prefix=answer_prefix, system=system)
     from vqathinker_verl.inference.engines.vllm_engine import VllmEngine
 
-    return VllmEngine(model, frames, sampling, answer_prefix=answer_prefix, dtype=dtype, prefix_caching=expectation)
+    return VllmEngine(
+        model, frames, sampling, answer_prefix=answer_prefix, dtype=dtype, prefix_caching=expectation, system=system
+    )

@@ -1,15 +1,18 @@
 """What an engine takes and gives: the same for transformers, vLLM in this process, and a server."""
 
+import math
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from vqathinker_verl.frames import FrameSpec
+from vqathinker_verl.frames import DecodedVideo, FrameSpec
 from vqathinker_verl.frames.suffixes import is_image
 from vqathinker_verl.inference.engines.expectation import ScoreDistribution
 from vqathinker_verl.inference.engines.frame_array import FrameArray
-from vqathinker_verl.prompts import QUALITY_PROMPT, question_about
+from vqathinker_verl.parsing import parse_answer
+from vqathinker_verl.prompts import QUALITY_PROMPT, SCORE_RANGE, question_about
 
 Backend = Literal["auto", "vllm", "transformers", "server"]
 
@@ -32,10 +35,12 @@ class Request:
         video: The video file or still image, or frames in memory.
         prompt: The question as text; the frames come before it, as in training. Of the built-in question for a score
             it becomes the wording for an image where `video` is one.
+        decoded: The frames that the model is shown, where the caller decodes them; None: the engine does.
     """
 
     video: Path | FrameArray
     prompt: str
+    decoded: "Future[DecodedVideo] | None" = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prompt", question_about(self.prompt, image=self.about_image))
@@ -74,6 +79,7 @@ class Sampling:
         max_tokens: Longest response, in tokens.
         temperature: 0 takes the likeliest token each time, whatever `seed` is.
         top_p: Share of the probability that is drawn from.
+        top_k: How many of the likeliest tokens are drawn from; 0: all.
         seed: Seed of the draws. Each request's own is derived from this, its prompt and its frames, so that an answer
             depends neither on the other requests nor on their order.
 
@@ -85,6 +91,7 @@ class Sampling:
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
+    top_k: int = 0
 
     def __post_init__(self) -> None:
         if self.max_tokens < 1:
@@ -93,6 +100,61 @@ class Sampling:
             raise ValueError(f"temperature: expected 0 or more, got {self.temperature}")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p: expected a share in (0, 1], got {self.top_p}")
+        if self.top_k < 0:
+            raise ValueError(f"top_k: expected 0 or more, got {self.top_k}")
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields; `top_k`, which came later, only where it is used, so that earlier files stay equal."""
+        fields = asdict(self)
+        return fields if self.top_k else {name: value for name, value in fields.items() if name != "top_k"}
+
+
+@dataclass(frozen=True)
+class AnswerForm:
+    """How a response gives its score.
+
+    Args:
+        range: Lowest and highest score; scores are mapped from here to [1, 5].
+        tags: What opens and closes the answer.
+        key: The name of the score in an answer that is JSON; None: the answer is the number.
+
+    Raises:
+        ValueError: The range is empty, or a tag is.
+    """
+
+    range: tuple[float, float] = SCORE_RANGE
+    tags: tuple[str, str] = ("<answer>", "</answer>")
+    key: str | None = None
+
+    def __post_init__(self) -> None:
+        lowest, highest = self.range
+        if not (math.isfinite(lowest) and math.isfinite(highest) and lowest < highest):
+            raise ValueError(f"answer.range: expected the lowest and the highest score, got {list(self.range)}")
+        if not all(self.tags) or self.tags[0] == self.tags[1]:
+            raise ValueError(f"answer.tags: expected two different texts, got {list(self.tags)}")
+        if self.key == "":
+            raise ValueError("answer.key: expected the name of the score in the JSON of the answer, got ''")
+
+    @property
+    def mapped(self) -> bool:
+        """Whether scores come on another scale than [1, 5]."""
+        return tuple(self.range) != SCORE_RANGE
+
+    def score(self, response: str) -> float:
+        """Return the score of a response, mapped to [1, 5]; NaN where it gives none."""
+        found = parse_answer(response, score_range=self.range, tags=self.tags, key=self.key).score
+        if not self.mapped:
+            return found
+        (lowest, highest), (low, high) = self.range, SCORE_RANGE
+        return low + (high - low) * (found - lowest) / (highest - lowest)
+
+    def as_json(self) -> dict[str, Any]:
+        """What `read_defaults` reads back."""
+        return {"range": list(self.range), "tags": list(self.tags), "key": self.key}
+
+
+# What the paper's question asks for.
+PLAIN_ANSWER = AnswerForm()
 
 
 @dataclass(frozen=True)
@@ -104,6 +166,10 @@ class ModelDefaults:
         sampling: How tokens are drawn.
         prompt: The question.
         samples: Responses per video; the score is their mean.
+        system: What the system says before the question; "": what the chat template says.
+        answer: How a response gives its score.
+        preset: The name of the preset that they are, or "".
+        notes: What a reader of the scores must know of them.
 
     Raises:
         ValueError: Several samples at temperature 0.
@@ -113,15 +179,26 @@ class ModelDefaults:
     sampling: Sampling = Sampling()
     prompt: str = QUALITY_PROMPT
     samples: int = 1
+    system: str = ""
+    answer: AnswerForm = PLAIN_ANSWER
+    preset: str = ""
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_samples(self.samples, self.sampling)
 
     def as_json(self) -> dict[str, Any]:
         """What `read_defaults` reads back."""
-        sampling = asdict(self.sampling) | {"samples": self.samples}
+        sampling = self.sampling.as_json() | {"samples": self.samples}
         del sampling["seed"]
-        return {"frames": asdict(self.frames), "prompt": self.prompt, "sampling": sampling}
+        facts = {"frames": asdict(self.frames), "prompt": self.prompt, "sampling": sampling}
+        if self.system:
+            facts["system"] = self.system
+        if self.answer != PLAIN_ANSWER:
+            facts["answer"] = self.answer.as_json()
+        if self.preset:
+            facts |= {"preset": self.preset, "differences": list(self.notes)}
+        return facts
 
 
 class Engine(Protocol):

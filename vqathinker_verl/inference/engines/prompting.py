@@ -35,18 +35,20 @@ class Prompting:
         model: Hugging Face folder or name.
         frames: What to show; its `factor` and `image_frames` are replaced by the model's own.
         answer_prefix: What every response begins with; the model continues from there.
+        system: What the system says before the question; "": what the chat template says.
 
     Raises:
         EngineError: There is no processor for videos under `model`, or an installed package handles the times of frames
             in a way that is not known.
     """
 
-    def __init__(self, model: str, frames: FrameSpec, answer_prefix: str = "") -> None:
+    def __init__(self, model: str, frames: FrameSpec, answer_prefix: str = "", system: str = "") -> None:
         self.model = model
         self.processor = load_processor(model)
         self.model_type = model_type(model)
         self.frames = of_the_model(frames, self.processor)
         self.answer_prefix = answer_prefix
+        self.system = system
         self.times = FrameTimes(model, self.model_type)
 
     def text(self, prompt: str, begin: str | None = None) -> str:
@@ -54,7 +56,7 @@ class Prompting:
 
         One placeholder stands for the video.
         """
-        text = self.processor.apply_chat_template(chat(prompt), tokenize=False, add_generation_prompt=True)
+        text = self.processor.apply_chat_template(chat(prompt, self.system), tokenize=False, add_generation_prompt=True)
         return str(text) + (self.answer_prefix if begin is None else begin)
 
     def features(self, prompt: str, video: DecodedVideo, begin: str | None = None) -> Any:
@@ -122,9 +124,13 @@ class FrameTimes:
         return vllm_times(self.model_type, [video])
 
 
-def chat(prompt: str) -> list[dict[str, Any]]:
-    """The chat messages that verl's dataset makes of `vqathinker_verl.prompts.video_messages(prompt)`."""
-    return [{"role": "user", "content": [{"type": "video"}, {"type": "text", "text": prompt}]}]
+def chat(prompt: str, system: str = "") -> list[dict[str, Any]]:
+    """The chat messages that verl's dataset makes of `vqathinker_verl.prompts.video_messages(prompt)`.
+
+    A system's text, which only presets have, comes first.
+    """
+    before = [{"role": "system", "content": [{"type": "text", "text": system}]}] if system else []
+    return [*before, {"role": "user", "content": [{"type": "video"}, {"type": "text", "text": prompt}]}]
 
 
 def load_processor(model: str) -> Any:
@@ -175,20 +181,28 @@ def decode_ahead(
         pending: deque[tuple[Request, Future[DecodedVideo]]] = deque()
         try:
             for request in requests:
-                if pending and pending[-1][0].video == request.video:
+                if request.decoded is not None:
+                    pending.append((request, request.decoded))
+                elif pending and pending[-1][0].video == request.video:
                     pending.append((request, pending[-1][1]))
                 else:
-                    pending.append((request, executor.submit(_decode, request.video, frames)))
+                    pending.append((request, executor.submit(decoded_video, request.video, frames)))
                 if len(pending) > ahead:
                     yield _result(*pending.popleft())
             while pending:
                 yield _result(*pending.popleft())
         finally:  # the caller may stop early
-            for _, future in pending:
-                future.cancel()
+            for request, future in pending:
+                if request.decoded is None:
+                    future.cancel()
 
 
-def _decode(video: Path | FrameArray, frames: FrameSpec) -> DecodedVideo:
+def decoded_video(video: Path | FrameArray, frames: FrameSpec) -> DecodedVideo:
+    """Return the frames of a file or of frames in memory that a model is shown.
+
+    Raises:
+        VideoError: The video cannot be used.
+    """
     if isinstance(video, FrameArray):
         return video.decoded(frames)
     return decode(video, frames, timeout_seconds=DECODE_SECONDS)

@@ -63,7 +63,9 @@ class ServerEngine:
 
     defaults = ModelDefaults()
 
-    def __init__(self, server: str, model: str, frames: FrameSpec, sampling: Sampling, *, answer_prefix: str) -> None:
+    def __init__(
+        self, server: str, model: str, frames: FrameSpec, sampling: Sampling, *, answer_prefix: str, system: str = ""
+    ) -> None:
         import openai
 
         address = server.rstrip("/").removesuffix("/v1") + "/v1"
@@ -88,6 +90,7 @@ class ServerEngine:
         self.model = names[0]
         self.sampling = sampling
         self.answer_prefix = answer_prefix
+        self.system = system
         folder = served[self.model]
         self.frames = frames
         here = Path(folder, "config.json").is_file()
@@ -203,6 +206,8 @@ class ServerEngine:
             {"type": "text", "text": prompt},
         ]
         messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
+        if self.system:
+            messages.insert(0, {"role": "system", "content": self.system})
         extra: dict[str, Any] = {
             "media_io_kwargs": {
                 "video": {
@@ -214,7 +219,7 @@ class ServerEngine:
                 }
             },
             # Else the server takes them from the model's generation_config.json.
-            "top_k": 0,
+            "top_k": self.sampling.top_k,
             "repetition_penalty": 1.0,
         }
         shown = self.times.of(video)

@@ -40,11 +40,13 @@ class TransformersEngine:
 
     defaults = ModelDefaults()
 
-    def __init__(self, model: str, frames: FrameSpec, sampling: Sampling, *, answer_prefix: str, dtype: str) -> None:
+    def __init__(
+        self, model: str, frames: FrameSpec, sampling: Sampling, *, answer_prefix: str, dtype: str, system: str = ""
+    ) -> None:
         import torch
         from transformers import AutoModelForImageTextToText
 
-        self.prompting = Prompting(model, frames, answer_prefix)
+        self.prompting = Prompting(model, frames, answer_prefix, system)
         self.frames = self.prompting.frames
         self.sampling = sampling
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -145,7 +147,8 @@ class TransformersEngine:
 
         drawing: dict[str, Any] = {"do_sample": False}
         if self.sampling.temperature > 0:
-            drawing = {"temperature": self.sampling.temperature, "top_p": self.sampling.top_p, "top_k": 0}
+            drawing = {"temperature": self.sampling.temperature, "top_p": self.sampling.top_p}
+            drawing["top_k"] = self.sampling.top_k
             drawing["do_sample"] = True
         own = self.model.generation_config
         return GenerationConfig(

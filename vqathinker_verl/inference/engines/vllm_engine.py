@@ -69,11 +69,12 @@ class VllmEngine:
         answer_prefix: str,
         dtype: str,
         prefix_caching: bool = False,
+        system: str = "",
     ) -> None:
         import torch
         from transformers import AutoConfig
 
-        self.prompting = Prompting(model, frames, answer_prefix)
+        self.prompting = Prompting(model, frames, answer_prefix, system)
         self.frames = self.prompting.frames
         self.sampling = sampling
         on_gpu = torch.cuda.is_available()
@@ -168,6 +169,7 @@ class VllmEngine:
                 n=samples,
                 temperature=self.sampling.temperature,
                 top_p=self.sampling.top_p,
+                top_k=self.sampling.top_k,
                 max_tokens=self.sampling.max_tokens,
                 seed=request_seed(self.sampling.seed, prompt, video),
             )
