@@ -249,6 +249,13 @@ def test_a_prompt_without_pixels_stores_nothing(queue):
     assert "text" not in (queue.kv_list(module.PARTITION) or {}).get(module.PARTITION, {})
 
 
+def test_features_that_are_just_being_stored_are_counted_without_their_bytes(queue):
+    """TransferQueue makes a key before it has the key's tag; asynchronous trainers look at any time."""
+    client = queue.get_client()
+    client._run_coroutine(client.async_kv_retrieve_meta(keys=["a"], partition_id=module.PARTITION, create=True))
+    assert module.feature_metrics() == {"features/prompts": 1, "features/bytes": 0}
+
+
 def test_features_leave_with_their_responses(queue, prompts, tmp_path):
     """Those of prompts that are still running, or that wait for a later step, stay."""
     store_rows(queue, prompts, VideoQualityAgentLoopWorker)
