@@ -44,3 +44,16 @@ def cluster():
     ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, object_store_memory=2**27)
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def queue():
+    """A real TransferQueue."""
+    import ray
+    import transfer_queue
+
+    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, object_store_memory=2**27)
+    transfer_queue.init()
+    yield transfer_queue
+    transfer_queue.close()
+    ray.shutdown()

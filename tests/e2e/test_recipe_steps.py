@@ -26,6 +26,8 @@ SIZES = [
     *MICRO_BATCHES,
     f"actor_rollout_ref.rollout.n={GROUP_SIZE}",
     "actor_rollout_ref.rollout.gpu_memory_utilization=0.2",
+    "data.max_prompt_length=2024",  # with the response the positions that the tiny models have
+    "actor_rollout_ref.rollout.max_model_len=2048",
     "actor_rollout_ref.rollout.max_num_seqs=32",
     "actor_rollout_ref.rollout.max_num_batched_tokens=4096",
     "actor_rollout_ref.rollout.agent.num_workers=1",
@@ -110,6 +112,10 @@ def test_two_steps_on_the_cpu_stack(recipe, demo, tmp_path, monkeypatch):
         )
         assert line["reward/overall"] == pytest.approx(np.mean([row["total"] for row in rollouts]), abs=1e-6)
         assert math.isfinite(line["actor/kl_loss"])
+        # A video's features once, none of the step before; asynchronous trainers hold those of later steps, too.
+        prompts = line["features/prompts"]
+        assert prompts >= VIDEOS if recipe.endswith("async") else prompts == VIDEOS
+        assert line["features/bytes"] > 0
     # The sampler's probabilities are the trainer's: prompt, frames and weights are the same on both sides.
     # A random model gives every token about the same probability, so it is their correlation that tells.
     for line in steps:
@@ -145,3 +151,4 @@ def test_two_workers_earn_what_one_would(demo, tmp_path):
         # What the two workers' advantages came from.
         assert steps[step]["critic/score/mean"] == pytest.approx(rewards.total.mean(), abs=1e-5)
         assert steps[step]["training/rollout_probs_diff_max"] < 0.02
+        assert steps[step]["features/prompts"] == VIDEOS  # whatever a worker's share of each prompt is

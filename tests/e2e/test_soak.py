@@ -102,6 +102,7 @@ def test_nothing_grows(demo, tmp_path):
     print(f"frames kept: {min(kept):.0f} to {max(kept):.0f} bytes; {metrics[STEPS]['frames/decoded']:.0f} decoded")
     assert 0 < max(kept) <= CACHE_BYTES
     assert metrics[STEPS]["frames/decoded"] > STEPS * VIDEOS_A_STEP / 2  # the bound was felt
+    assert {metrics[step]["features/prompts"] for step in range(1, STEPS + 1)} == {VIDEOS_A_STEP}
     assert all(metrics[step]["rollout/total_failed_responses"] == 0 for step in range(1, STEPS + 1))
     assert run.marked_processes() == []
     assert orphaned_shared_memory(since=ended[1] - START_SECONDS) == []

@@ -16,6 +16,7 @@ import pytest
 import ray
 import torch
 from PIL import Image
+from tensordict import NonTensorStack, TensorDict
 from transformers.models.qwen2_5_vl import Qwen2_5_VLModel
 from verl.experimental.agent_loop.agent_loop import DictConfigWrap
 from verl.experimental.reward_loop import RewardLoopManager
@@ -28,7 +29,7 @@ from vqathinker_verl.demo.model import build_model, build_processor
 from vqathinker_verl.frames import VideoError
 from vqathinker_verl.perturbations import PerturbationConfig, draw_perturbation, perturbation_rng
 from vqathinker_verl.plugin import agent_loop as loops
-from vqathinker_verl.plugin import dataset, patches
+from vqathinker_verl.plugin import dataset, features, patches
 from vqathinker_verl.plugin.config import TemporalConfig, cache_config
 from vqathinker_verl.plugin.frame_actor import process_cache
 from vqathinker_verl.prompts import QUALITY_PROMPT, video_messages
@@ -76,6 +77,28 @@ def _a_cache_of_its_own():
     process_cache.cache_clear()
     yield
     process_cache.cache_clear()
+
+
+class Queue:
+    """In TransferQueue's place; test_features.py has a real one."""
+
+    def __init__(self):
+        self.puts = []
+
+    async def async_kv_batch_put(self, *, keys, partition_id, fields, tags):
+        self.puts.append((partition_id, keys[0], fields))
+
+    async def async_kv_batch_get(self, *, keys, partition_id, select_fields):
+        assert select_fields == [features.COLUMN]
+        stored = {uid: fields for partition, uid, fields in self.puts if partition == partition_id}
+        return TensorDict({features.COLUMN: NonTensorStack(*(stored[uid][features.COLUMN][0] for uid in keys))}, 1)
+
+
+@pytest.fixture(autouse=True)
+def queue_of_features(monkeypatch):
+    queue = Queue()
+    monkeypatch.setattr(features, "tq", queue)
+    return queue
 
 
 def write_clip(path, num_frames=24):
@@ -222,8 +245,8 @@ def test_vllm_runs_the_group_in_one_batch_and_sees_each_video_once(config, proce
     worker.processor, worker.tokenizer = processor, processor.tokenizer
     patches.use_times_of_the_rollouts(processor, "float32")
     ids = torch.tensor([outputs[0].prompt_ids])
-    features = worker._compute_multi_modal_inputs(outputs[0], ids)
-    trained = worker._compute_position_ids(ids, torch.ones_like(ids), features)[0, 1:]
+    inputs = worker._compute_multi_modal_inputs(outputs[0], ids)
+    trained = worker._compute_position_ids(ids, torch.ones_like(ids), inputs)[0, 1:]
     assert len(trained[0, ids[0] == processor.video_token_id].unique()) == 3
     *group, twice_as_long = seen["positions"]
     assert all(found == trained.tolist() for found in group)
@@ -472,14 +495,19 @@ def test_a_row_without_its_id_says_what_to_do(config, processor, tmp_path):
     assert all("vqathinker prepare" in str(output) for output in outputs)
 
 
-def test_the_worker_gives_the_features_that_verl_would_compute_again(config, processor, tmp_path):
+def test_the_trainer_gets_the_features_that_verl_would_compute_again(config, processor, tmp_path, queue_of_features):
     row = row_of(write_clip(tmp_path / "clip.mp4"))
     outputs, _ = run_group(config, processor, row, expected=GROUP_SIZE + GROUP_SIZE // 2)
     output = outputs[0]
     worker = object.__new__(loops.VideoQualityAgentLoopWorker)  # its __init__ loads a model and joins Ray
     worker.processor, worker.tokenizer, worker.mm_processor_kwargs = processor, processor.tokenizer, {}
     input_ids = torch.tensor(output.prompt_ids + output.response_ids)
-    ours = worker._compute_multi_modal_inputs(output, input_ids)
+    stored = worker._compute_multi_modal_inputs(output, input_ids)
+    assert stored.keys() & {"pixel_values_videos", features.STORED} == {features.STORED}
+    assert [uid for _, uid, _ in queue_of_features.puts] == [row["uid"]]  # once for all responses
+    batch = TensorDict({"multi_modal_inputs": NonTensorStack(stored)}, 1)
+    (ours,) = asyncio.run(features.with_features(batch))["multi_modal_inputs"]
+    assert features.STORED not in ours
     output.multi_modal_data.pop("features")
     stock = worker._compute_multi_modal_inputs(output, input_ids)
     compared = {"pixel_values_videos", "video_grid_thw", "second_per_grid_ts"}
@@ -488,7 +516,7 @@ def test_the_worker_gives_the_features_that_verl_would_compute_again(config, pro
         torch.testing.assert_close(torch.as_tensor(ours[name]), torch.as_tensor(stock[name]))
 
 
-def test_validation_keeps_no_pixels_and_its_positions_are_the_same(config, processor, tmp_path):
+def test_validation_stores_no_pixels_and_its_positions_are_the_same(config, processor, tmp_path, queue_of_features):
     """verl holds on to a validation batch's features until its last answer is there."""
     path = write_clip(tmp_path / "clip.mp4")
     trained, _ = run_group(config, processor, row_of(path), sessions=1, expected=2)
@@ -496,11 +524,12 @@ def test_validation_keeps_no_pixels_and_its_positions_are_the_same(config, proce
     worker = object.__new__(loops.VideoQualityAgentLoopWorker)
     worker.processor = processor
     ids = torch.tensor([trained[0].prompt_ids])
-    features = [worker._compute_multi_modal_inputs(outputs[0], ids) for outputs in (trained, validated)]
-    assert set(features[0]) - set(features[1]) == {"pixel_values_videos"}
-    assert all(torch.as_tensor(value).nbytes < 10_000 for value in features[1].values())
-    for name, value in features[1].items():
-        torch.testing.assert_close(torch.as_tensor(value), torch.as_tensor(features[0][name]))
+    rows = [worker._compute_multi_modal_inputs(outputs[0], ids) for outputs in (trained, validated)]
+    assert len(queue_of_features.puts) == 1
+    assert set(rows[0]) - set(rows[1]) == {features.STORED}
+    assert all(torch.as_tensor(value).nbytes < 10_000 for value in rows[1].values())
+    for name, value in rows[1].items():
+        torch.testing.assert_close(torch.as_tensor(value), torch.as_tensor(rows[0][name]))
 
 
 class TestTimes:
@@ -536,8 +565,8 @@ class TestTimes:
         worker.processor, worker.tokenizer, worker.mm_processor_kwargs = processor, processor.tokenizer, {}
         patches.use_times_of_the_rollouts(processor, "float32")
         ids = torch.tensor([outputs[0].prompt_ids + outputs[0].response_ids])
-        features = worker._compute_multi_modal_inputs(outputs[0], ids)
-        positions = worker._compute_position_ids(ids, torch.ones_like(ids), features)[0]
+        inputs = worker._compute_multi_modal_inputs(outputs[0], ids)
+        positions = worker._compute_position_ids(ids, torch.ones_like(ids), inputs)[0]
         is_video = ids[0] == processor.video_token_id
         begin = int(is_video.nonzero()[0])
         assert sorted(set(positions[1][is_video].tolist())) == [begin, begin + 6, begin + 13]

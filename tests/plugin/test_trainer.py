@@ -8,9 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import ray
 import torch
-import transfer_queue
 from omegaconf import OmegaConf
 from tensordict import TensorDict
 from verl.experimental.agent_loop.agent_loop import AgentLoopMetrics, AgentLoopOutput
@@ -38,16 +36,6 @@ def test_every_batch_of_a_validation_is_a_phase(monkeypatch):
     assert trainer._validate() == batches
     assert trainer.phases == ["validation"] * 3
     assert trainer.val_dataloader is batches
-
-
-@pytest.fixture(scope="module")
-def queue():
-    """A real TransferQueue."""
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, object_store_memory=2**27)
-    transfer_queue.init()
-    yield transfer_queue
-    transfer_queue.close()
-    ray.shutdown()
 
 
 # Prompt, session, response, perturbed response. The second session of b failed.

@@ -43,6 +43,7 @@ from vqathinker_verl.perturbations import (
 )
 from vqathinker_verl.plugin.config import TemporalConfig, reward_config, validation_response_length
 from vqathinker_verl.plugin.dataset import shows_image
+from vqathinker_verl.plugin.features import dtype_of_inputs, store_features, without_pixels
 from vqathinker_verl.plugin.patches import use_times_of_the_rollouts
 from vqathinker_verl.plugin.sharing import SingleFlight
 from vqathinker_verl.seeding import seed_from
@@ -55,8 +56,9 @@ class PreparedPrompt:
     """What all sessions of one prompt share.
 
     `prompt_ids` are what the trainer sees, with the video's tokens; `server_prompt_ids` are for vLLM, which puts them
-    in itself. `copies` are the perturbed copies, each with its perturbation: one for all sessions, or with
-    `temporal.per_response` one for each; none where there is nothing to compare.
+    in itself. `features` are the small ones: the pixel values are in TransferQueue (features.py). `copies` are the
+    perturbed copies, each with its perturbation: one for all sessions, or with `temporal.per_response` one for each;
+    none where there is nothing to compare.
     """
 
     prompt_ids: list[int]
@@ -141,6 +143,7 @@ class VideoQualityAgentLoop(AgentLoopBase):
         self.reward_config = reward_config(self.config)
         self.sampling_seed: int | None = self.config.vqathinker.sampling_seed
         self.validation_response_length = validation_response_length(self.config)
+        self.feature_dtype = dtype_of_inputs(self.config)
 
     async def run(
         self, sampling_params: dict[str, Any], priority: int = 0, *, is_validation: bool, **kwargs: Any
@@ -237,9 +240,11 @@ class VideoQualityAgentLoop(AgentLoopBase):
         features: dict[str, Any] = {}
         prompt_ids = await self.ct_build_initial_tokens(messages, videos=videos, mm_inputs_out=features)
         features.pop("attention_mask", None)
-        if not trained_on:
+        if trained_on:
+            features = await store_features(row["uid"], features, self.feature_dtype)
+        else:
             # verl keeps a validation batch's features, 45 MB a video at 12 x 560 x 560, and never reads them.
-            features = {name: value for name, value in features.items() if not name.startswith("pixel_values")}
+            features = without_pixels(features)
         plain = PreparedPrompt(prompt_ids, self._unexpanded(messages) if videos else prompt_ids, videos, features)
         if not copies or not videos:
             return plain
@@ -310,7 +315,7 @@ class VideoQualityAgentLoop(AgentLoopBase):
             response_ids=merged.token_ids[split:][:limit],
             response_mask=response_mask[:limit],
             response_logprobs=log_probs[:limit] if log_probs else None,
-            # Not stored by verl; the worker below takes the features from here.
+            # Not stored by verl; the worker below takes the features from here, without the pixel values.
             multi_modal_data={"videos": prompt.videos, "features": prompt.features},
             mm_processor_kwargs=self._get_mm_processor_kwargs(),
             num_turns=2,

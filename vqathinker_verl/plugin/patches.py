@@ -102,6 +102,25 @@ def _by_chunks(stock: Any, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     return torch.cat([stock(chunk[None], chunk_labels[None])[0] for chunk, chunk_labels in chunks])
 
 
+def read_features_once_per_prompt(transferqueue_utils: ModuleType) -> None:
+    """Put the features, which our agent loop stores once per prompt, into the rows that a worker has read.
+
+    For verl 0.9.1, which stores the processor's output with each response and has no hook between a worker's read and
+    its use. All reads of the workers go through this function (`tqbridge`); the trainer's own do not. The test that
+    counts stock verl's bytes is in tests/plugin/test_features.py.
+
+    Args:
+        transferqueue_utils: the module verl.utils.transferqueue_utils.
+    """
+    wrap_function_wrapper(transferqueue_utils, "_async_meta_to_realdata", _read_with_features)
+
+
+async def _read_with_features(read: Any, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    from vqathinker_verl.plugin.features import with_features
+
+    return await with_features(await read(*args, **kwargs))
+
+
 VISION_TOWERS = ("visual", "vision_tower")  # what transformers calls it: Qwen-VL, InternVL
 
 

@@ -21,6 +21,7 @@ def _register_trainers(_: ModuleType) -> None:
 register_post_import_hook(_register_trainers, "verl.trainer.ppo.v1")
 register_post_import_hook(patches.keep_layout_of_position_ids, "verl.utils.tensordict_utils")
 register_post_import_hook(patches.take_log_probs_by_chunks, "verl.utils.torch_functional")
+register_post_import_hook(patches.read_features_once_per_prompt, "verl.utils.transferqueue_utils")
 register_post_import_hook(patches.heed_freeze_vision_tower, "verl.workers.engine_workers")
 register_post_import_hook(varlen.attend_by_varlen, "transformers.models.qwen2_5_vl.modeling_qwen2_5_vl")
 for module_name in patches.HF_PROCESSOR_MODULES:

@@ -35,6 +35,7 @@ from verl.utils.debug import marked_timer
 
 from vqathinker_verl.plugin.chains import ChainSampler
 from vqathinker_verl.plugin.config import TemporalConfig, chains_share, extra_rewards, reward_config
+from vqathinker_verl.plugin.features import clear_unused_features, feature_metrics
 from vqathinker_verl.plugin.frame_actor import frame_metrics
 from vqathinker_verl.plugin.look_ahead import LookAheadLoader, decode_ahead
 from vqathinker_verl.plugin.rollouts import dump_rollouts, rollout_metrics, score_rollouts
@@ -82,7 +83,7 @@ class BatchRewards(Base):
         with marked_timer("reward", self.timing_raw, color="yellow"):
             metrics = self._write_batch_rewards(batch)
         if self.local_trigger_step + 1 == self.parameter_sync_step:  # these are of the step, not of the update
-            metrics |= frame_metrics()
+            metrics |= frame_metrics() | feature_metrics()
         self._decode_ahead()
         self.supervision.enter("update")
         return metrics
@@ -179,6 +180,11 @@ class BatchRewards(Base):
         if trained_on := without_prompt((tq.kv_list("train") or {}).get("train", {})):
             tq.kv_clear(keys=trained_on, partition_id="train")
             logger.info("left out %d responses that the checkpoint was already trained on", len(trained_on))
+        clear_unused_features()
+
+    def on_step_begin(self) -> None:
+        super().on_step_begin()
+        clear_unused_features()  # of the step before, whose responses verl has just removed
 
     # Phases, for the supervision.
 
