@@ -214,7 +214,8 @@ class ServerEngine:
                     "num_frames": -1,  # all that are sent
                     "fps": video.fps,
                     "frames_indices": video.indices.tolist(),
-                    "total_num_frames": video.total_frames,
+                    # A still image is sent more than once; vLLM wants at least as many frames as are sent.
+                    "total_num_frames": max(video.total_frames, len(video.frames)),
                     "do_sample_frames": False,
                 }
             },
