@@ -6,7 +6,7 @@ import subprocess
 
 import numpy as np
 import pytest
-from helpers.runs import START_SECONDS, VQATHINKER, read_jsonl, start_recipe
+from helpers.runs import START_SECONDS, VQATHINKER, batch, read_jsonl, start_recipe
 
 pytestmark = pytest.mark.e2e
 
@@ -31,9 +31,7 @@ def run(demo, tmp_path_factory):
     started = start_recipe(
         demo,
         output_dir,
-        f"actor_rollout_ref.rollout.n={GROUP_SIZE}",
-        f"data.train_batch_size={VIDEOS_A_STEP}",
-        f"actor_rollout_ref.actor.ppo_mini_batch_size={VIDEOS_A_STEP}",
+        *batch(VIDEOS_A_STEP, GROUP_SIZE),
         f"data.train_files=[{demo}/train.parquet,{folder}/chains/chains.parquet]",
         f"data.val_files=[{demo}/val.parquet,{folder}/chains/chains.parquet]",
         "data.chains.share=0.5",

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pyarrow.parquet
 import pytest
-from helpers.runs import START_SECONDS, VQATHINKER, read_jsonl, start_recipe
+from helpers.runs import START_SECONDS, VQATHINKER, batch, read_jsonl, start_recipe
 from PIL import Image
 
 from vqathinker_verl.frames import FrameSpec, decode
@@ -52,9 +52,7 @@ def run(demo, tmp_path_factory):
     started = start_recipe(
         demo,
         output_dir,
-        f"actor_rollout_ref.rollout.n={GROUP_SIZE}",
-        f"data.train_batch_size={VIDEOS_A_STEP}",
-        f"actor_rollout_ref.actor.ppo_mini_batch_size={VIDEOS_A_STEP}",
+        *batch(VIDEOS_A_STEP, GROUP_SIZE),
         TRAIN_FILES=str(folder / "train.parquet"),
         VAL_FILES=str(folder / "val.parquet"),
         TOTAL_STEPS=str(STEPS),

@@ -30,6 +30,15 @@ def prepare_demo(folder: Path) -> None:
         subprocess.run([*command, "--output", f"{folder}/{split}.parquet"], check=True, timeout=300)
 
 
+def batch(videos: int, group_size: int) -> list[str]:
+    """The overrides of a run that trains on so many videos per step, all in one update, with so many responses each."""
+    return [
+        f"data.train_batch_size={videos}",
+        f"actor_rollout_ref.actor.ppo_mini_batch_size={videos}",
+        f"actor_rollout_ref.rollout.n={group_size}",
+    ]
+
+
 @dataclass
 class Recipe:
     """One start of the recipe; its output goes to a file, so that a test can watch it."""

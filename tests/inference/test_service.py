@@ -164,7 +164,7 @@ def test_no_score_and_a_broken_video_are_null_with_a_reason(scorer, root):
         ("{root}/sub/b.mp4", 200),
         ("in.mp4", 200),
         ("../secret.mp4", 403),
-        ("../nothing.mp4", 403),  # not even whether it exists is told
+        ("../nothing.mp4", 403),  # whether the file exists is not revealed
         ("{root}/../secret.mp4", 403),
         ("{root}2/c.mp4", 403),
         ("/etc/passwd", 403),

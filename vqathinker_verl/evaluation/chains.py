@@ -10,7 +10,7 @@ from vqathinker_verl.checks import FloatArray, IntArray
 from vqathinker_verl.evaluation.records import Benchmark, Prediction
 from vqathinker_verl.metrics.bootstrap import percentile_bounds
 from vqathinker_verl.metrics.evaluate import Estimate
-from vqathinker_verl.metrics.pairs import count_pairs
+from vqathinker_verl.metrics.pairs import count_pairs_by_group
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,8 @@ def evaluate_chains(
     distortions = [label.distortion for label in labels]
 
     def accuracy(members: IntArray) -> ChainAccuracy:
-        counts = _counts(scores[members], order[members], chains[members])
-        return _accuracy(*counts, num_resamples, confidence, seed)
+        right, pairs = count_pairs_by_group(scores[members], order[members], chains[members])
+        return _accuracy(right[pairs > 0], pairs[pairs > 0], num_resamples, confidence, seed)
 
     by_distortion = {}
     for name in dict.fromkeys(distortions):
@@ -103,14 +103,7 @@ def evaluate_chains(
     )
 
 
-def _counts(scores: FloatArray, order: FloatArray, chains: IntArray) -> tuple[FloatArray, FloatArray]:
-    """Pairs in the right order, and all pairs, of each chain that has a pair."""
-    counts = [count_pairs(scores[own], order[own], chains[own]) for own in _members(chains)]
-    right, pairs = (np.array(column, dtype=np.float64) for column in zip(*counts, strict=True))
-    return right[pairs > 0], pairs[pairs > 0]
-
-
-def _accuracy(right: FloatArray, pairs: FloatArray, num_resamples: int, confidence: float, seed: int) -> ChainAccuracy:
+def _accuracy(right: FloatArray, pairs: IntArray, num_resamples: int, confidence: float, seed: int) -> ChainAccuracy:
     num_chains = len(pairs)
     if not num_chains:
         return ChainAccuracy(Estimate(np.nan, np.nan, np.nan), 0, 0)
@@ -121,10 +114,6 @@ def _accuracy(right: FloatArray, pairs: FloatArray, num_resamples: int, confiden
         lows, highs = percentile_bounds(((drawn @ right) / (drawn @ pairs))[:, None], confidence)
         low, high = float(lows[0]), float(highs[0])
     return ChainAccuracy(Estimate(float(right.sum() / pairs.sum()), low, high), int(pairs.sum()), num_chains)
-
-
-def _members(chains: IntArray) -> list[IntArray]:
-    return [np.flatnonzero(chains == chain) for chain in np.unique(chains)]
 
 
 def _json(found: ChainAccuracy) -> dict[str, Any]:

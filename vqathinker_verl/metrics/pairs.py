@@ -35,10 +35,19 @@ def count_pairs(scores: FloatArray, order: FloatArray, groups: IntArray, min_gap
 
     Arguments are those of `pair_accuracy`.
     """
+    right, pairs = count_pairs_by_group(scores, order, groups, min_gap)
+    return float(right.sum()), int(pairs.sum())
+
+
+def count_pairs_by_group(
+    scores: FloatArray, order: FloatArray, groups: IntArray, min_gap: float = 0.0
+) -> tuple[FloatArray, IntArray]:
+    """Return what `count_pairs` does for each of the G groups in the order of their numbers, both (G,)."""
     known = ~np.isnan(scores)
     scores, order, groups = scores[known], order[known], groups[known]
-    right, pairs = 0.0, 0
-    for group in np.unique(groups):
+    numbers = np.unique(groups)
+    right, pairs = np.zeros(len(numbers)), np.zeros(len(numbers), dtype=np.int64)
+    for place, group in enumerate(numbers):
         rising = np.flatnonzero(groups == group)
         rising = rising[np.argsort(order[rising], kind="stable")]
         values, ranked = order[rising], scores[rising]
@@ -47,8 +56,8 @@ def count_pairs(scores: FloatArray, order: FloatArray, groups: IntArray, min_gap
         # A row at a time: memory stays linear in the videos. Each pair is met once, from the side of the better video.
         for score, end in zip(ranked, np.minimum(num_lower, num_far), strict=True):
             worse = ranked[:end]
-            right += float(np.count_nonzero(worse < score) + 0.5 * np.count_nonzero(worse == score))
-            pairs += int(end)
+            right[place] += np.count_nonzero(worse < score) + 0.5 * np.count_nonzero(worse == score)
+            pairs[place] += end
     return right, pairs
 
 

@@ -17,14 +17,23 @@ SHARED_GIB_PER_SERVER = 0.4
 SHARED_MEMORY = "/dev/shm"
 
 
-def visible_gpus() -> int:
-    """NVIDIA GPUs that a run on this machine can use: those that answer and that CUDA_VISIBLE_DEVICES does not hide."""
+def listed_gpus() -> list[str]:
+    """Return the lines of `nvidia-smi --list-gpus`: one per GPU, and below it one per MIG device; none if it fails."""
     try:
         done = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired):
-        return 0
-    # MIG devices are listed too, on lines of their own below their GPU.
-    count = sum(line.startswith("GPU ") for line in done.stdout.splitlines()) if done.returncode == 0 else 0
+        return []
+    return done.stdout.splitlines() if done.returncode == 0 else []
+
+
+def has_mig() -> bool:
+    """Return whether a GPU of this machine is divided into MIG devices."""
+    return any(line.strip().startswith("MIG ") for line in listed_gpus())
+
+
+def visible_gpus() -> int:
+    """Return how many NVIDIA GPUs a run here can use: those that answer and that CUDA_VISIBLE_DEVICES does not hide."""
+    count = sum(line.startswith("GPU ") for line in listed_gpus())
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is None:
         return count
@@ -41,14 +50,19 @@ def has_flash_attention_2() -> bool:
         return False
 
 
+def cpus_of(gpus: int, storage_units: int = STORAGE_UNITS) -> int:
+    """Return the logical CPUs that verl and TransferQueue reserve in Ray for GPUs and storage units."""
+    return CONTROLLER_CPUS + storage_units + CPUS_PER_GPU * gpus
+
+
 def needed_cpus(config: "DictConfig") -> int:
     """Logical CPUs that verl, TransferQueue and the GPUs' workers reserve in Ray on a node that does all."""
     from omegaconf import OmegaConf
 
     rollout = config.actor_rollout_ref.rollout
     gpus = config.trainer.n_gpus_per_node + (rollout.n_gpus_per_node if rollout.nnodes else 0)
-    units = OmegaConf.select(config, "transfer_queue.backend.SimpleStorage.num_data_storage_units") or STORAGE_UNITS
-    return int(CONTROLLER_CPUS + units + CPUS_PER_GPU * gpus)
+    units = OmegaConf.select(config, "transfer_queue.backend.SimpleStorage.num_data_storage_units")
+    return cpus_of(gpus, units or STORAGE_UNITS)
 
 
 def cpu_fault(config: "DictConfig") -> str | None:
@@ -73,7 +87,12 @@ def shared_memory_fault(config: "DictConfig") -> str | None:
     """Return why vLLM's servers would end with a bus error, or None."""
     rollout = config.actor_rollout_ref.rollout
     gpus = rollout.n_gpus_per_node if rollout.nnodes else config.trainer.n_gpus_per_node
-    needed = SHARED_GIB_PER_SERVER * gpus / rollout.tensor_model_parallel_size
+    return shared_memory_fault_of(gpus / rollout.tensor_model_parallel_size)
+
+
+def shared_memory_fault_of(servers: float) -> str | None:
+    """Return why this many of vLLM's servers would end with a bus error, or None."""
+    needed = SHARED_GIB_PER_SERVER * servers
     try:
         free = shutil.disk_usage(SHARED_MEMORY).free / 2**30
     except OSError:
