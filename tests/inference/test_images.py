@@ -140,7 +140,7 @@ def test_a_server_is_sent_the_picture_as_often_as_it_is_shown(tiny_model, mixed)
         "num_frames": -1,
         "fps": 1.0,
         "frames_indices": [0, 0],
-        "total_num_frames": 1,
+        "total_num_frames": 2,  # vLLM wants at least as many as are sent
         "do_sample_frames": False,
     }
     assert arguments["extra_body"]["media_io_kwargs"]["video"] == expected
