@@ -26,8 +26,6 @@ SIZES = [
     *MICRO_BATCHES,
     f"actor_rollout_ref.rollout.n={GROUP_SIZE}",
     "actor_rollout_ref.rollout.gpu_memory_utilization=0.2",
-    "data.max_prompt_length=2024",  # with the response the positions that the tiny models have
-    "actor_rollout_ref.rollout.max_model_len=2048",
     "actor_rollout_ref.rollout.max_num_seqs=32",
     "actor_rollout_ref.rollout.max_num_batched_tokens=4096",
     "actor_rollout_ref.rollout.agent.num_workers=1",

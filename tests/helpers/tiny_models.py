@@ -43,7 +43,7 @@ def _qwen3_vl():
             "num_attention_heads": 2,
             "num_key_value_heads": 2,
             "head_dim": 32,
-            "max_position_embeddings": 2048,
+            "max_position_embeddings": 8192,  # the recipes set max_model_len=6144
             "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [6, 5, 5]},
             "eos_token_id": token_id("<|im_end|>"),
             "pad_token_id": token_id("<|endoftext|>"),
@@ -99,7 +99,7 @@ def _internvl():
             "num_hidden_layers": 2,
             "num_attention_heads": 2,
             "num_key_value_heads": 2,
-            "max_position_embeddings": 2048,
+            "max_position_embeddings": 8192,  # the recipes set max_model_len=6144
             "eos_token_id": tokenizer.convert_tokens_to_ids("<|im_end|>"),
             "pad_token_id": tokenizer.convert_tokens_to_ids("<|endoftext|>"),
         },
