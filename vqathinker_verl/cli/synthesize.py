@@ -7,7 +7,9 @@ from pathlib import Path
 
 from vqathinker_verl.data.output import listed, write_rejects, write_rows
 from vqathinker_verl.files import check_writable
-from vqathinker_verl.frames.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_image
+from vqathinker_verl.frames.suffixes import is_image
+from vqathinker_verl.inference.answers_file import ScoringError
+from vqathinker_verl.inference.scoring import find_videos
 from vqathinker_verl.prompts import QUALITY_PROMPT
 from vqathinker_verl.synthesis.chains import ChainTask, choose_distortions, strengths_of
 from vqathinker_verl.synthesis.distortions import DISTORTIONS
@@ -15,7 +17,6 @@ from vqathinker_verl.synthesis.encoding import missing_encoders
 from vqathinker_verl.synthesis.making import make_chains
 from vqathinker_verl.synthesis.output import CHAIN_FIELDS, chain_rows, draw_contact_sheet, summary_table
 
-SUFFIXES = VIDEO_SUFFIXES - IMAGE_SUFFIXES
 EXAMPLE = "vqathinker synthesize clips/ --output-dir outputs/chains --strengths 5"
 EXIT_CODES = "0: all videos were used; 1: some could not be used (see DIR/rejected.csv); 2: nothing was written"
 
@@ -117,30 +118,15 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _sources(paths: list[Path]) -> dict[str, Path]:
-    """Return the videos by their ids: the path below the given folder, or the file's name.
-
-    Still images make no chains: they are named, counted and left out.
-    """
-    found: dict[str, Path] = {}
-    images: list[str] = []
-    for path in paths:
-        if path.is_dir():
-            files = sorted(file for file in path.rglob("*") if file.suffix.lower() in VIDEO_SUFFIXES and file.is_file())
-        else:
-            files = [path]
-        images += [str(file) for file in files if is_image(file)]
-        videos = [file for file in files if not is_image(file)]
-        if not videos and path.is_dir():
-            raise SynthesisError(
-                f"{path}: no video in this folder; expected files ending in {', '.join(sorted(SUFFIXES))}"
-            )
-        for video in videos:
-            source = video.relative_to(path).as_posix() if path.is_dir() else path.name
-            earlier = found.setdefault(source, video.absolute())
-            if earlier != video.absolute():
-                raise SynthesisError(f"{earlier} and {video} would both be called {source}; give one folder above both")
-    if not found:
+    """Return the videos by their ids; still images make no chains: they are named, counted and left out."""
+    try:
+        found = find_videos(paths)
+    except ScoringError as error:
+        raise SynthesisError(str(error)) from error
+    images = [str(path) for path in found.values() if is_image(path)]
+    videos = {source: path.absolute() for source, path in found.items() if not is_image(path)}
+    if not videos:
         raise SynthesisError(f"{listed(images)}: still images make no chains; pass videos, or folders of them")
     if images:
         print(f"vqathinker synthesize: left out {len(images)} still images: {listed(images)}", file=sys.stderr)
-    return found
+    return videos
