@@ -9,6 +9,7 @@ import transformers
 from vqathinker_verl.demo.model import CHAT_TEMPLATE, build_model, build_processor, build_tokenizer, save_policy
 
 SIDE = {"qwen2_5_vl": 84, "qwen3_vl": 96, "internvl": 112}  # of a frame
+POSITIONS = 8192  # the recipes set max_model_len=6144
 
 
 def save_tiny(architecture: str, folder: Path) -> None:
@@ -20,7 +21,7 @@ def save_tiny(architecture: str, folder: Path) -> None:
 def _qwen2_5_vl():
     processor = build_processor()
     model = build_model(processor.tokenizer, seed=0)
-    model.config.vision_config.tokens_per_second = 2  # as the real models have it, unlike the demo's
+    model.config.text_config.max_position_embeddings = POSITIONS
     return model, processor
 
 
@@ -43,7 +44,7 @@ def _qwen3_vl():
             "num_attention_heads": 2,
             "num_key_value_heads": 2,
             "head_dim": 32,
-            "max_position_embeddings": 8192,  # the recipes set max_model_len=6144
+            "max_position_embeddings": POSITIONS,
             "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [6, 5, 5]},
             "eos_token_id": token_id("<|im_end|>"),
             "pad_token_id": token_id("<|endoftext|>"),
@@ -99,7 +100,7 @@ def _internvl():
             "num_hidden_layers": 2,
             "num_attention_heads": 2,
             "num_key_value_heads": 2,
-            "max_position_embeddings": 8192,  # the recipes set max_model_len=6144
+            "max_position_embeddings": POSITIONS,
             "eos_token_id": tokenizer.convert_tokens_to_ids("<|im_end|>"),
             "pad_token_id": tokenizer.convert_tokens_to_ids("<|endoftext|>"),
         },
