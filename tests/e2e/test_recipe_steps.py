@@ -27,7 +27,6 @@ SIZES = [
     f"actor_rollout_ref.rollout.n={GROUP_SIZE}",
     "actor_rollout_ref.rollout.gpu_memory_utilization=0.2",
     "actor_rollout_ref.rollout.max_num_seqs=32",
-    "actor_rollout_ref.rollout.max_num_batched_tokens=4096",
     "actor_rollout_ref.rollout.agent.num_workers=1",
     "+actor_rollout_ref.rollout.engine_kwargs.vllm.skip_mm_profiling=true",
     "trainer.val_before_train=false",

@@ -47,6 +47,8 @@ FIELDS = {
             "free_cache_engine": True,
             "log_prob_micro_batch_size_per_gpu": 4,
             "max_model_len": 6144,
+            "max_num_batched_tokens": 8192,
+            "enable_chunked_prefill": True,
             "enforce_eager": False,
             "engine_kwargs": {"vllm": {"mm_processor_cache_gb": 1}},
             "gpu_memory_utilization": 0.5,

@@ -70,6 +70,13 @@ class TestFaults:
         assert fault.startswith(f"actor_rollout_ref.rollout.max_model_len is {length}")
         assert fault.endswith("= 6144")
 
+    def test_a_batch_that_cannot_hold_a_sequence(self, model):
+        rollout = "actor_rollout_ref.rollout"
+        changes = {f"{rollout}.max_num_batched_tokens": 4096, f"{rollout}.enable_chunked_prefill": False}
+        (fault,) = self.faults(model, **changes)
+        assert fault.startswith(f"{rollout}.max_num_batched_tokens is 4096, expected at least max_model_len = 6144")
+        assert self.faults(model, **{f"{rollout}.max_num_batched_tokens": 4096}) == []
+
     def test_a_card_that_is_too_small(self, model):
         training, generation, cache = self.faults(model, gpu_gib=24)
         assert training.startswith("training takes about 36.9 GiB of a GPU's 24")

@@ -108,11 +108,11 @@ def train_vision(
 
 
 def _trained(module: Any) -> list[Any]:
-    """Return the parameters that the warm-up trains: all except the patch filters.
+    """Return the parameters to train: all that require a gradient, except the patch filters.
 
     The patch filters start with useful values (see `model.py`), and the learning rate of the rest would destroy them.
     """
-    return [p for name, p in module.named_parameters() if "patch_embed" not in name]
+    return [p for name, p in module.named_parameters() if p.requires_grad and "patch_embed" not in name]
 
 
 def _is_word(answer_ids: Any, tokenizer: Any) -> Any:
@@ -127,51 +127,6 @@ def _is_word(answer_ids: Any, tokenizer: Any) -> Any:
 def _class_of(clip: WarmupClip) -> int:
     kind = DISTORTIONS.index(clip.distortion)
     return 0 if kind == 0 else 1 + len(DEGREE_WORDS) * (kind - 1) + degree_of(clip.strength)
-
-
-def train_answers(
-    model: Any,
-    processor: Any,
-    batches: Any,
-    *,
-    num_steps: int,
-    learning_rate: float,
-    seed: int,
-    on_step: Callable[[float], None],
-    question: str = QUALITY_PROMPT,
-) -> None:
-    """Train parts 2 and 3 in place: cross entropy of the responses' tokens; see the module."""
-    import torch
-
-    rng = np.random.default_rng(seed)
-    tokenizer = processor.tokenizer
-    prompt: dict[str, Any] = {}
-    parameters = _trained(model)
-    optimizer, schedule = _optimizer(parameters, learning_rate, num_steps)
-    for _, clips in zip(range(num_steps), batches, strict=False):
-        prompt = prompt or prompt_inputs(processor, [clips[0].frames], [clips[0].seconds], question)
-        answers = tokenizer(
-            [answer_text(clip, rng) + tokenizer.eos_token for clip in clips],
-            padding=True,
-            padding_side="right",
-            return_tensors="pt",
-        )
-        prompt_ids = prompt["input_ids"].expand(len(clips), -1)
-        input_ids = torch.cat([prompt_ids, answers.input_ids], dim=1)
-        logits = model(
-            input_ids=input_ids,
-            attention_mask=torch.cat([torch.ones_like(prompt_ids), answers.attention_mask], dim=1),
-            mm_token_type_ids=2 * (input_ids == model.config.video_token_id).int(),
-            second_per_grid_ts=seconds_per_patch([clip.seconds for clip in clips]),
-            logits_to_keep=answers.input_ids.shape[1] + 1,
-            **video_inputs(processor, [clip.frames for clip in clips]),
-        ).logits
-        targets = target_probabilities(answers.input_ids, tokenizer)
-        token_loss = -(targets * logits[:, :-1].log_softmax(-1)).sum(-1)
-        weights = answers.attention_mask * (1 + (WORD_WEIGHT - 1) * _is_word(answers.input_ids, tokenizer))
-        loss = (weights * token_loss).sum() / weights.sum()
-        _update(optimizer, schedule, parameters, loss)
-        on_step(loss.item())
 
 
 def target_probabilities(answer_ids: Any, tokenizer: Any) -> Any:
@@ -194,6 +149,66 @@ def target_probabilities(answer_ids: Any, tokenizer: Any) -> Any:
     for offset in (3, 4):  # 2 is the point
         targets[rows[below_five], starts[below_five] + offset] = decimal
     return targets
+
+
+def train_answers(
+    model: Any,
+    processor: Any,
+    batches: Any,
+    *,
+    num_steps: int,
+    learning_rate: float,
+    seed: int,
+    on_step: Callable[[float], None],
+    question: str = QUALITY_PROMPT,
+    answer: Callable[[Any, np.random.Generator], str] = answer_text,
+    targets: Callable[[Any, Any], Any] = target_probabilities,
+) -> None:
+    """Train parts 2 and 3 in place: cross entropy of the responses' tokens; see the module.
+
+    Args:
+        model: The policy; only weights that require a gradient change.
+        processor: Of the policy.
+        batches: Iterator of lists of `WarmupClip`.
+        num_steps: Updates.
+        learning_rate: The highest.
+        seed: Of the answers.
+        on_step: Called with the loss of each step.
+        question: What the prompt asks.
+        answer: The response to learn, of a clip.
+        targets: Next-token probabilities (B, L, V) to learn, of the answers' ids (B, L) and the tokenizer.
+    """
+    import torch
+
+    rng = np.random.default_rng(seed)
+    tokenizer = processor.tokenizer
+    prompt: dict[str, Any] = {}
+    parameters = _trained(model)
+    optimizer, schedule = _optimizer(parameters, learning_rate, num_steps)
+    for _, clips in zip(range(num_steps), batches, strict=False):
+        prompt = prompt or prompt_inputs(processor, [clips[0].frames], [clips[0].seconds], question)
+        answers = tokenizer(
+            [answer(clip, rng) + tokenizer.eos_token for clip in clips],
+            padding=True,
+            padding_side="right",
+            return_tensors="pt",
+        )
+        prompt_ids = prompt["input_ids"].expand(len(clips), -1)
+        input_ids = torch.cat([prompt_ids, answers.input_ids], dim=1)
+        logits = model(
+            input_ids=input_ids,
+            attention_mask=torch.cat([torch.ones_like(prompt_ids), answers.attention_mask], dim=1),
+            mm_token_type_ids=2 * (input_ids == model.config.video_token_id).int(),
+            second_per_grid_ts=seconds_per_patch([clip.seconds for clip in clips]),
+            logits_to_keep=answers.input_ids.shape[1] + 1,
+            **video_inputs(processor, [clip.frames for clip in clips]),
+        ).logits
+        probabilities = targets(answers.input_ids, tokenizer)
+        token_loss = -(probabilities * logits[:, :-1].log_softmax(-1)).sum(-1)
+        weights = answers.attention_mask * (1 + (WORD_WEIGHT - 1) * _is_word(answers.input_ids, tokenizer))
+        loss = (weights * token_loss).sum() / weights.sum()
+        _update(optimizer, schedule, parameters, loss)
+        on_step(loss.item())
 
 
 def _optimizer(parameters: list[Any], learning_rate: float, num_steps: int) -> tuple[Any, Any]:

@@ -122,19 +122,26 @@ def extra_rewards(config: DictConfig) -> dict[str, ExtraReward]:
 
 
 def max_model_len_fault(config: DictConfig) -> str | None:
-    """Return why `rollout.max_model_len` would waste vLLM's memory or cut answers off, or None.
+    """Return why `rollout.max_model_len` would waste vLLM's memory, cut answers off or end the start, or None.
 
     Without it, verl takes the model's full context, up to 262,144 tokens, and vLLM reserves keys and values of one such
-    sequence.
+    sequence. Without chunked prefill, verl 0.9.1 tries to raise `max_num_batched_tokens` to it, in a frozen dataclass
+    (`vllm_async_server.py`), which ends the start in a traceback.
     """
     needed = config.data.max_prompt_length + config.data.max_response_length
-    length = config.actor_rollout_ref.rollout.max_model_len
-    if isinstance(length, int) and length >= needed:
-        return None
-    return (
-        f"actor_rollout_ref.rollout.max_model_len is {length}, expected data.max_prompt_length + "
-        f"data.max_response_length = {needed}"
-    )
+    rollout = config.actor_rollout_ref.rollout
+    length = rollout.max_model_len
+    if not isinstance(length, int) or length < needed:
+        return (
+            f"actor_rollout_ref.rollout.max_model_len is {length}, expected data.max_prompt_length + "
+            f"data.max_response_length = {needed}"
+        )
+    if not rollout.enable_chunked_prefill and rollout.max_num_batched_tokens < length:
+        return (
+            f"actor_rollout_ref.rollout.max_num_batched_tokens is {rollout.max_num_batched_tokens}, expected at least "
+            f"max_model_len = {length}, since enable_chunked_prefill is false"
+        )
+    return None
 
 
 def validation_response_length(config: DictConfig) -> int | None:
