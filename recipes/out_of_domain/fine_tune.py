@@ -20,11 +20,11 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from vqathinker_verl.demo.degradations import MOS_SCALE
 from vqathinker_verl.demo.measure import load_sampled_frames
-from vqathinker_verl.demo.model import save_policy, think_text
-from vqathinker_verl.demo.warmup import degree_of, train_answers
+from vqathinker_verl.demo.model import save_policy
+from vqathinker_verl.demo.warmup import seen_text, train_answers
 from vqathinker_verl.demo.warmup_clips import WarmupClip
 from vqathinker_verl.frames.positions import use_true_times
-from vqathinker_verl.prompts import SCORE_RANGE
+from vqathinker_verl.prompts import QUALITY_PROMPT, SCORE_RANGE
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,9 @@ def read_clips(folder: Path) -> list[LabelledClip]:
     return clips
 
 
-def written_answer(clip: LabelledClip, rng: numpy.random.Generator) -> str:
-    """Return the response to learn."""
-    words = think_text(clip.distortion, degree_of(clip.strength))
-    return f"<think>{words}</think><answer>{clip.mos:.2f}</answer>"
+def written_answer(clip: LabelledClip, rng: numpy.random.Generator) -> tuple[str, str]:
+    """Return the question, and the response to learn."""
+    return QUALITY_PROMPT, f"<think>{seen_text(clip)}</think><answer>{clip.mos:.2f}</answer>"
 
 
 def shuffled_batches(clips: list[LabelledClip], size: int, seed: int) -> Iterator[list[LabelledClip]]:
@@ -92,7 +91,7 @@ def main() -> int:
             learning_rate=args.learning_rate,
             seed=args.seed,
             on_step=on_step,
-            answer=written_answer,
+            ask=written_answer,
             targets=lambda ids, tokenizer: torch.nn.functional.one_hot(ids, len(tokenizer)).float(),
         )
     save_policy(model, processor, args.output_dir)

@@ -96,7 +96,7 @@ def interval(found: dict[str, Any]) -> str:
 
 def difference(found: dict[str, Any]) -> str:
     """Return a difference with its p-value."""
-    return f"{found['value']:+.3f} (p = {found["p"]:.3f})"
+    return f"{found['value']:+.3f} (p = {found['p']:.3f})"
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ from vqathinker_verl.plan.recipe import RECIPES, compose_recipe, recipe_override
 
 load_model = cache(module.load_model)  # five recipes share one model
 MAIN = RECIPES / "run_vqathinker.sh"
-SCRIPTS = sorted(path for path in RECIPES.glob("run_*.sh") if path != MAIN)
+STUDY = RECIPES / "run_out_of_domain.sh"  # of several runs: test_out_of_domain.py
+SCRIPTS = sorted(path for path in RECIPES.glob("run_*.sh") if path not in (MAIN, STUDY))
 HUB = re.compile(r"\w+/[\w.-]+")
 PINS = dict(
     line.split("==") for line in (RECIPES.parent / "requirements" / "gpu.txt").read_text().split() if "==" in line

@@ -20,6 +20,7 @@ SCENES_PER_BATCH = 4  # each with all nine distortions
 # The warm-up's parts (see warmup.py): share of the steps, learning rate. GRPO learned fastest when the first part was
 # long and the others were short (docs/learning.md).
 WARMUP_PARTS = {"vision": (2 / 3, 3e-3), "caption": (2 / 9, 3e-3), "answer": (1 / 9, 2e-3)}
+CHOICE_LEARNING_RATE = 2e-3
 
 EXAMPLE = "vqathinker demo --output-dir outputs/demo"
 EXIT_CODES = "0: the demo is complete; 2: it could not be made"
@@ -37,6 +38,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--warmup-steps", type=int, default=900, metavar="N", help="warm-up steps of the tiny model, in three parts"
     )
 
+    parser.add_argument(
+        "--question-steps", type=int, default=0, metavar="N",
+        help="further warm-up steps, in which the model also learns to answer questions on what a clip shows "
+        "(`vqathinker understand`); default: none",
+    )  # fmt: skip
+
 
 def run(args: argparse.Namespace) -> int:
     """Make the missing parts of the demo under `args.output_dir`, and print a summary."""
@@ -47,6 +54,9 @@ def run(args: argparse.Namespace) -> int:
                 file=sys.stderr,
             )
             return 2
+    if args.question_steps < 0:
+        print(f"vqathinker demo: --question-steps must be at least 0, got {args.question_steps}", file=sys.stderr)
+        return 2
     check_writable(args.output_dir / "demo.json")
     settings = {name: value for name, value in vars(args).items() if name in _SETTINGS}
     folder = args.output_dir
@@ -66,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-_SETTINGS = ("seed", "train_clips", "val_clips", "warmup_steps")
+_SETTINGS = ("seed", "train_clips", "val_clips", "warmup_steps", "question_steps")
 
 
 def _known_facts(folder: Path, settings: dict[str, int]) -> dict[str, Any]:
@@ -78,6 +88,7 @@ def _known_facts(folder: Path, settings: dict[str, int]) -> dict[str, Any]:
     path = folder / "demo.json"
     if path.exists():
         facts: dict[str, Any] = json.loads(path.read_text())
+        facts["settings"] = {"question_steps": 0, **facts["settings"]}  # demos of older versions
         if facts["settings"] != settings:
             raise ValueError(
                 f"{folder} holds a demo made with other settings ({facts['settings']}; this call has {settings}): "
@@ -122,21 +133,26 @@ def _warm_up(settings: dict[str, int], folder: Path) -> dict[str, Any]:
     from tqdm import tqdm
 
     from vqathinker_verl.demo.model import build_model, build_processor, save_policy
-    from vqathinker_verl.demo.warmup import train_answers, train_vision
+    from vqathinker_verl.demo.questions import question_texts
+    from vqathinker_verl.demo.warmup import ask_score, ask_score_or_choice, train_answers, train_vision
     from vqathinker_verl.demo.warmup_clips import batches
 
     start, seed = time.monotonic(), settings["seed"]
-    processor = build_processor()
+    processor = build_processor(question_texts() if settings["question_steps"] else ())
     model = build_model(processor.tokenizer, seed)
     num_steps = {part: round(share * settings["warmup_steps"]) for part, (share, _) in WARMUP_PARTS.items()}
+    learning_rates = {part: rate for part, (_, rate) in WARMUP_PARTS.items()}
+    if settings["question_steps"]:
+        num_steps["choice"], learning_rates["choice"] = settings["question_steps"], CHOICE_LEARNING_RATE
     clips = batches(sum(num_steps.values()), SCENES_PER_BATCH, seed)
     train: dict[str, Callable[..., None]] = {
         "vision": train_vision,
-        "caption": partial(train_answers, question=""),
+        "caption": partial(train_answers, ask=partial(ask_score, question="")),
         "answer": train_answers,
+        "choice": partial(train_answers, ask=ask_score_or_choice),
     }
     facts: dict[str, Any] = {"parameters": sum(p.numel() for p in model.parameters())}
-    for part, (_, learning_rate) in WARMUP_PARTS.items():
+    for part, learning_rate in learning_rates.items():
         losses: list[float] = []
         _announce(f"warm-up, {part}: {num_steps[part]} steps")
         with tqdm(total=num_steps[part], desc=f"warm-up: {part}", unit="step", disable=None) as bar:

@@ -1,6 +1,7 @@
 """A tiny policy of the real Qwen2.5-VL architecture, with its own tokenizer, chat template and processor."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +57,11 @@ CHAT_TEMPLATE = """\
 """
 
 
-def build_tokenizer() -> Any:
+def build_tokenizer(questions: Sequence[str] = ()) -> Any:
     """A Qwen2 byte-level BPE tokenizer that knows every word of the prompt and of the answers as one token.
 
-    Any other text is spelled in bytes, so nothing is unknown. Digits and the point are single tokens: a score is
-    four tokens, and the first of them decides most of it.
+    The same holds for `questions`. Any other text is spelled in bytes, so nothing is unknown. Digits and the point are
+    single tokens: a score is four tokens, and the first of them decides most of it.
     """
     from tokenizers import Tokenizer, trainers
     from tokenizers.models import BPE
@@ -68,6 +69,7 @@ def build_tokenizer() -> Any:
 
     corpus = [QUALITY_PROMPT, "system user assistant You are a helpful assistant."]
     corpus += [think_text(distortion, degree) for distortion in DISTORTION_WORDS for degree in range(3)]
+    corpus += questions
     blank = Qwen2Tokenizer()
     learner = Tokenizer(BPE())
     learner.pre_tokenizer = blank.backend_tokenizer.pre_tokenizer
@@ -99,14 +101,14 @@ def think_text(distortion: str, degree: int) -> str:
     return f"It looks {word}" if distortion == "pristine" else f"It looks {DEGREE_WORDS[degree]} {word}"
 
 
-def build_processor() -> Any:
-    """Qwen2.5-VL's processor over the tiny tokenizer; frames of at most `SIZE` x `SIZE` pixels."""
+def build_processor(questions: Sequence[str] = ()) -> Any:
+    """Qwen2.5-VL's processor over `build_tokenizer`; frames of at most `SIZE` x `SIZE` pixels."""
     from transformers import Qwen2_5_VLProcessor, Qwen2VLImageProcessor, Qwen2VLVideoProcessor
 
     size = {"shortest_edge": 56 * 56, "longest_edge": SIZE * SIZE}  # pixels of one frame
     return Qwen2_5_VLProcessor(
         image_processor=Qwen2VLImageProcessor(size=dict(size), image_std=[PIXEL_STD] * 3),
-        tokenizer=build_tokenizer(),
+        tokenizer=build_tokenizer(questions),
         video_processor=Qwen2VLVideoProcessor(size=dict(size), image_std=[PIXEL_STD] * 3),
         chat_template=CHAT_TEMPLATE,
     )

@@ -10,6 +10,7 @@ from vqathinker_verl.demo.clips import ClipLabel
 from vqathinker_verl.demo.degradations import DISTORTION_WORDS, DISTORTIONS
 from vqathinker_verl.files import write_bytes
 from vqathinker_verl.parsing import LETTERS
+from vqathinker_verl.understanding.questions import YES_NO, Question
 
 # distortion -> what a viewer sees, as an option to choose
 DESCRIPTIONS = {
@@ -24,7 +25,40 @@ DESCRIPTIONS = {
     "shuffled": "Shuffled playback: it looks scrambled",
 }
 NUM_OPTIONS = 4
+CHOICES = (*LETTERS[:NUM_OPTIONS], *YES_NO)
 WHICH = "Which of these describes the quality of this video best?"
+
+
+def draw_question(distortion: str, rng: np.random.Generator) -> Question:
+    """One question on a clip with this distortion: which of four descriptions fits, or whether one does.
+
+    The answers are balanced: each letter is right as often, and yes as often as no.
+    """
+    others = [name for name in DISTORTIONS if name != distortion]
+    if rng.random() < 0.5:
+        options, answer = _which_of_four(distortion, rng)
+        return Question("", "", WHICH, options, answer, "which of four")
+    answer = int(rng.integers(2))
+    named = str(rng.choice(others)) if answer else distortion
+    return Question("", "", _yes_no(named), YES_NO, answer, "yes/no", letters=False)
+
+
+def question_texts() -> list[str]:
+    """Prompts that hold every word of every question."""
+    options = list(DESCRIPTIONS.values())
+    asked = [
+        Question("", "", WHICH, tuple(options[start : start + NUM_OPTIONS]), 0, "")
+        for start in (0, NUM_OPTIONS, len(options) - NUM_OPTIONS)
+    ]
+    asked += [Question("", "", _yes_no(name), YES_NO, 0, "", letters=False) for name in DISTORTIONS]
+    return [question.prompt() for question in asked]
+
+
+def _which_of_four(distortion: str, rng: np.random.Generator) -> tuple[tuple[str, ...], int]:
+    """The four options in a drawn order, and the index of the right one."""
+    wrong = [name for name in DISTORTIONS if name != distortion]
+    options = rng.permutation([distortion, *rng.choice(wrong, NUM_OPTIONS - 1, replace=False)]).tolist()
+    return tuple(DESCRIPTIONS[name] for name in options), options.index(distortion)
 
 
 def plan_questions(labels: Sequence[ClipLabel], seed: int) -> list[dict[str, object]]:
@@ -45,14 +79,13 @@ def plan_questions(labels: Sequence[ClipLabel], seed: int) -> list[dict[str, obj
     asked_in_vain = _another_distortion(labels, rng)
     rows: list[dict[str, object]] = []
     for label, other in zip(labels, asked_in_vain, strict=True):
-        wrong = [name for name in DISTORTIONS if name != label.distortion]
-        options = rng.permutation([label.distortion, *rng.choice(wrong, NUM_OPTIONS - 1, replace=False)]).tolist()
+        options, answer = _which_of_four(label.distortion, rng)
         asked: list[dict[str, object]] = [
             {
                 "type": "which of four",
                 "question": WHICH,
-                "options": [DESCRIPTIONS[name] for name in options],
-                "answer": LETTERS[options.index(label.distortion)],
+                "options": list(options),
+                "answer": LETTERS[answer],
             },
             {"type": "yes/no", "question": _yes_no(label.distortion), "answer": "yes"},
             {"type": "yes/no", "question": _yes_no(other), "answer": "no"},

@@ -1,11 +1,13 @@
 """The supervised format warm-up: the policy learns to see and to answer in the format, but nothing about quality.
 
-It has three parts, all on clips drawn on the fly (`warmup_clips`):
+It has three parts, and a fourth where it is asked for, all on clips drawn on the fly (`warmup_clips`):
 
 1. `vision`: the vision tower, under a linear head that is discarded afterwards, learns to recognise the distortion.
 2. `caption`: the complete policy learns to write `<think>It looks very grainy</think><answer>3.47</answer>` after the
    video alone, without the question. A short prompt costs less, and the attention has little besides the video to use.
 3. `answer`: the same with the question that training asks.
+4. `choice`: half of the clips as before; of the others it is asked what they show (`questions`), and the answer is a
+   letter, or yes or no.
 
 The words describe what is visible; the score is drawn at random, evenly over the score range, whatever the clip. So the
 score carries no information about the clip, and everything that the policy later knows about quality comes from the
@@ -20,6 +22,7 @@ import numpy as np
 
 from vqathinker_verl.demo.degradations import DISTORTION_WORDS, DISTORTIONS
 from vqathinker_verl.demo.model import DEGREE_WORDS, think_text
+from vqathinker_verl.demo.questions import CHOICES, draw_question
 from vqathinker_verl.demo.warmup_clips import NUM_SAMPLED, WarmupClip
 from vqathinker_verl.prompts import QUALITY_PROMPT, chat_messages
 
@@ -33,10 +36,23 @@ def degree_of(strength: float) -> int:
     return int(np.searchsorted(DEGREE_STEPS, strength, side="right"))
 
 
-def answer_text(clip: WarmupClip, rng: np.random.Generator) -> str:
-    """Return the response to learn: true words on what is seen, and a score that is independent of the clip."""
+def seen_text(clip: WarmupClip) -> str:
+    """Return true words on what is seen: "It looks very grainy"."""
+    return think_text(clip.distortion, degree_of(clip.strength))
+
+
+def ask_score(clip: WarmupClip, rng: np.random.Generator, question: str = QUALITY_PROMPT) -> tuple[str, str]:
+    """Return the question, and the response to learn: true words, and a score that is independent of the clip."""
     score = rng.integers(100, 501) / 100
-    return f"<think>{think_text(clip.distortion, degree_of(clip.strength))}</think><answer>{score:.2f}</answer>"
+    return question, f"<think>{seen_text(clip)}</think><answer>{score:.2f}</answer>"
+
+
+def ask_score_or_choice(clip: WarmupClip, rng: np.random.Generator) -> tuple[str, str]:
+    """Return a question and the response to learn: for the score, or with a choice that follows from what is seen."""
+    if rng.random() < 0.5:
+        return ask_score(clip, rng)
+    question = draw_question(clip.distortion, rng)
+    return question.prompt(), f"<think>{seen_text(clip)}</think><answer>{question.label(question.answer)}</answer>"
 
 
 def prompt_text(processor: Any, question: str = QUALITY_PROMPT) -> str:
@@ -116,11 +132,11 @@ def _trained(module: Any) -> list[Any]:
 
 
 def _is_word(answer_ids: Any, tokenizer: Any) -> Any:
-    """Return which tokens of the answers name what is seen: (B, L) bool."""
+    """Return which tokens of the answers name what is seen, or a choice: (B, L) bool."""
     import torch
 
-    seen = {f" {word}" for word in (*DISTORTION_WORDS.values(), *DEGREE_WORDS)}
-    ids = [tokenizer(word).input_ids[0] for word in sorted(seen)]
+    words = {f" {word}" for word in (*DISTORTION_WORDS.values(), *DEGREE_WORDS)} | set(CHOICES)
+    ids = [tokenizer(word).input_ids[0] for word in sorted(words)]
     return torch.isin(answer_ids, torch.tensor(ids))
 
 
@@ -132,14 +148,16 @@ def _class_of(clip: WarmupClip) -> int:
 def target_probabilities(answer_ids: Any, tokenizer: Any) -> Any:
     """Return the next-token probabilities to learn, (B, L, V) float32, of answers (B, L) with scores even over 1 to 5.
 
-    A token of the format or of the words has probability 1; a digit of the score shares it with the digits that
-    could be in its place. (After 5, only 5.00 is possible, so its decimals are certain.)
+    A token of the format, of the words or of a choice has probability 1; a digit of the score shares it with the digits
+    that could be in its place. (After 5, only 5.00 is possible, so its decimals are certain.)
     """
     import torch
 
     targets = torch.nn.functional.one_hot(answer_ids, len(tokenizer)).float()
     digits = tokenizer.convert_tokens_to_ids(list("0123456789"))
     rows, starts = torch.nonzero(answer_ids == tokenizer.convert_tokens_to_ids("<answer>"), as_tuple=True)
+    scored = torch.isin(answer_ids[rows, starts + 1], torch.tensor(digits))
+    rows, starts = rows[scored], starts[scored]
     below_five = answer_ids[rows, starts + 1] != digits[5]
     units = torch.zeros(len(tokenizer))
     units[digits[1:5]], units[digits[5]] = 100 / 401, 1 / 401
@@ -160,11 +178,10 @@ def train_answers(
     learning_rate: float,
     seed: int,
     on_step: Callable[[float], None],
-    question: str = QUALITY_PROMPT,
-    answer: Callable[[Any, np.random.Generator], str] = answer_text,
+    ask: Callable[[Any, np.random.Generator], tuple[str, str]] = ask_score,
     targets: Callable[[Any, Any], Any] = target_probabilities,
 ) -> None:
-    """Train parts 2 and 3 in place: cross entropy of the responses' tokens; see the module.
+    """Train parts 2 to 4 in place: cross entropy of the responses' tokens; see the module.
 
     Args:
         model: The policy; only weights that require a gradient change.
@@ -174,30 +191,35 @@ def train_answers(
         learning_rate: The highest.
         seed: Of the answers.
         on_step: Called with the loss of each step.
-        question: What the prompt asks.
-        answer: The response to learn, of a clip.
+        ask: Gives the question on a clip, and the response to learn.
         targets: Next-token probabilities (B, L, V) to learn, of the answers' ids (B, L) and the tokenizer.
     """
     import torch
 
     rng = np.random.default_rng(seed)
     tokenizer = processor.tokenizer
-    prompt: dict[str, Any] = {}
+    known: dict[str, Any] = {}  # question -> ids of its prompt: all clips have as many tokens
     parameters = _trained(model)
     optimizer, schedule = _optimizer(parameters, learning_rate, num_steps)
     for _, clips in zip(range(num_steps), batches, strict=False):
-        prompt = prompt or prompt_inputs(processor, [clips[0].frames], [clips[0].seconds], question)
+        asked = [ask(clip, rng) for clip in clips]
+        for question, _ in asked:
+            if question not in known:
+                one = prompt_inputs(processor, [clips[0].frames], [clips[0].seconds], question)
+                known[question] = one["input_ids"][0]
+        prompts = tokenizer.pad(
+            {"input_ids": [known[question] for question, _ in asked]}, padding_side="left", return_tensors="pt"
+        )
         answers = tokenizer(
-            [answer(clip, rng) + tokenizer.eos_token for clip in clips],
+            [response + tokenizer.eos_token for _, response in asked],
             padding=True,
             padding_side="right",
             return_tensors="pt",
         )
-        prompt_ids = prompt["input_ids"].expand(len(clips), -1)
-        input_ids = torch.cat([prompt_ids, answers.input_ids], dim=1)
+        input_ids = torch.cat([prompts.input_ids, answers.input_ids], dim=1)
         logits = model(
             input_ids=input_ids,
-            attention_mask=torch.cat([torch.ones_like(prompt_ids), answers.attention_mask], dim=1),
+            attention_mask=torch.cat([prompts.attention_mask, answers.attention_mask], dim=1),
             mm_token_type_ids=2 * (input_ids == model.config.video_token_id).int(),
             second_per_grid_ts=seconds_per_patch([clip.seconds for clip in clips]),
             logits_to_keep=answers.input_ids.shape[1] + 1,
