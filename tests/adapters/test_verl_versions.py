@@ -1,24 +1,21 @@
 """The real reward managers of older verls against `score_batch`, made by the settings of docs/adapters.md.
 
-Each wheel is installed without its dependencies into a folder of its own, once: ~/.cache/vqathinker-verl (or under
-XDG_CACHE_HOME). What verl imports comes from the environment of the tests.
+Each wheel is installed without its dependencies into a folder of its own, once (helpers/packages.py). What verl imports
+comes from the environment of the tests.
 """
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.packages import installed
 
 from vqathinker_verl import RewardConfig, score_batch
 from vqathinker_verl.adapters import verl as adapter
-
-ROOT = Path(__file__).resolve().parents[2]
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vqathinker-verl"
 
 # Before 0.7, verl loads a file, and its configuration makes the batch manager.
 BY_FILE = [
@@ -56,24 +53,6 @@ ROWS = [
 ]
 
 
-def installed(version):
-    """The folder of a verl; installed first where it is missing, for which PyPI has to be reachable."""
-    folder = CACHE / f"verl-{version}"
-    if not folder.is_dir():
-        # Installed beside it and then renamed: an installation that was interrupted is not taken for a complete one.
-        partial = CACHE / f"verl-{version}.partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        uv = shutil.which("uv") or shutil.which(ROOT / ".venv-uv" / "bin" / "uv")
-        pip = [uv, "pip", "install", "--python", sys.executable] if uv else [sys.executable, "-m", "pip", "install"]
-        done = subprocess.run(
-            [*pip, "--quiet", "--no-deps", "--target", partial, f"verl=={version}"], capture_output=True, text=True
-        )
-        # No skip: this test asks for PyPI, or for a cache folder that an earlier run has filled.
-        assert done.returncode == 0, f"verl {version} could not be installed from PyPI into {partial}:\n{done.stderr}"
-        partial.rename(folder)
-    return folder
-
-
 @pytest.fixture(scope="module", params=VERSIONS)
 def outcome(request, tmp_path_factory):
     """What the managers of one version return for the rows."""
@@ -85,7 +64,7 @@ def outcome(request, tmp_path_factory):
         "rows": [dict(zip(("data_source", "video_id", "mos", "response"), row, strict=True)) for row in ROWS],
     }
     (folder / "case.json").write_text(json.dumps(case))
-    path = os.pathsep.join(filter(None, [str(installed(request.param)), os.environ.get("PYTHONPATH")]))
+    path = os.pathsep.join(filter(None, [str(installed("verl", request.param)), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(
         [sys.executable, Path(__file__).with_name("verl_process.py"), folder / "case.json", folder / "result.json"],
         env={**os.environ, "PYTHONPATH": path},
@@ -129,6 +108,6 @@ def test_one_response_at_a_time_gets_regression_and_format(outcome):
 
 @pytest.mark.parametrize("settings", [BY_FILE, BATCH_BY_FILE, BY_MODULE], ids=["file", "file, batch", "module"])
 def test_the_documentation_has_these_settings(settings):
-    page = (ROOT / "docs" / "adapters.md").read_text(encoding="utf-8")
+    page = (Path(__file__).resolve().parents[2] / "docs" / "adapters.md").read_text(encoding="utf-8")
     lines = {line.strip(" \\") for line in page.splitlines()}
     assert {setting.replace(adapter.__file__, '"$ADAPTER"').replace("0.6", "0.5") for setting in settings} <= lines
