@@ -12,9 +12,10 @@ from threading import Thread
 
 import pytest
 import ray
+from ray.exceptions import ActorUnavailableError, NodeDiedError, OutOfMemoryError
 
 from vqathinker_verl.plugin import supervision as module
-from vqathinker_verl.plugin.supervision import EXIT_CODE, Supervision, waited_for
+from vqathinker_verl.plugin.supervision import EXIT_CODE, Supervision, dead_actors, waited_for
 
 
 def wait_for(messages, seconds=20):
@@ -140,6 +141,27 @@ class TestActors:
             assert wait_for(messages)
             time.sleep(3.5)
         assert len(messages) == 1
+
+    @pytest.mark.parametrize(
+        ("error", "dead"),
+        [
+            (OutOfMemoryError("Task was killed due to the node running low on memory."), ["worker"]),
+            (NodeDiedError("The node died."), ["worker"]),
+            (ActorUnavailableError("The actor is temporarily unavailable.", None), []),
+        ],
+    )
+    def test_whatever_ray_says_ended_it(self, monkeypatch, error, dead):
+        """Not all of these are RayActorErrors: Ray's memory monitor has an error of its own."""
+        actor = Asynchronous.remote()
+
+        def get(_):
+            raise error
+
+        monkeypatch.setattr(ray, "get", get)
+        calls = {actor.pid.remote(): "worker"}
+        ray.wait(list(calls))
+        assert dead_actors({"worker": actor}, calls) == dead
+        assert list(calls.values()) == ([] if dead else ["worker"])
 
     def test_ray_names_those_that_verl_waits_for(self):
         """By the names that verl 0.9.1 and TransferQueue 0.1.11 give, in this run's namespace or TransferQueue's."""

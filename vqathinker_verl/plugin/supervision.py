@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import ray
-from ray.exceptions import ActorDiedError, RayActorError
+from ray.exceptions import ActorUnavailableError, RayError
 
 logger = logging.getLogger(__name__)
 EXIT_CODE = 70
@@ -116,7 +116,7 @@ class Supervision:
             if dead and not ended.is_set():
                 self._fail(
                     f"{' and '.join(dead)} died, so this step cannot finish; stopping the run. Look above or in Ray's "
-                    "logs for its last output; if the kernel's OOM killer ended it, dmesg says so."
+                    "logs for its last output; Ray's memory monitor and the kernel (dmesg) name what they ended."
                 )
                 return
 
@@ -142,11 +142,11 @@ def dead_actors(actors: Mapping[str, Any], calls: dict[Any, str]) -> list[str]:
         name = calls.pop(call)
         try:
             ray.get(call)
-        except ActorDiedError:
+        except ActorUnavailableError:  # unreachable for now
+            pass
+        except RayError:  # ActorDiedError, or OutOfMemoryError where Ray's memory monitor ended it
             dead.append(name)
             continue
-        except RayActorError:  # unreachable for now
-            pass
         calls[actors[name].__ray_ready__.remote()] = name
     return dead
 
