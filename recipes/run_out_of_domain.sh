@@ -22,6 +22,7 @@ CHAIN_SHARE=${CHAIN_SHARE:-0.5}        # of each batch
 CHAIN_KINDS=${CHAIN_KINDS:-noise darkness judder} # distortions that no label covers
 STUDY_DIR=${STUDY_DIR:-outputs/out_of_domain}
 WARMUP_STEPS=${WARMUP_STEPS:-900}      # the demo's
+QUESTION_STEPS=${QUESTION_STEPS:-900}  # further ones, in which its policy learns to answer questions
 # Steps of the demo are 30; with MODEL_PATH they are those of the experiment, or TOTAL_STEPS.
 # ---------------------------------------------------------------------------------------------------------------------
 
@@ -63,7 +64,8 @@ if [ -z "${MODEL_PATH:-}" ]; then
   TESTS=(same_kinds unlabelled_kinds real_clips other_format)
   TEST_FILES=$(printf "$CLIPS/%s.parquet " "${TESTS[@]}")
   if [ -z "${PLAN:-}" ]; then
-    vqathinker demo --output-dir "$DEMO" --seed "$SEED" --train-clips 10 --val-clips 10 --warmup-steps "$WARMUP_STEPS"
+    vqathinker demo --output-dir "$DEMO" --seed "$SEED" --train-clips 10 --val-clips 10 --warmup-steps "$WARMUP_STEPS" \
+      --question-steps "$QUESTION_STEPS"
     python "$ROOT/recipes/out_of_domain/make_clips.py" "$CLIPS" --seed "$SEED"
     for name in train "${TESTS[@]}"; do
       [ -f "$CLIPS/$name.parquet" ] || vqathinker prepare "$CLIPS/$name.csv" --video-root "$CLIPS" --scale 0 100 \
@@ -104,3 +106,7 @@ esac
 [ -z "${PLAN:-}" ] || exit 0
 vqathinker evaluate --model "$MODEL" --labels "${TESTED[@]}" --scoring expectation "${FRAMES[@]}" \
   --output-dir "$OUTPUT_DIR/evaluation" || [ $? = 1 ] # 1: done, but a metric is undefined, which was reported
+if [ -n "${CLIPS:-}" ]; then
+  vqathinker understand "$CLIPS/questions.jsonl" --model "$MODEL" "${FRAMES[@]}" --max-tokens 40 \
+    --output "$OUTPUT_DIR/understanding.jsonl"
+fi

@@ -4,10 +4,11 @@
 
 For every set it writes SET/*.mp4 and SET.csv (video, mos, distortion, strength, seconds, source). The MOS is the demo's
 stand-in, a function of the strength alone. No scene is in two sets. Clips that exist are kept; the same seed gives the
-same clips.
+same clips. questions.jsonl asks what the clips of two test sets show, for `vqathinker understand`.
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -20,6 +21,7 @@ from tqdm import tqdm
 
 from vqathinker_verl.demo.clips import ClipLabel
 from vqathinker_verl.demo.degradations import STRENGTHS, crf, degrade, encode_h264, stand_in_mos
+from vqathinker_verl.demo.questions import plan_questions
 from vqathinker_verl.demo.scenes import (
     DURATIONS,
     NUM_FRAMES,
@@ -35,6 +37,7 @@ from vqathinker_verl.synthesis.encoding import encode
 LABELLED = ("pristine", "compression", "blur", "drops", "reversed", "shuffled")
 UNLABELLED = ("pristine", "noise", "darkness", "judder")  # the pristine ones give the SRCC its upper end
 OTHER_SIZE = 128  # pixels, where the other sets have 84
+ASKED = ("same_kinds", "unlabelled_kinds")
 REAL_CLIPS = (*TRAIN_REAL_CLIPS, *VAL_REAL_CLIPS)
 
 
@@ -59,13 +62,20 @@ SETS = (
 )
 
 
+def typed_questions(labels: list[ClipLabel], seed: int) -> list[dict[str, object]]:
+    """Questions on clips; their type also names the clip's distortion, so that accuracies are by distortion."""
+    rows = plan_questions(labels, seed)
+    distortions = {label.video: label.distortion for label in labels}
+    return [{**row, "type": f"{row['type']}: {distortions[str(row['video'])]}"} for row in rows]
+
+
 def plan(chosen: ClipSet) -> Iterator[ClipLabel]:
     """The labels of a set: the distortions alternate, and each has every strength as often."""
     for number in range(chosen.num_clips):
         turn, kind = divmod(number, len(chosen.distortions))
         distortion = chosen.distortions[kind]
         strength = 0.0 if distortion == "pristine" else STRENGTHS[turn % len(STRENGTHS)]
-        name = f"{chosen.name}/{number:04d}_{distortion}_{round(100 * strength):03d}.mp4"
+        name = f"{chosen.name}/{chosen.name}_{number:04d}_{distortion}_{round(100 * strength):03d}.mp4"
         seconds = DURATIONS[turn % len(DURATIONS)]
         source = REAL_CLIPS[number % len(REAL_CLIPS)] if chosen.real else f"{chosen.name}-{number:04d}"
         yield ClipLabel(name, stand_in_mos(strength), distortion, strength, seconds, source)
@@ -94,6 +104,7 @@ def main() -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
+    questions: list[dict[str, object]] = []
     for chosen in SETS:
         (args.folder / chosen.name).mkdir(parents=True, exist_ok=True)
         labels = list(plan(chosen))
@@ -103,6 +114,9 @@ def main() -> int:
                 write_bytes(args.folder / label.video, make_clip(chosen, label, rng))
         table = pandas.DataFrame(map(asdict, labels))
         write_bytes(args.folder / f"{chosen.name}.csv", table.to_csv(index=False).encode())
+        if chosen.name in ASKED:
+            questions += typed_questions(labels, args.seed)
+    write_bytes(args.folder / "questions.jsonl", "".join(json.dumps(row) + "\n" for row in questions).encode())
     return 0
 
 

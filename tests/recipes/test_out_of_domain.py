@@ -188,11 +188,14 @@ def predictions(path, shift):
     """Six videos in each of two sets; `shift` of them are out of order."""
     path.mkdir(parents=True)
     lines = []
+    words = ["very grainy", "very smeared", "clearly grainy", "clearly grainy", "slightly grainy", "sharp"]
     for name in ("same_kinds", "unlabelled_kinds"):
         for number in range(6):
             score = 1.5 + 0.5 * ((number + shift * (name == "unlabelled_kinds")) % 6)
-            video = {"video_id": f"{name}/{number}", "data_source": name, "mos": 1.5 + 0.5 * number, "pred_mos": score}
-            lines.append(json.dumps(video))
+            video_id = f"{name}/{name}_{number:04d}_{'pristine' if number == 5 else 'noise'}_000.mp4"
+            response = f"<think>It looks {words[number]}</think><answer>{score:.2f}</answer>"
+            video = {"video_id": video_id, "data_source": name, "mos": 1.5 + 0.5 * number, "pred_mos": score}
+            lines.append(json.dumps({**video, "response": response}))
     (path / "predictions.jsonl").write_text("\n".join(lines))
     command = ["evaluate", str(path / "predictions.jsonl"), "--output-dir", str(path), "--bootstrap-samples", "50"]
     subprocess.run([sys.executable, "-m", "vqathinker_verl.cli", *command], check=True, capture_output=True)
@@ -212,6 +215,38 @@ def test_tables_of_two_arms(tmp_path, capsys, monkeypatch):
     assert f"{1 - 6 * 54 / 210:.3f}" in srcc
     assert f"| +0.000 (p = 1.000) | {6 * 54 / 210:+.3f} (p =" in less
     assert "before: no finished run with seed 0" in errors
+
+
+def test_tables_of_answers_and_words(tmp_path, capsys, monkeypatch):
+    predictions(tmp_path / "before-seed0" / "evaluation", shift=0)
+    answers = [
+        ("which of four: noise", "A", "A"),
+        ("which of four: noise", "B", "A"),
+        ("which of four: blur", None, "C"),
+    ]
+    answers += [("yes/no: noise", "yes", "yes"), ("yes/no: blur", "no", "no")]
+    rows = [{"id": str(n), "type": kind, "choice": choice, "answer": answer} for n, (kind, choice, answer) in
+            enumerate(answers)]  # fmt: skip
+    (tmp_path / "before-seed0" / "understanding.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    monkeypatch.setattr(sys, "argv", ["report.py", str(tmp_path)])
+    assert report.main() == 0
+    printed = capsys.readouterr().out
+    assert "| arm | seeds | noise | blur |\n| --- | --- | --- | --- |\n| chance |  | 0.25 | 0.25 |" in printed
+    assert "| before training | 1 | 0.50 | 0.00 |" in printed
+    assert "| before training | 1 | 1.00 | 1.00 |" in printed
+    # Five of six name the true distortion; degrees 3 3 2 2 1 0 for rising scores, so the ties alone cost a little.
+    assert "| before training | 0 | 0.83, 0.97 | 0.83, 0.97 |" in printed
+
+
+def test_questions_name_their_clips_distortion():
+    (chosen,) = (each for each in make_clips.SETS if each.name == "unlabelled_kinds")
+    labels = list(make_clips.plan(chosen))
+    rows = make_clips.typed_questions(labels, seed=0)
+    assert len(rows) == 3 * len(labels)
+    assert {row["type"] for row in rows} == {
+        f"{kind}: {name}" for kind in report.CHANCE for name in make_clips.UNLABELLED
+    }
+    assert len({row["id"] for row in rows}) == len(rows)
 
 
 def test_an_empty_folder_is_named(tmp_path, capsys, monkeypatch):
