@@ -1,5 +1,7 @@
 """Ten steps in one run, and five, a SIGKILL of everything and five more: the same training."""
 
+import re
+
 import numpy as np
 import pytest
 from helpers.runs import START_SECONDS, read_jsonl, start_recipe
@@ -25,13 +27,19 @@ def folders(demo, tmp_path_factory):
     assert start_recipe(demo, whole, *SEEDED, TOTAL_STEPS=str(STEPS)).wait(START_SECONDS) == 0
     parts = tmp_path_factory.mktemp("parts")
     first = start_recipe(demo, parts, *SEEDED, TOTAL_STEPS=str(STEPS))
-    first.wait_until((parts / "checkpoints" / "latest_checkpointed_iteration.txt").exists, START_SECONDS)
+    first.wait_until(lambda: SAVED_AT in logged(parts), START_SECONDS)  # which is after it was saved
     first.kill_everything()
     for path in (parts / "rollouts").glob("*.jsonl"):
         if int(path.stem) > SAVED_AT:
             path.unlink()
     assert start_recipe(demo, parts, *SEEDED, TOTAL_STEPS=str(STEPS)).wait(START_SECONDS) == 0
     return whole, parts
+
+
+def logged(folder):
+    """The steps that verl has logged in all starts so far; a line that is being written is not counted."""
+    files = (folder / "metrics").glob("*.jsonl")
+    return {int(step) for file in files for step in re.findall(r'^\{"step":(\d+),.*\}$', file.read_text(), re.M)}
 
 
 def steps_of(folder):
