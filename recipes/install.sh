@@ -38,7 +38,8 @@ installed() { cat "${@:2}" | sha256sum >"$ENVIRONMENT/$1.sha256"; }
 # Bytecode is compiled once here; otherwise, each of verl's ten processes would compile what it imports.
 install() { "$UV" pip install --quiet --compile-bytecode --python "$ENVIRONMENT/bin/python" --no-deps "$@"; }
 find_python() { # sets PYTHON to the first of the versions on this machine
-  local version candidate DESCRIBE='import sys; print(sys.executable, "%d.%d" % sys.version_info[:2])'
+  # That of an active environment: the Python below it, which has pip; environments that uv made have none.
+  local version candidate DESCRIBE='import sys; print(sys._base_executable, "%d.%d" % sys.version_info[:2])'
   for version in "${PYTHON_VERSIONS[@]}"; do
     # python3 or pyenv's Python may have this version although no python3.N is on the PATH.
     for candidate in "python$version" python3 "${PYENV_ROOT:-$HOME/.pyenv}/versions/$version".*/bin/python; do
