@@ -7,7 +7,7 @@ import transformers
 from transformers.convert_slow_tokenizer import TikTokenConverter
 
 from helpers.packages import installed
-from vqathinker_verl.demo.model import save_policy
+from vqathinker_verl.demo.model import CHAT_TEMPLATE, save_policy
 
 # The 22 tokens after the 151,643 of the vocabulary file, in Qwen2.5's order.
 ADDED = (
@@ -17,27 +17,10 @@ ADDED = (
     *("<|fim_middle|>", "<|fim_suffix|>", "<|fim_pad|>", "<|repo_name|>", "<|file_sep|>"),
 )
 VOCABULARY, EMBEDDINGS = 151_665, 151_936  # tokens, and rows of the embedding, which is padded
-# ChatML with the system message that Qwen2.5-VL's own template adds.
-CHAT_TEMPLATE = """\
+# The system message that Qwen2.5-VL's own template adds to a chat without one.
+SYSTEM = """\
 {%- if messages[0]['role'] != 'system' %}<|im_start|>system
 You are a helpful assistant.<|im_end|>
-{% endif -%}
-{%- for message in messages -%}
-<|im_start|>{{ message['role'] }}
-{% if message['content'] is string %}{{ message['content'] }}{% else -%}
-{%- for item in message['content'] -%}
-{%- if item['type'] == 'video' -%}
-<|vision_start|><|video_pad|><|vision_end|>
-{%- elif item['type'] in ('image', 'image_url') -%}
-<|vision_start|><|image_pad|><|vision_end|>
-{%- elif item['type'] == 'text' -%}
-{{ item['text'] }}
-{%- endif -%}
-{%- endfor -%}
-{%- endif -%}
-<|im_end|>
-{% endfor -%}
-{%- if add_generation_prompt %}<|im_start|>assistant
 {% endif -%}
 """
 
@@ -51,7 +34,7 @@ def qwen2_5_tokenizer() -> transformers.Qwen2Tokenizer:
     known = [transformers.AddedToken(token, normalized=False, special=token in special) for token in ADDED]
     tokenizer.add_tokens(known)
     tokenizer.eos_token = "<|im_end|>"
-    tokenizer.chat_template = CHAT_TEMPLATE
+    tokenizer.chat_template = SYSTEM + CHAT_TEMPLATE
     return tokenizer
 
 
@@ -67,7 +50,7 @@ def save_qwen2_5_vl(folder: Path, *, layers: int = 2, vision_layers: int = 4) ->
         image_processor=transformers.Qwen2VLImageProcessor(size=dict(size)),
         tokenizer=tokenizer,
         video_processor=transformers.Qwen2VLVideoProcessor(size=dict(size)),
-        chat_template=CHAT_TEMPLATE,
+        chat_template=SYSTEM + CHAT_TEMPLATE,
     )
     config = transformers.Qwen2_5_VLConfig(
         text_config={
