@@ -18,13 +18,14 @@ import torch
 from tqdm import tqdm
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from vqathinker_verl.data.scale import map_mos
 from vqathinker_verl.demo.degradations import MOS_SCALE
 from vqathinker_verl.demo.measure import load_sampled_frames
 from vqathinker_verl.demo.model import save_policy
 from vqathinker_verl.demo.warmup import seen_text, train_answers
 from vqathinker_verl.demo.warmup_clips import WarmupClip
 from vqathinker_verl.frames.positions import use_true_times
-from vqathinker_verl.prompts import QUALITY_PROMPT, SCORE_RANGE
+from vqathinker_verl.prompts import QUALITY_PROMPT
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,10 @@ class LabelledClip(WarmupClip):
 
 def read_clips(folder: Path) -> list[LabelledClip]:
     """Return the clips of train.csv."""
-    (lowest, highest), (worst, best) = SCORE_RANGE, MOS_SCALE
     clips = []
     for row in pandas.read_csv(folder / "train.csv").itertuples():
         frames = load_sampled_frames(folder / row.video)
-        mos = lowest + (row.mos - worst) / (best - worst) * (highest - lowest)
-        clips.append(LabelledClip(frames, row.distortion, row.strength, row.seconds, mos))
+        clips.append(LabelledClip(frames, row.distortion, row.strength, row.seconds, map_mos(row.mos, MOS_SCALE)))
     return clips
 
 

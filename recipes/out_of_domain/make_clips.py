@@ -8,7 +8,6 @@ same clips. questions.jsonl asks what the clips of two test sets show, for `vqat
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -31,7 +30,7 @@ from vqathinker_verl.demo.scenes import (
     crop_real_clip,
     draw_scene,
 )
-from vqathinker_verl.files import write_bytes
+from vqathinker_verl.files import write_bytes, write_jsonl
 from vqathinker_verl.synthesis.encoding import encode
 
 LABELLED = ("pristine", "compression", "blur", "drops", "reversed", "shuffled")
@@ -116,7 +115,7 @@ def main() -> int:
         write_bytes(args.folder / f"{chosen.name}.csv", table.to_csv(index=False).encode())
         if chosen.name in ASKED:
             questions += typed_questions(labels, args.seed)
-    write_bytes(args.folder / "questions.jsonl", "".join(json.dumps(row) + "\n" for row in questions).encode())
+    write_jsonl(args.folder / "questions.jsonl", questions)
     return 0
 
 

@@ -22,7 +22,7 @@ from typing import Any
 import numpy
 
 from vqathinker_verl.demo.model import DEGREE_WORDS
-from vqathinker_verl.demo.reasoning import CLEAN, read_reasoning
+from vqathinker_verl.demo.reasoning import CLEAN, read_reasoning, read_truth
 from vqathinker_verl.evaluation.predictions import read_predictions
 from vqathinker_verl.metrics import srcc
 
@@ -93,14 +93,13 @@ def answers_tables(runs: dict[tuple[str, int], Path]) -> list[str]:
     return tables if answers else []
 
 
-def agreement(evaluation: Path, sets: Sequence[str]) -> list[str]:
+def agreement(evaluation: Path, clips: Path, sets: Sequence[str]) -> list[str]:
     """Return, of each set, the share of responses that name the true distortion, and the SRCC of degree and score."""
     cells = []
     predictions = read_predictions(evaluation / "predictions.jsonl")
     for name in sets:
         chosen = [each for each in predictions if each.video_id.startswith(f"{name}/")]
-        truth = {Path(each.video_id).name: Path(each.video_id).stem.split("_")[-2] for each in chosen}
-        responses, _ = read_reasoning(chosen, truth)
+        responses, _ = read_reasoning(chosen, read_truth(clips / f"{name}.csv"))
         right = numpy.mean([each.named == each.truth for each in responses])
         degrees, scores = [], []
         for each in responses:
@@ -145,8 +144,12 @@ def main() -> int:
     if compared:
         print(f"## Less {ARMS[BASELINE]!r}, on the same videos\n\n{table(['arm', 'seed', *sets], compared)}")
     if tables := answers_tables(runs):
-        words = [[ARMS[arm], str(seed), *agreement(runs[arm, seed], sets)] for arm in ARMS for seed in seeds
-                 if (arm, seed) in runs]  # fmt: skip
+        words = [
+            [ARMS[arm], str(seed), *agreement(runs[arm, seed], folder / f"clips-seed{seed}", sets)]
+            for arm in ARMS
+            for seed in seeds
+            if (arm, seed) in runs
+        ]
         print("\n".join(["", *tables]))
         print(f"## True distortion named; SRCC of words and score\n\n{table(['arm', 'seed', *sets], words)}")
     return 0
@@ -154,11 +157,15 @@ def main() -> int:
 
 def interval(found: dict[str, Any]) -> str:
     """Return a value with its interval."""
-    return f"{found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}]" if found else "undefined"
+    if found.get("value") is None:
+        return "undefined"
+    return f"{found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
 
 
 def difference(found: dict[str, Any]) -> str:
     """Return a difference with its p-value."""
+    if found["value"] is None:
+        return "undefined"
     return f"{found['value']:+.3f} (p = {found['p']:.3f})"
 
 

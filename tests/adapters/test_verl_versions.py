@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.packages import installed
+from helpers.packages import ROOT, installed
 
 from vqathinker_verl import RewardConfig, score_batch
 from vqathinker_verl.adapters import verl as adapter
@@ -108,6 +108,6 @@ def test_one_response_at_a_time_gets_regression_and_format(outcome):
 
 @pytest.mark.parametrize("settings", [BY_FILE, BATCH_BY_FILE, BY_MODULE], ids=["file", "file, batch", "module"])
 def test_the_documentation_has_these_settings(settings):
-    page = (Path(__file__).resolve().parents[2] / "docs" / "adapters.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "adapters.md").read_text(encoding="utf-8")
     lines = {line.strip(" \\") for line in page.splitlines()}
     assert {setting.replace(adapter.__file__, '"$ADAPTER"').replace("0.6", "0.5") for setting in settings} <= lines

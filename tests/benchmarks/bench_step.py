@@ -32,18 +32,13 @@ from pathlib import Path
 
 import psutil
 import pyarrow.parquet
-from bench_frames import SIDE, encode, make_processor
+from bench_frames import HEIGHTS, SIDE, make_parquet, make_processor
 from helpers.runs import descendants
 
-from vqathinker_verl.data.output import write_parquet
-from vqathinker_verl.data.probing import probe_records
-from vqathinker_verl.data.records import RawLabel, Record
 from vqathinker_verl.demo.model import build_model, save_policy
-from vqathinker_verl.prompts import QUALITY_PROMPT
 from vqathinker_verl.runner.settings import device_environment
 
 PASS_STEPS = 3  # in each pass over the clips; the first of a run is left out
-SECONDS, RATE = 5, 30  # of a clip
 ROLLOUT = "actor_rollout_ref.rollout"
 STOCK = [
     "data.custom_cls.path=null",
@@ -85,26 +80,13 @@ class Step:
 
 def make_clips(folder: Path, height: int, count: int, frames: int) -> Path:
     """Clips of one size, each a file of its own; returns their parquet. stock-NAME asks qwen-vl-utils."""
-    parquet = folder / f"{height}-{count}-{frames}.parquet"
-    first = folder / f"{height}_0.mp4"
-    if not first.exists():
-        encode(first, height, height * 16 // 9, SECONDS * RATE)
-    records = []
-    for number in range(count):
-        path = folder / f"{height}_{number}.mp4"
-        if not path.exists():
-            path.write_bytes(first.read_bytes())
-        mos = 1 + 4 * number / max(1, count - 1)
-        label = RawLabel(path.name, path.name, f"{mos}", "bench")
-        records.append(Record(label, path.name, str(path), mos, (1.0, 5.0), path.name))
-    records, _ = probe_records(records, parquet.with_suffix(".jsonl"), workers=2, timeout_seconds=60, progress=False)
-    write_parquet(parquet, records, "train", QUALITY_PROMPT)
+    folder.mkdir()
+    parquet = make_parquet(folder, f"{height}p", count)
+    request = {"nframes": frames, "resized_height": SIDE, "resized_width": SIDE}
     rows = pyarrow.parquet.read_table(parquet).to_pylist()
     for row in rows:
-        request = {"nframes": frames, "resized_height": SIDE, "resized_width": SIDE}
         row["videos"] = [{**video, **request} for video in row["videos"]]
-    stock = parquet.with_name(f"stock-{parquet.name}")
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), stock)
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), parquet.with_name(f"stock-{parquet.name}"))
     return parquet
 
 
@@ -248,7 +230,9 @@ def cases(args: argparse.Namespace) -> Iterator[Case]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--heights", type=int, nargs="+", default=[540, 1080], metavar="PIXELS")
+    parser.add_argument(
+        "--heights", type=int, nargs="+", default=[540, 1080], choices=[height for height, _ in HEIGHTS.values()]
+    )
     parser.add_argument("--group-sizes", type=int, nargs="+", default=[4, 8], metavar="G")
     parser.add_argument("--videos", type=int, default=8, help="videos per step")
     parser.add_argument("--frames", type=int, default=6, help="frames of a video")
@@ -265,9 +249,12 @@ def main() -> None:
         save_policy(build_model(processor.tokenizer, seed=0), processor, folder / "model")
         print("who             height  G videos frames pass      s/step   CPU s  peak GiB  MiB moved  stock / this")
         stock: dict[tuple, Step] = {}
+        parquets: dict[Path, Path] = {}
         for number, case in enumerate(chosen):
-            parquet = make_clips(folder, case.height, case.videos * PASS_STEPS, case.frames)
-            steps = run(case, folder / "model", parquet, folder / f"run-{number}")
+            clips = folder / f"{case.height}-{case.videos}-{case.frames}"
+            if clips not in parquets:
+                parquets[clips] = make_clips(clips, case.height, case.videos * PASS_STEPS, case.frames)
+            steps = run(case, folder / "model", parquets[clips], folder / f"run-{number}")
             sizes = (case.height, case.group_size, case.videos, case.frames)
             passes = {"new": steps[: PASS_STEPS - 1], "cached": steps[PASS_STEPS - 1 :]}
             for name, measured in passes.items():

@@ -219,6 +219,11 @@ def test_tables_of_two_arms(tmp_path, capsys, monkeypatch):
 
 def test_tables_of_answers_and_words(tmp_path, capsys, monkeypatch):
     predictions(tmp_path / "before-seed0" / "evaluation", shift=0)
+    (tmp_path / "clips-seed0").mkdir()
+    for name in ("same_kinds", "unlabelled_kinds"):
+        kinds = ["noise"] * 5 + ["pristine"]
+        rows = [f"{name}/{name}_{number:04d}_{kind}_000.mp4,{kind}" for number, kind in enumerate(kinds)]
+        (tmp_path / "clips-seed0" / f"{name}.csv").write_text("\n".join(["video,distortion", *rows]))
     answers = [
         ("which of four: noise", "A", "A"),
         ("which of four: noise", "B", "A"),

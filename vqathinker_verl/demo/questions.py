@@ -1,6 +1,5 @@
 """Questions on the demo's clips, whose true degradation is known: an attribution set that needs no annotator."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import numpy as np
 
 from vqathinker_verl.demo.clips import ClipLabel
 from vqathinker_verl.demo.degradations import DISTORTION_WORDS, DISTORTIONS
-from vqathinker_verl.files import write_bytes
+from vqathinker_verl.files import write_jsonl
 from vqathinker_verl.parsing import LETTERS
 from vqathinker_verl.understanding.questions import YES_NO, Question
 
@@ -97,8 +96,7 @@ def plan_questions(labels: Sequence[ClipLabel], seed: int) -> list[dict[str, obj
 
 def write_questions(labels: Sequence[ClipLabel], seed: int, path: Path) -> None:
     """Write `plan_questions` as JSON lines; the same arguments give the same bytes."""
-    rows = plan_questions(labels, seed)
-    write_bytes(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
+    write_jsonl(path, plan_questions(labels, seed))
 
 
 def _yes_no(distortion: str) -> str:

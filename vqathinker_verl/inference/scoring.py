@@ -32,7 +32,10 @@ def find_videos(paths: Iterable[Path], root: Path | None = None) -> dict[str, Pa
                 raise ScoringError(f"{video}: not under --video-root {base}; expected all videos under it") from None
             earlier = found.setdefault(video_id, video)
             if earlier.absolute() != video.absolute():
-                raise ScoringError(f"{earlier} and {video} would both be called {video_id}; name a folder above both")
+                raise ScoringError(
+                    f"{earlier} and {video} would both be called {video_id}; give one folder above both "
+                    "(--video-root, if the command has it)"
+                )
     return found
 
 
