@@ -53,6 +53,8 @@ RECIPES = {
     "run_qwen2_5_vl_3b_1gpu": ("qwen2_5_vl", batch(VIDEOS)),
     "run_qwen2_5_vl_7b_lora": ("qwen2_5_vl", [*batch(VIDEOS), "actor_rollout_ref.model.lora_rank=8"]),
     "run_qwen3_vl_8b": ("qwen3_vl", batch(VIDEOS)),
+    "run_qwen3_vl_8b_lora": ("qwen3_vl", [*batch(VIDEOS), "actor_rollout_ref.model.lora_rank=8"]),
+    "run_qwen3_vl_2b_1gpu": ("qwen3_vl", batch(VIDEOS)),
     "run_internvl3_8b": ("internvl", batch(VIDEOS)),
     "run_release": (
         "internvl",
@@ -81,6 +83,8 @@ RECIPES = {
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_two_steps_on_the_cpu_stack(recipe, demo, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"), prepend=os.pathsep)  # zmq_checkpoint_engine
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests" / "helpers" / "weight_syncs"), prepend=os.pathsep)
+    monkeypatch.setenv("WEIGHT_SYNCS", str(tmp_path / "syncs"))
     architecture, overrides = RECIPES[recipe]
     save_tiny(architecture, tmp_path / "model")
     run = start_recipe(
@@ -119,6 +123,10 @@ def test_two_steps_on_the_cpu_stack(recipe, demo, tmp_path, monkeypatch):
         # A Qwen2.5-VL counts seconds here: frames that stood at other times on one side would show (.9995).
         least = 0.9999 if architecture == "qwen2_5_vl" else 0.999
         assert line["training/rollout_actor_probs_pearson_corr"] > least
+    # No embedding of a video outlives the weights that made it.
+    syncs = (tmp_path / "syncs").read_text().split("\n")[:-1]
+    assert syncs.count("weights") >= STEPS
+    assert syncs == ["weights", "encoder cache reset"] * syncs.count("weights")
 
 
 def test_two_workers_earn_what_one_would(demo, tmp_path):

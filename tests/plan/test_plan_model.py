@@ -16,6 +16,7 @@ KNOWN = {
     "Qwen/Qwen2.5-VL-7B-Instruct": 8_292_166_656,
     "Qwen/Qwen2.5-VL-3B-Instruct": 3_754_622_976,
     "Qwen/Qwen3-VL-8B-Instruct": 8_767_123_696,
+    "Qwen/Qwen3-VL-2B-Instruct": 2_127_532_032,
     "OpenGVLab/InternVL3-8B-hf": 7_944_373_760,
 }
 
