@@ -60,7 +60,7 @@ if [ -z "${MODEL_PATH:-}" ]; then
   export MODEL_PATH=$DEMO/model EXPERIMENT=demo TOTAL_STEPS=${TOTAL_STEPS:-30} DEVICE=$STACK HF_HUB_OFFLINE=1
   TRAIN_FILES=$CLIPS/train.parquet CHAIN_SOURCES=$CLIPS/sources SYNTHESIS=(--strengths 4)
   FRAMES=(--num-frames 6 --max-pixels 7056)
-  OVERRIDES=(trainer.test_freq=15 trainer.save_freq=15 trainer.val_before_train=false)
+  OVERRIDES=(trainer.test_freq=-1 trainer.save_freq=15 trainer.val_before_train=false) # the test sets wait for the end
   TESTS=(same_kinds unlabelled_kinds real_clips other_format)
   TEST_FILES=$(printf "$CLIPS/%s.parquet " "${TESTS[@]}")
   if [ -z "${PLAN:-}" ]; then
