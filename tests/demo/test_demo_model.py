@@ -11,7 +11,16 @@ from vqathinker_verl.demo.model import (
     save_policy,
     think_text,
 )
-from vqathinker_verl.demo.warmup import degree_of, prompt_inputs, prompt_text, target_probabilities, video_inputs
+from vqathinker_verl.demo.questions import CHOICES, question_texts
+from vqathinker_verl.demo.warmup import (
+    degree_of,
+    prompt_inputs,
+    prompt_text,
+    target_probabilities,
+    text_prompt,
+    train_reading,
+    video_inputs,
+)
 from vqathinker_verl.demo.warmup_clips import NUM_SAMPLED, WarmupBatches
 from vqathinker_verl.frames.positions import use_true_times
 from vqathinker_verl.prompts import QUALITY_PROMPT, video_messages
@@ -168,3 +177,26 @@ def test_warm_up_clips_show_every_distortion_of_a_new_scene():
 
 def test_degree_words_follow_the_strength():
     assert [degree_of(s) for s in (0.2, 0.4, 0.6, 0.8, 1.0)] == [0, 0, 1, 2, 2]
+
+
+class TestReading:
+    def test_the_prompt_is_the_usual_one_without_the_video(self, processor):
+        question = "Is this sharp?"
+        marker = "<|vision_start|><|video_pad|><|vision_end|>"
+        assert prompt_text(processor, question).replace(marker, "") == text_prompt(processor, question)
+
+    def test_the_first_token_tells_the_choices_apart(self):
+        tokenizer = build_processor(question_texts()).tokenizer
+        assert len({tokenizer(f"<answer>{choice}").input_ids[1] for choice in CHOICES}) == len(CHOICES)
+
+    def test_only_the_language_model_learns(self):
+        processor = build_processor(question_texts())
+        policy = build_model(processor.tokenizer, seed=0)
+        before = {name: weight.clone() for name, weight in policy.named_parameters()}
+        losses = []
+        train_reading(policy, processor, None, num_steps=30, learning_rate=2e-3, seed=0, on_step=losses.append)
+        changed = {name for name, weight in policy.named_parameters() if not torch.equal(weight, before[name])}
+        assert changed
+        assert not any("visual" in name for name in changed)
+        assert losses[0] > 4  # of a random policy: any token
+        assert np.mean(losses[-5:]) < 5  # fewer

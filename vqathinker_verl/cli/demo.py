@@ -20,7 +20,8 @@ SCENES_PER_BATCH = 4  # each with all nine distortions
 # The warm-up's parts (see warmup.py): share of the steps, learning rate. GRPO learned fastest when the first part was
 # long and the others were short (docs/learning.md).
 WARMUP_PARTS = {"vision": (2 / 3, 3e-3), "caption": (2 / 9, 3e-3), "answer": (1 / 9, 2e-3)}
-CHOICE_LEARNING_RATE = 2e-3
+# With --question-steps N: N steps of text, and a tenth as many with videos.
+QUESTION_PARTS = {"reading": (1, 2e-3), "choice": (1 / 10, 2e-3)}
 
 EXAMPLE = "vqathinker demo --output-dir outputs/demo"
 EXIT_CODES = "0: the demo is complete; 2: it could not be made"
@@ -134,25 +135,30 @@ def _warm_up(settings: dict[str, int], folder: Path) -> dict[str, Any]:
 
     from vqathinker_verl.demo.model import build_model, build_processor, save_policy
     from vqathinker_verl.demo.questions import question_texts
-    from vqathinker_verl.demo.warmup import ask_score, ask_score_or_choice, train_answers, train_vision
+    from vqathinker_verl.demo.warmup import ask_score, ask_score_or_choice, train_answers, train_reading, train_vision
     from vqathinker_verl.demo.warmup_clips import batches
 
     start, seed = time.monotonic(), settings["seed"]
     processor = build_processor(question_texts() if settings["question_steps"] else ())
     model = build_model(processor.tokenizer, seed)
-    num_steps = {part: round(share * settings["warmup_steps"]) for part, (share, _) in WARMUP_PARTS.items()}
-    learning_rates = {part: rate for part, (_, rate) in WARMUP_PARTS.items()}
+    parts = [(part, rate, round(share * settings["warmup_steps"])) for part, (share, rate) in WARMUP_PARTS.items()]
     if settings["question_steps"]:
-        num_steps["choice"], learning_rates["choice"] = settings["question_steps"], CHOICE_LEARNING_RATE
-    clips = batches(sum(num_steps.values()), SCENES_PER_BATCH, seed)
+        parts += [
+            (part, rate, max(1, round(share * settings["question_steps"])))
+            for part, (share, rate) in QUESTION_PARTS.items()
+        ]
+    num_steps = {part: steps for part, _, steps in parts}
+    with_clips = sum(steps for part, steps in num_steps.items() if part != "reading")
+    clips = batches(with_clips, SCENES_PER_BATCH, seed)
     train: dict[str, Callable[..., None]] = {
         "vision": train_vision,
         "caption": partial(train_answers, ask=partial(ask_score, question="")),
         "answer": train_answers,
+        "reading": train_reading,
         "choice": partial(train_answers, ask=ask_score_or_choice),
     }
     facts: dict[str, Any] = {"parameters": sum(p.numel() for p in model.parameters())}
-    for part, learning_rate in learning_rates.items():
+    for part, learning_rate, _ in parts:
         losses: list[float] = []
         _announce(f"warm-up, {part}: {num_steps[part]} steps")
         with tqdm(total=num_steps[part], desc=f"warm-up: {part}", unit="step", disable=None) as bar:

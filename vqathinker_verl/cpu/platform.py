@@ -107,6 +107,11 @@ class PlatformCPU(PlatformBase):
     def ray_noset_envvars(self) -> list[str]:
         return ["RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES"]
 
+    def rollout_env_vars(self) -> dict[str, str]:
+        # vLLM 0.24.0 takes this for "threads need no binding to cores"; else its CPU platform puts the worker into a
+        # process of its own even where config/platform/cpu.yaml asks for none (vllm/platforms/cpu.py).
+        return {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
+
     def is_ipc_supported(self) -> bool:
         return False  # weights then travel to vLLM through shared memory
 

@@ -1,13 +1,14 @@
 """The supervised format warm-up: the policy learns to see and to answer in the format, but nothing about quality.
 
-It has three parts, and a fourth where it is asked for, all on clips drawn on the fly (`warmup_clips`):
+It has three parts, on clips drawn on the fly (`warmup_clips`), and two more where they are asked for:
 
 1. `vision`: the vision tower, under a linear head that is discarded afterwards, learns to recognise the distortion.
 2. `caption`: the complete policy learns to write `<think>It looks very grainy</think><answer>3.47</answer>` after the
    video alone, without the question. A short prompt costs less, and the attention has little besides the video to use.
 3. `answer`: the same with the question that training asks.
-4. `choice`: half of the clips as before; of the others it is asked what they show (`questions`), and the answer is a
-   letter, or yes or no.
+4. `reading`: text alone. After a question on what a clip shows (`questions`) and true words, the policy learns the
+   choice that follows from both: a letter, or yes or no. It takes many questions, which cost little without videos.
+5. `choice`: half of the clips as in part 3, the others with such a question.
 
 The words describe what is visible; the score is drawn at random, evenly over the score range, whatever the clip. So the
 score carries no information about the clip, and everything that the policy later knows about quality comes from the
@@ -28,6 +29,7 @@ from vqathinker_verl.prompts import QUALITY_PROMPT, chat_messages
 
 WORD_WEIGHT = 4.0  # weight in the loss of a token that names what is seen; the tokens of the format are learned quickly
 FRAMES_PER_PATCH = 2  # Qwen2.5-VL's temporal patch size
+QUESTIONS_PER_STEP = 64
 DEGREE_STEPS = (0.45, 0.75)  # strengths at which "slightly" becomes "clearly", and that becomes "very"
 
 
@@ -58,6 +60,13 @@ def ask_score_or_choice(clip: WarmupClip, rng: np.random.Generator) -> tuple[str
 def prompt_text(processor: Any, question: str = QUALITY_PROMPT) -> str:
     """Return the prompt of one video and a question, in the chat template."""
     return processor.apply_chat_template(chat_messages(question), add_generation_prompt=True, tokenize=False)
+
+
+def text_prompt(processor: Any, question: str) -> str:
+    """Return the prompt of a question without its video."""
+    messages = chat_messages(question)
+    messages[-1]["content"] = [part for part in messages[-1]["content"] if part["type"] == "text"]
+    return processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
 
 
 def video_inputs(processor: Any, clips: Sequence[np.ndarray]) -> dict[str, Any]:
@@ -181,7 +190,7 @@ def train_answers(
     ask: Callable[[Any, np.random.Generator], tuple[str, str]] = ask_score,
     targets: Callable[[Any, Any], Any] = target_probabilities,
 ) -> None:
-    """Train parts 2 to 4 in place: cross entropy of the responses' tokens; see the module.
+    """Train parts 2, 3 and 5 in place: cross entropy of the responses' tokens; see the module.
 
     Args:
         model: The policy; only weights that require a gradient change.
@@ -229,6 +238,46 @@ def train_answers(
         token_loss = -(probabilities * logits[:, :-1].log_softmax(-1)).sum(-1)
         weights = answers.attention_mask * (1 + (WORD_WEIGHT - 1) * _is_word(answers.input_ids, tokenizer))
         loss = (weights * token_loss).sum() / weights.sum()
+        _update(optimizer, schedule, parameters, loss)
+        on_step(loss.item())
+
+
+def train_reading(
+    model: Any,
+    processor: Any,
+    _: Any,
+    *,
+    num_steps: int,
+    learning_rate: float,
+    seed: int,
+    on_step: Callable[[float], None],
+) -> None:
+    """Train part 4 in place: cross entropy of the choice's first token, which tells the choices apart; see the module.
+
+    Args:
+        model: The policy; only weights that require a gradient change.
+        processor: Of the policy.
+        num_steps: Updates, of `QUESTIONS_PER_STEP` questions each.
+        learning_rate: The highest.
+        seed: Of the questions.
+        on_step: Called with the loss of each step.
+    """
+    import torch
+
+    rng = np.random.default_rng(seed)
+    tokenizer = processor.tokenizer
+    parameters = _trained(model.model.language_model)
+    optimizer, schedule = _optimizer(parameters, learning_rate, num_steps)
+    for _step in range(num_steps):
+        texts, choices = [], []
+        for distortion in rng.choice(DISTORTIONS, QUESTIONS_PER_STEP).tolist():
+            question = draw_question(distortion, rng)
+            words = think_text(distortion, int(rng.integers(len(DEGREE_WORDS))))
+            texts.append(f"{text_prompt(processor, question.prompt())}<think>{words}</think><answer>")
+            choices.append(tokenizer(f"<answer>{question.label(question.answer)}").input_ids[1])
+        inputs = tokenizer(texts, padding=True, padding_side="left", return_tensors="pt")
+        logits = model(**inputs, logits_to_keep=1).logits[:, -1]
+        loss = torch.nn.functional.cross_entropy(logits, torch.tensor(choices))
         _update(optimizer, schedule, parameters, loss)
         on_step(loss.item())
 
