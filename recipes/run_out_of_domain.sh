@@ -56,7 +56,7 @@ export PATH="$ROOT/$ENVIRONMENT/bin:$PATH" OUTPUT_DIR=$STUDY_DIR/$ARM-seed$SEED
 CHAINS=$STUDY_DIR/chains-seed$SEED/chains.parquet
 SYNTHESIS=() FRAMES=() OVERRIDES=()
 if [ -z "${MODEL_PATH:-}" ]; then
-  DEMO=$STUDY_DIR/demo-seed$SEED CLIPS=$STUDY_DIR/clips-seed$SEED
+  DEMO=$STUDY_DIR/demo CLIPS=$STUDY_DIR/clips-seed$SEED # one policy: the seed is of clips, chains and training
   export MODEL_PATH=$DEMO/model EXPERIMENT=demo TOTAL_STEPS=${TOTAL_STEPS:-30} DEVICE=$STACK HF_HUB_OFFLINE=1
   TRAIN_FILES=$CLIPS/train.parquet CHAIN_SOURCES=$CLIPS/sources SYNTHESIS=(--strengths 4)
   FRAMES=(--num-frames 6 --max-pixels 7056)
@@ -65,7 +65,7 @@ if [ -z "${MODEL_PATH:-}" ]; then
   TESTS=(same_kinds unlabelled_kinds real_clips other_format)
   TEST_FILES=$(printf "$CLIPS/%s.parquet " "${TESTS[@]}")
   if [ -z "${PLAN:-}" ]; then
-    vqathinker demo --output-dir "$DEMO" --seed "$SEED" --train-clips 10 --val-clips 10 --warmup-steps "$WARMUP_STEPS" \
+    vqathinker demo --output-dir "$DEMO" --train-clips 10 --val-clips 10 --warmup-steps "$WARMUP_STEPS" \
       --question-steps "$QUESTION_STEPS"
     python "$ROOT/recipes/out_of_domain/make_clips.py" "$CLIPS" --seed "$SEED"
     for name in train "${TESTS[@]}"; do

@@ -4,7 +4,9 @@
     OMP_NUM_THREADS=1 python tests/benchmarks/bench_step.py --growth   # 8, 16, 32 videos a step; 6 and 12 frames
     python tests/benchmarks/bench_step.py --list                       # what would be run
 
-Every run is `verl.trainer.main_ppo` without a GPU, on the demo's untrained model with frames of 448 x 448. A stock run
+Every run is `verl.trainer.main_ppo` without a GPU, on the demo's untrained model. Frames are read at 448 x 448. The
+demo's processor shrinks them to 84 x 84, so a step is mostly reading and moving; with `--model-side 448` the model
+sees them as they are, and its passes, which both sides have, are most of a step. A stock run
 has verl's RLHFDataset (qwen-vl-utils), its single-turn agent loop, its trainer, and a reward per response; of this
 package it has only what verl needs without a GPU. Ours is run without and with the temporal pair (4 more responses to
 each video at G = 8), which stock verl does not have.
@@ -19,6 +21,7 @@ TransferQueue uses. So let nothing else run.
 import argparse
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -35,7 +38,7 @@ import pyarrow.parquet
 from bench_frames import HEIGHTS, SIDE, make_parquet, make_processor
 from helpers.runs import descendants
 
-from vqathinker_verl.demo.model import build_model, save_policy
+from vqathinker_verl.demo.model import SIZE, build_model, build_processor, save_policy
 from vqathinker_verl.runner.settings import device_environment
 
 PASS_STEPS = 3  # in each pass over the clips; the first of a run is left out
@@ -50,6 +53,11 @@ STOCK = [
     f"reward.custom_reward_function.path={Path(__file__).with_name('stock_reward.py')}",
     "trainer.checkpoint_callback_class=null",
     "trainer.v1.trainer_mode=sync",
+]
+SMALL_MICRO_BATCHES = [  # the demo's need too much memory at 448 x 448
+    "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=4",
+    "actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=4",
+    f"{ROLLOUT}.log_prob_micro_batch_size_per_gpu=4",
 ]
 
 
@@ -90,9 +98,9 @@ def make_clips(folder: Path, height: int, count: int, frames: int) -> Path:
     return parquet
 
 
-def overrides(case: Case, model: Path, parquet: Path, output: Path) -> list[str]:
+def overrides(case: Case, model_side: int, model: Path, parquet: Path, output: Path) -> list[str]:
     """The command line of one run."""
-    tokens = (case.frames // 2) * (SIDE // 28) ** 2 + 256
+    tokens = (case.frames // 2) * (model_side // 28) ** 2 + 256
     files = parquet.with_name(f"stock-{parquet.name}") if case.who == "stock" else parquet
     return [
         "platform=cpu",
@@ -106,9 +114,7 @@ def overrides(case: Case, model: Path, parquet: Path, output: Path) -> list[str]
         f"data.frames.cache_bytes={2**31}",
         f"actor_rollout_ref.model.path={model}",
         f"actor_rollout_ref.actor.ppo_mini_batch_size={case.videos}",
-        "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=4",
-        "actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=4",
-        f"{ROLLOUT}.log_prob_micro_batch_size_per_gpu=4",
+        *(SMALL_MICRO_BATCHES if model_side == SIDE else []),
         f"{ROLLOUT}.n={case.group_size}",
         f"{ROLLOUT}.max_model_len={tokens + 32}",
         f"{ROLLOUT}.max_num_batched_tokens={max(8192, tokens + 32)}",
@@ -152,7 +158,7 @@ class Meter:
         return sum(self.seen.values()), moved, peak
 
 
-def run(case: Case, model: Path, parquet: Path, output: Path) -> list[Step]:
+def run(case: Case, model_side: int, model: Path, parquet: Path, output: Path) -> list[Step]:
     """Train, and measure each step but the first.
 
     Raises:
@@ -164,10 +170,11 @@ def run(case: Case, model: Path, parquet: Path, output: Path) -> list[Step]:
         **os.environ,
         **device_environment("cpu"),
         "VERL_FILE_LOGGER_PATH": str(metrics),
+        "FORCE_QWENVL_VIDEO_READER": "decord",  # stock; qwen-vl-utils else takes a reader that torchvision 0.26 lacks
         "HF_HUB_OFFLINE": "1",
     }
     command = [sys.executable, "-m", "verl.trainer.main_ppo", "--config-path=pkg://vqathinker_verl.config"]
-    command += ["--config-name=vqathinker", *overrides(case, model, parquet, output)]
+    command += ["--config-name=vqathinker", *overrides(case, model_side, model, parquet, output)]
     log = output / "train.log"
     with log.open("wb") as file:
         process = subprocess.Popen(command, cwd=output, env=environment, stdout=file, stderr=subprocess.STDOUT)
@@ -187,7 +194,10 @@ def run(case: Case, model: Path, parquet: Path, output: Path) -> list[Step]:
             with suppress(psutil.NoSuchProcess):
                 each.kill()
     if len(steps) != case.steps - 1:
-        raise RuntimeError(f"{case}: {len(steps) + 1} of {case.steps} steps\n{log.read_text(errors='replace')[-3000:]}")
+        text = log.read_text(errors="replace")
+        errors = [line for line in text.splitlines() if re.search(r"\bError\b|Error:", line)][:20]
+        told = "\n".join([*errors, "...", text[-3000:]])
+        raise RuntimeError(f"{case}: {len(steps) + 1} of {case.steps} steps\n{told}")
     return steps
 
 
@@ -236,6 +246,9 @@ def main() -> None:
     parser.add_argument("--group-sizes", type=int, nargs="+", default=[4, 8], metavar="G")
     parser.add_argument("--videos", type=int, default=8, help="videos per step")
     parser.add_argument("--frames", type=int, default=6, help="frames of a video")
+    parser.add_argument(
+        "--model-side", type=int, default=SIZE, choices=(SIZE, SIDE), help="of the frames that the model sees"
+    )
     parser.add_argument("--growth", action="store_true", help="vary videos and frames, at the first height and G")
     parser.add_argument("--list", action="store_true", help="print the runs and start none")
     args = parser.parse_args()
@@ -245,7 +258,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        processor = make_processor()
+        processor = make_processor() if args.model_side == SIDE else build_processor()
         save_policy(build_model(processor.tokenizer, seed=0), processor, folder / "model")
         print("who             height  G videos frames pass      s/step   CPU s  peak GiB  MiB moved  stock / this")
         stock: dict[tuple, Step] = {}
@@ -254,7 +267,7 @@ def main() -> None:
             clips = folder / f"{case.height}-{case.videos}-{case.frames}"
             if clips not in parquets:
                 parquets[clips] = make_clips(clips, case.height, case.videos * PASS_STEPS, case.frames)
-            steps = run(case, folder / "model", parquets[clips], folder / f"run-{number}")
+            steps = run(case, args.model_side, folder / "model", parquets[clips], folder / f"run-{number}")
             sizes = (case.height, case.group_size, case.videos, case.frames)
             passes = {"new": steps[: PASS_STEPS - 1], "cached": steps[PASS_STEPS - 1 :]}
             for name, measured in passes.items():

@@ -36,7 +36,6 @@ OUTLIVED_A_START = int(os.environ.get("VQATHINKER_FAULT_OUTLIVED", len(OUTLIVED)
 ENDS = {
     "vLLM server": "ray::vLLMHttpServer",
     "vLLM engine": "VLLM::EngineCore",
-    "vLLM worker": "VLLM::Worker",
     "FSDP worker": "ray::WorkerDict",
     "agent loop worker": "ray::VideoQualityAgentLoopWorker",
     "load balancer": "ray::GlobalRequestLoadBalancer",
