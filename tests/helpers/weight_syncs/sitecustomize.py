@@ -1,5 +1,7 @@
 """Notes, in the file of WEIGHT_SYNCS, each time vLLM gets weights and each time it forgets its encoder's outputs.
 
+Each line begins with the process: without a GPU, vLLM's worker is in its engine's.
+
 Python imports this module in every process of a run whose PYTHONPATH has this folder.
 """
 
@@ -11,7 +13,7 @@ from wrapt import register_post_import_hook, wrap_function_wrapper
 
 def note(line: str) -> None:
     file = os.open(os.environ["WEIGHT_SYNCS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    os.write(file, f"{line}\n".encode())
+    os.write(file, f"{os.getpid()} {line}\n".encode())
     os.close(file)
 
 
