@@ -17,7 +17,6 @@ from vqathinker_verl.demo.warmup import (
     prompt_inputs,
     prompt_text,
     target_probabilities,
-    text_prompt,
     train_reading,
     video_inputs,
 )
@@ -183,7 +182,9 @@ class TestReading:
     def test_the_prompt_is_the_usual_one_without_the_video(self, processor):
         question = "Is this sharp?"
         marker = "<|vision_start|><|video_pad|><|vision_end|>"
-        assert prompt_text(processor, question).replace(marker, "") == text_prompt(processor, question)
+        assert prompt_text(processor, question).replace(marker, "") == prompt_text(
+            processor, question, with_video=False
+        )
 
     def test_the_first_token_tells_the_choices_apart(self):
         tokenizer = build_processor(question_texts()).tokenizer

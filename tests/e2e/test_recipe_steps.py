@@ -125,7 +125,7 @@ def test_two_steps_on_the_cpu_stack(recipe, demo, tmp_path, monkeypatch):
         # A Qwen2.5-VL counts seconds here: frames that stood at other times on one side would show (.9995).
         least = 0.9999 if architecture == "qwen2_5_vl" else 0.999
         assert line["training/rollout_actor_probs_pearson_corr"] > least
-    # No embedding of a video outlives the weights that made it.
+    # vLLM discards its cached video embeddings after every weight update.
     engines = defaultdict(list)
     for line in (tmp_path / "syncs").read_text().splitlines():
         process, _, event = line.partition(" ")

@@ -141,13 +141,9 @@ def _warm_up(settings: dict[str, int], folder: Path) -> dict[str, Any]:
     start, seed = time.monotonic(), settings["seed"]
     processor = build_processor(question_texts() if settings["question_steps"] else ())
     model = build_model(processor.tokenizer, seed)
-    parts = [(part, rate, round(share * settings["warmup_steps"])) for part, (share, rate) in WARMUP_PARTS.items()]
-    if settings["question_steps"]:
-        parts += [
-            (part, rate, max(1, round(share * settings["question_steps"])))
-            for part, (share, rate) in QUESTION_PARTS.items()
-        ]
-    num_steps = {part: steps for part, _, steps in parts}
+    num_steps = {part: round(share * settings["warmup_steps"]) for part, (share, _) in WARMUP_PARTS.items()}
+    if asked := settings["question_steps"]:
+        num_steps |= {part: max(1, round(share * asked)) for part, (share, _) in QUESTION_PARTS.items()}
     with_clips = sum(steps for part, steps in num_steps.items() if part != "reading")
     clips = batches(with_clips, SCENES_PER_BATCH, seed)
     train: dict[str, Callable[..., None]] = {
@@ -158,17 +154,18 @@ def _warm_up(settings: dict[str, int], folder: Path) -> dict[str, Any]:
         "choice": partial(train_answers, ask=ask_score_or_choice),
     }
     facts: dict[str, Any] = {"parameters": sum(p.numel() for p in model.parameters())}
-    for part, learning_rate, _ in parts:
+    for part, steps in num_steps.items():
+        _, learning_rate = (WARMUP_PARTS | QUESTION_PARTS)[part]
         losses: list[float] = []
-        _announce(f"warm-up, {part}: {num_steps[part]} steps")
-        with tqdm(total=num_steps[part], desc=f"warm-up: {part}", unit="step", disable=None) as bar:
+        _announce(f"warm-up, {part}: {steps} steps")
+        with tqdm(total=steps, desc=f"warm-up: {part}", unit="step", disable=None) as bar:
 
             def on_step(loss: float, losses: list[float] = losses, bar: Any = bar) -> None:
                 losses.append(loss)
                 bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
                 bar.update()
 
-            options = {"num_steps": num_steps[part], "learning_rate": learning_rate, "seed": seed}
+            options = {"num_steps": steps, "learning_rate": learning_rate, "seed": seed}
             train[part](model, processor, clips, **options, on_step=on_step)
         facts[f"{part}_loss"] = sum(losses[-20:]) / len(losses[-20:])
     facts["warmup_seconds"] = round(time.monotonic() - start, 1)

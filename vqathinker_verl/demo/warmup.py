@@ -57,15 +57,11 @@ def ask_score_or_choice(clip: WarmupClip, rng: np.random.Generator) -> tuple[str
     return question.prompt(), f"<think>{seen_text(clip)}</think><answer>{question.label(question.answer)}</answer>"
 
 
-def prompt_text(processor: Any, question: str = QUALITY_PROMPT) -> str:
-    """Return the prompt of one video and a question, in the chat template."""
-    return processor.apply_chat_template(chat_messages(question), add_generation_prompt=True, tokenize=False)
-
-
-def text_prompt(processor: Any, question: str) -> str:
-    """Return the prompt of a question without its video."""
+def prompt_text(processor: Any, question: str = QUALITY_PROMPT, *, with_video: bool = True) -> str:
+    """Return the prompt of one video and a question, or of the question alone, in the chat template."""
     messages = chat_messages(question)
-    messages[-1]["content"] = [part for part in messages[-1]["content"] if part["type"] == "text"]
+    if not with_video:
+        messages[-1]["content"] = [part for part in messages[-1]["content"] if part["type"] == "text"]
     return processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
 
 
@@ -273,7 +269,8 @@ def train_reading(
         for distortion in rng.choice(DISTORTIONS, QUESTIONS_PER_STEP).tolist():
             question = draw_question(distortion, rng)
             words = think_text(distortion, int(rng.integers(len(DEGREE_WORDS))))
-            texts.append(f"{text_prompt(processor, question.prompt())}<think>{words}</think><answer>")
+            prompt = prompt_text(processor, question.prompt(), with_video=False)
+            texts.append(f"{prompt}<think>{words}</think><answer>")
             choices.append(tokenizer(f"<answer>{question.label(question.answer)}").input_ids[1])
         inputs = tokenizer(texts, padding=True, padding_side="left", return_tensors="pt")
         logits = model(**inputs, logits_to_keep=1).logits[:, -1]

@@ -1,6 +1,6 @@
-"""Notes, in the file of WEIGHT_SYNCS, each time vLLM gets weights and each time it forgets its encoder's outputs.
+"""Writes a line to the file WEIGHT_SYNCS for each weight update of vLLM and each reset of its encoder cache.
 
-Each line begins with the process: without a GPU, vLLM's worker is in its engine's.
+Each line begins with the process id. Without a GPU, vLLM's worker runs in its engine's process.
 
 Python imports this module in every process of a run whose PYTHONPATH has this folder.
 """
